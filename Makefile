@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := build/demo
+WORKERS ?= auto
+
+.PHONY: demo test lint zoo clean
+
+## demo: a model file becomes a width-elastic network, which GradAug then trains on real images
+demo: $(READY)
+	$(BIN)/netslim convert examples/mymodel.py --input-shape 1,32,32 -o $(DEMO)/converted.pt
+	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/run --overwrite
+
+## test: everything that CI runs; pytest comes last
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## zoo: the long runs over many real networks
+zoo: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) -m zoo
+
+clean:
+	rm -rf build $(VENV)
+
+# The environment is made once, and again when the dependencies change.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@

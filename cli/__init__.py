@@ -1,0 +1,1 @@
+"""The commands `netslim` and `gradaug`. Installed as `netslim_cli`; no library module imports it."""

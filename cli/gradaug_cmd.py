@@ -1,0 +1,185 @@
+"""``gradaug train`` and ``gradaug eval``. The options of ``train`` are the table in gradaug/config.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradaug.config import MODES, TrainConfig
+from netslim.errors import InputError
+
+from .options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netslim import SlimNet
+
+
+class Numbers(click.ParamType):
+    """Comma-separated numbers: 32,28,24."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = f"{kind.__name__},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
+
+
+TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "int | None": int,
+    "float": float,
+    "tuple[int, ...] | None": Numbers(int),
+}
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds one option per field of TrainConfig."""
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
+        kind = str(field.type)
+        common = {"default": field.default, "help": field.metadata["help"], "show_default": field.default is not None}
+        if kind.startswith("bool"):
+            command = click.option(f"{flag}/--no-{flag[2:]}", field.name, **common)(command)
+        else:
+            option_type = click.Choice(MODES) if field.name == "mode" else TYPES[kind]
+            command = click.option(flag, field.name, type=option_type, **common)(command)
+    return command
+
+
+@click.command("train", short_help="Train a converted network, with GradAug or plainly.")
+@click.option("--model", "model", required=True, metavar="FILE", help="The network: a file written by netslim convert.")
+@settings
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/MODE]")
+@click.option("--resume", is_flag=True, help="Continue the run in --out after its last complete epoch.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@json_option
+@click.pass_context
+def train(
+    context: click.Context,
+    model: str,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Train the converted network MODEL and write the run to a folder.
+
+    The folder gets metrics.jsonl and TensorBoard files as training goes, checkpoint.pt after every epoch, and at the
+    end trained.pt (the network with its trained weights) and result.json. Progress goes to stderr, the result to
+    stdout.
+    """
+    out = out or Path("runs") / values["mode"]
+    config = _continued(context, out, values) if resume else _config(values)
+
+    from rich.console import Console
+
+    from gradaug.loop import train as run
+    from gradaug.report import progress_for, score_table
+
+    net = _load(model)
+    result = run(net, config, out, resume=resume, overwrite=overwrite, progress=progress_for(Console(stderr=True)))
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+        return
+    Console().print(score_table(result.subnets, result.before, title="validation"))
+    click.echo(
+        f"validation top-1 {result.after.top1:.2f} % after {result.seconds:.0f} s; written to {out / 'trained.pt'}"
+    )
+
+
+@click.command("eval", short_help="Score a converted network and its sub-networks.")
+@click.option("--model", required=True, metavar="FILE", help="The network: trained.pt or converted.pt.")
+@click.option("--data", default="digits", show_default=True, help="Images to score on (their validation part).")
+@click.option(
+    "--widths",
+    type=Numbers(float),
+    default="1.0",
+    show_default=True,
+    help="Widths to score; below 1 batch norm is recalibrated on training images.",
+)
+@click.option(
+    "--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Round widths to this many channels."
+)
+@click.option(
+    "--calibration-batches", type=click.IntRange(min=1), default=16, show_default=True, help="Batches for it."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images in each of them.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them.")
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, ...")
+@json_option
+def evaluate(
+    model: str,
+    data: str,
+    widths: tuple[float, ...],
+    round_to: int,
+    calibration_batches: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Score MODEL at several widths on the validation images of a data set."""
+    if not all(0 < width <= 1 for width in widths):
+        raise click.BadParameter("a width is a ratio in (0, 1]", param_hint="--widths")
+    config = TrainConfig(
+        data=data, round_to=round_to, calibration_batches=calibration_batches, batch_size=batch_size, seed=seed
+    )
+
+    from rich.console import Console
+
+    from gradaug.data import load
+    from gradaug.evaluate import require_fit
+    from gradaug.fit import image_shape
+    from gradaug.loop import choose_device, score_widths
+    from gradaug.report import score_table
+
+    net = _load(model).to(choose_device(device))
+    source = load(data, image_shape(net), seed)
+    require_fit(net, source)
+    rows = score_widths(net, source, config, list(widths))
+    if as_json:
+        click.echo(json.dumps({"model": model, "data": data, "scores": [row.to_dict() for row in rows]}, indent=2))
+    else:
+        Console().print(score_table(rows, title=f"{model} on the validation images of {data}"))
+
+
+def _config(values: dict[str, Any]) -> TrainConfig:
+    """The settings; one out of its range is bad usage."""
+    try:
+        return TrainConfig.from_dict(values)
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _continued(context: click.Context, out: Path, values: dict[str, Any]) -> TrainConfig:
+    """The settings of the run in `out`; what the command line says explicitly takes precedence (and must agree)."""
+    from gradaug.checkpoint import load
+    from gradaug.folder import RunFolder
+
+    stored = load(RunFolder(out).checkpoint).config
+    given = {name: value for name, value in values.items() if _is_given(context, name)}
+    return _config({**stored, **given})
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _load(path: str) -> SlimNet:
+    import netslim
+
+    return netslim.load(path)

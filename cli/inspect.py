@@ -1,0 +1,57 @@
+"""`netslim inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import SourceOptions, json_option, open_net, source_options
+
+PARTS = ("groups", "blocks", "frozen")
+
+
+@click.command()
+@click.argument("target", metavar="SOURCE|converted.pt")
+@click.option("--groups", is_flag=True, help="Only the elastic groups.")
+@click.option("--blocks", is_flag=True, help="Only the skippable blocks.")
+@click.option("--frozen", is_flag=True, help="Only what stays at full width, and why.")
+@click.option("--why", metavar="PARAM", help="Say why the dimensions of one parameter are tied or frozen.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the graph of the groups.")
+@source_options
+@json_option
+def inspect(
+    target: str,
+    groups: bool,
+    blocks: bool,
+    frozen: bool,
+    why: str | None,
+    plot: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Show the channel groups of a model and what is frozen.
+
+    A group is a set of dimensions of parameters that must keep the same channels. SOURCE is mymodel.py,
+    package.module:callable, torchvision:NAME or timm:NAME.
+    """
+    if plot is not None:
+        from netslim.files import check_writable
+
+        check_writable(plot)
+    net = open_net(target, SourceOptions(**values))
+    from netslim.report import inspection, inspection_dict, plot_groups, say
+
+    wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)
+    if as_json:
+        found = inspection_dict(net, wanted)
+        click.echo(json.dumps(found | {"why": net.why(why)} if why else found, indent=2))
+    elif why:
+        say(net.why(why))
+    else:
+        say(inspection(net, wanted))
+    if plot is not None:
+        plot_groups(net, plot)
+        click.echo(f"drawn in {plot}", err=True)

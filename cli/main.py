@@ -1,0 +1,118 @@
+"""The two commands. Sub-commands are imported when they are called: torch takes seconds to import, help must not."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a sub-command lives, and its line in the help of its group (a test holds the two together)."""
+
+    module: str
+    name: str
+    short_help: str
+
+    def load(self) -> click.Command:
+        return getattr(importlib.import_module(f".{self.module}", __package__), self.name)
+
+
+class Failure(click.ClickException):
+    """A mistake the user can mend: the message on stderr, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        text = Text.assemble(("error: ", "bold red"), self.message)
+        Console(file=file, stderr=file is None, soft_wrap=True).print(text)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are entries of a table, and the one place that turns errors into exit codes."""
+
+    def __init__(self, *args: Any, entries: dict[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.entries.get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.short_help) for name, entry in self.entries.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(STOPPED)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            from netslim.errors import NetslimError
+
+            if isinstance(error, NetslimError):
+                raise Failure(str(error)) from error
+            if not isinstance(error, BrokenPipeError):
+                error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
+            raise
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"netslim-gradaug {version('netslim-gradaug')}")
+        ctx.exit()
+
+
+def _with_version(group: click.Group) -> click.Group:
+    return click.option(
+        "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+    )(group)
+
+
+@_with_version
+@click.group(
+    cls=LazyGroup,
+    entries={
+        "convert": Entry("convert", "convert", "Make a model run at any width, and prove it."),
+        "inspect": Entry("inspect", "inspect", "Show the channel groups of a model and what is frozen."),
+        "verify": Entry("verify", "verify", "Prove that every sub-network equals the masked full network."),
+        "extract": Entry("extract", "extract", "Cut a plain, smaller network out of a converted one."),
+        "restore": Entry("restore", "restore", "Write the trained weights under the original model's keys."),
+    },
+)
+def netslim() -> None:
+    """Run any PyTorch network at any width.
+
+    SOURCE is mymodel.py, package.module:callable, torchvision:NAME or timm:NAME.
+    """
+
+
+@_with_version
+@click.group(
+    cls=LazyGroup,
+    entries={
+        "train": Entry("gradaug_cmd", "train", "Train a converted network, with GradAug or plainly."),
+        "eval": Entry("gradaug_cmd", "evaluate", "Score a converted network and its sub-networks."),
+    },
+)
+def gradaug() -> None:
+    """Train a network together with sub-networks of itself.
+
+    The network is a file written by `netslim convert`.
+    """

@@ -1,0 +1,139 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from netslim import SlimNet
+    from netslim.source import Loaded
+
+Progress = Callable[[str, float], None]
+Shape = tuple[int, ...]
+
+
+class ShapeType(click.ParamType):
+    """Sizes without the batch dimension: 3,224,224."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
+        try:
+            shape = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            self.fail(f"{value!r} is not a list of sizes; write it as 3,224,224 (without the batch).", param, ctx)
+        return shape
+
+
+class Assignment(click.ParamType):
+    """NAME=VALUE, where VALUE is a Python literal or else a string."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        name, equals, text = str(value).partition("=")
+        if not (equals and name.isidentifier()):
+            self.fail(f"{value!r} is not NAME=VALUE.", param, ctx)
+        try:
+            return name, ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return name, text
+
+
+class WidthType(click.ParamType):
+    """A ratio in (0, 1]."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            width = float(value)
+        except ValueError:
+            width = 0.0
+        if not 0 < width <= 1:
+            self.fail(f"{value!r} is not a ratio in (0, 1].", param, ctx)
+        return width
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What says how to get from SOURCE to a model and its inputs."""
+
+    entry: str | None
+    args: tuple[tuple[str, Any], ...]
+    weights: Path | None
+    input_shape: tuple[Shape, ...]
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of SourceOptions; the command gets them as **values for `SourceOptions(**values)`."""
+    for option in (
+        click.option("--weights", type=click.Path(path_type=Path), metavar="CKPT", help="Load this state_dict."),
+        click.option(
+            "--arg",
+            "args",
+            type=Assignment(),
+            multiple=True,
+            metavar="K=V",
+            help="Argument of the constructor; repeat.",
+        ),
+        click.option("--entry", metavar="NAME", help="Class, factory or instance in mymodel.py."),
+        click.option(
+            "--input-shape",
+            type=ShapeType(),
+            multiple=True,
+            metavar="3,224,224",
+            help="Shape of one input without the batch; repeat for several inputs.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def load_model(source: str, options: SourceOptions) -> Loaded:
+    """The model behind SOURCE, with its arguments and weights."""
+    from netslim.source import load_source
+
+    return load_source(source, options.entry, dict(options.args), options.weights)
+
+
+def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progress: Progress | None = None) -> SlimNet:
+    """Converts a model for the shapes that were given, else those it offers, else the default (said on stderr)."""
+    import netslim
+    from netslim.errors import InputError, TraceError
+    from netslim.inputs import DEFAULT, example_inputs, shown
+
+    shapes = options.input_shape or loaded.shapes
+    if not shapes:
+        click.echo(f"note: no --input-shape given; using {shown(DEFAULT)}", err=True)
+    try:
+        return netslim.convert(loaded.model, example_inputs(shapes or DEFAULT), prove=prove, progress=progress)
+    except (InputError, TraceError) as error:
+        if shapes:
+            raise
+        raise type(error)(f"{error} (The input shape was a guess: say it with --input-shape.)") from error
+
+
+def open_net(target: str, options: SourceOptions) -> SlimNet:
+    """The converted network in an archive, or a SOURCE converted in memory without proof."""
+    import netslim
+    from netslim.source import is_source
+
+    if is_source(target):
+        return convert_loaded(load_model(target, options), options, prove=False)
+    if any((options.entry, options.args, options.weights, options.input_shape)):
+        raise click.UsageError(
+            f"{target} is converted already: --entry, --arg, --weights and --input-shape are for SOURCE."
+        )
+    return netslim.load(target)

@@ -1,0 +1,59 @@
+"""GradAug: train a network together with sub-networks of itself (Yang, Zhu, Chen, NeurIPS 2020, arXiv 2006.07989).
+
+    net = netslim.convert(model, example_inputs)
+    ga = gradaug.GradAug(net, mode="randwidth")
+    losses = ga.backward(images, labels)            # in your own loop, before optimizer.step()
+
+or, with everything around it, ``gradaug.train(net, gradaug.TrainConfig(), out="runs/mine")``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradaug.config import TrainConfig as TrainConfig
+    from gradaug.errors import CheckpointError as CheckpointError
+    from gradaug.errors import DataError as DataError
+    from gradaug.errors import OutputError as OutputError
+    from gradaug.errors import TrainingError as TrainingError
+    from gradaug.evaluate import recalibrate as recalibrate
+    from gradaug.evaluate import score as score
+    from gradaug.loop import train as train
+    from gradaug.result import Result as Result
+    from gradaug.sampler import Draw as Draw
+    from gradaug.sampler import Space as Space
+    from gradaug.sampler import draw as draw
+    from gradaug.step import GradAug as GradAug
+    from gradaug.step import Losses as Losses
+
+_HOME = {
+    "TrainConfig": "config",
+    "CheckpointError": "errors",
+    "DataError": "errors",
+    "OutputError": "errors",
+    "TrainingError": "errors",
+    "recalibrate": "evaluate",
+    "score": "evaluate",
+    "train": "loop",
+    "Result": "result",
+    "Draw": "sampler",
+    "Space": "sampler",
+    "draw": "sampler",
+    "GradAug": "step",
+    "Losses": "step",
+}
+"""Public name -> its file. Loaded on first use: the command line reads the settings without importing torch."""
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gradaug' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gradaug.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

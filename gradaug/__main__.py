@@ -1,0 +1,7 @@
+"""``python -m gradaug``: the command ``gradaug``, by its registered name, since the library does not import ``cli``."""
+
+from importlib.metadata import entry_points
+
+if __name__ == "__main__":
+    (command,) = entry_points(group="console_scripts", name="gradaug")
+    command.load()()

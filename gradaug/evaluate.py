@@ -1,0 +1,131 @@
+"""Accuracy of the full network and of plain, extracted sub-networks of it.
+
+A sub-network has no running statistics of its own (training leaves them to the full network), so they are estimated
+anew on training images before it is scored, as in US-Nets and MutualNet.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gradaug.errors import DataError
+from gradaug.fit import blank_images, device_of
+from gradaug.losses import main_output
+from netslim import SlimNet, cost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gradaug.data import Batch, DataSource
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a network does on a set of images."""
+
+    top1: float
+    """Correct answers in percent, 0 to 100."""
+    loss: float
+    """Mean cross-entropy in nats."""
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetScore:
+    """One width: its size, its cost for one image (forward FLOPs, two per multiply-add) and its score."""
+
+    width: float
+    params: int
+    flops: int
+    recalibrated: bool
+    score: Score
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {**{k: v for k, v in values.items() if k != "score"}, **values["score"]}
+
+
+@torch.no_grad()
+def score(net: nn.Module, batches: Iterable[Batch]) -> Score:
+    """Top-1 and cross-entropy of `net` in eval mode; its mode is put back afterwards."""
+    device, was_training = device_of(net), net.training
+    net.eval()
+    correct = loss = torch.zeros((), dtype=torch.float64, device=device)
+    count = 0
+    for images, labels in batches:
+        labels = labels.to(device)
+        logits = main_output(net(images.to(device)))
+        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
+        correct = correct + top1_hits(logits, labels)
+        count += len(labels)
+    net.train(was_training)
+    return Score(top1=100 * float(correct) / count, loss=float(loss) / count, images=count)
+
+
+def top1_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of the (N, classes) logits have their largest value at the label (N,)."""
+    return (logits.argmax(dim=-1) == labels).sum()
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, batches: Iterable[Batch]) -> nn.Module:
+    """Replaces the running statistics of every batch norm by their mean over `batches`; nothing else of `net` changes.
+
+    Only the batch norms run in train mode (dropout stays off). Returns `net`, in eval mode.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return net.eval()
+    momenta = [norm.momentum for norm in norms]
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+        norm.train()
+    for images, _ in batches:
+        net(images.to(device_of(net)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+def subnetworks(
+    net: SlimNet, widths: Sequence[float], calibration: Iterable[Batch], validation: Iterable[Batch], round_to: int = 1
+) -> list[SubnetScore]:
+    """Scores `net` at each width; a width that keeps exactly what the one before it keeps is left out.
+
+    The full network is scored with the running statistics it was trained with, every other one recalibrated.
+    """
+    rows: list[SubnetScore] = []
+    full = cost.count(net, width=1.0)
+    for width in widths:
+        size = cost.count(net, width=width, round_to=round_to)
+        if any((row.params, row.flops) == (size.params, size.flops) for row in rows):
+            continue
+        whole = (size.params, size.flops) == (full.params, full.flops)
+        slim = net if whole else recalibrate(copy.deepcopy(net.extract(width=width, round_to=round_to)), calibration)
+        rows.append(SubnetScore(width, size.params, size.flops, not whole, score(slim, validation)))
+    return rows
+
+
+@torch.no_grad()
+def require_fit(net: SlimNet, source: DataSource) -> None:
+    """DataError unless the network answers an image with one logit per class of the data."""
+    was_training = net.training
+    net.eval()
+    logits = main_output(net(blank_images(net, 1)))
+    net.train(was_training)
+    if logits.ndim != 2:
+        raise DataError(f"the network returns {tuple(logits.shape)} for one image; a classifier returns (1, classes)")
+    if logits.shape[1] != source.classes:
+        raise DataError(
+            f"the network has {logits.shape[1]} outputs and {source.name} has {source.classes} classes; build the "
+            f"model for {source.classes} and convert it again (netslim convert ... --arg num_classes={source.classes})"
+        )

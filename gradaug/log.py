@@ -1,0 +1,106 @@
+"""The run's record: one JSON object a line in metrics.jsonl, the same numbers for TensorBoard.
+
+    {"event": "step", "step": 120, "epoch": 5, "loss": 0.41, "subnet_loss": 0.06, "lr": 0.081}
+    {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "train_top1": ..., "val_top1": ...}
+
+After a resume the lines beyond the checkpoint are dropped, so that the file reads like one uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradaug.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch.utils.tensorboard import SummaryWriter
+
+STEP_INTERVAL = 10
+"""Every how many steps a step is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to. Losses in nats, accuracies in percent, time in seconds."""
+
+    epoch: int
+    """Epochs completed, from 1."""
+    step: int
+    train_loss: float
+    """Mean loss of the full network on the augmented training images."""
+    subnet_loss: float
+    """Mean, over the steps, of the summed distillation losses."""
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+class RunLog:
+    """Writes the record of a run that continues after `step` (0: a new run); use it in a ``with``."""
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.path = folder / "metrics.jsonl"
+        try:
+            keep = [line for line in _lines(self.path) if line["step"] <= step] if step else []
+            self._file = self.path.open("w", encoding="utf-8")
+            for line in keep:
+                self._write(line)
+            self._board = _board(folder / "tensorboard", step)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+    def step(self, step: int, epoch: int, loss: float, subnet_loss: float, lr: float) -> None:
+        """Records every tenth step."""
+        if step % STEP_INTERVAL == 0:
+            self._record("step", {"step": step, "epoch": epoch, "loss": loss, "subnet_loss": subnet_loss, "lr": lr})
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._record("epoch", asdict(epoch))
+
+    def _record(self, event: str, values: dict[str, Any]) -> None:
+        try:
+            self._write({"event": event, **values})
+            for name, value in values.items():
+                if self._board and name not in ("step", "epoch"):
+                    self._board.add_scalar(f"{event}/{name}", value, values["step"])
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def _board(folder: Path, step: int) -> SummaryWriter | None:
+    """TensorBoard's writer, or None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a metrics file; a last line cut off by a crash is left out."""
+    found = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return found

@@ -1,0 +1,42 @@
+"""What a run came to, as a value and as result.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradaug.config import TrainConfig
+    from gradaug.evaluate import Score, SubnetScore
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores on the validation images, at the last epoch (never the best one)."""
+
+    config: TrainConfig
+    """With every automatic choice written down."""
+    before: Score
+    after: Score
+    subnets: list[SubnetScore]
+    """The full network, then sub-networks down to alpha with their batch norm recalibrated."""
+    steps: int
+    seconds: float
+    """Wall time of training and validation."""
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; ``top1`` in percent, ``loss`` in nats, ``flops`` per image forward."""
+        return {
+            "mode": self.config.mode,
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "subnets": [row.to_dict() for row in self.subnets],
+            "epochs": self.config.epochs,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "folder": str(self.folder),
+            "config": self.config.to_dict(),
+        }

@@ -1,0 +1,35 @@
+"""netslim finds which channels of a network depend on which, and makes it run at any width without a change of code.
+
+    net = netslim.convert(model, example_inputs)
+    with net.sub(width=0.75):
+        net(x)
+    small = net.extract(width=0.5)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netslim.analysis import analyse as analyse
+    from netslim.archive import load as load
+    from netslim.archive import save as save
+    from netslim.conversion import convert as convert
+    from netslim.slimnet import SlimNet as SlimNet
+    from netslim.proof import verify as verify
+
+_HOME = {
+    "analyse": "netslim.analysis", "convert": "netslim.conversion", "load": "netslim.archive", "save": "netslim.archive",
+    "verify": "netslim.proof", "SlimNet": "netslim.slimnet",
+}  # fmt: skip
+__all__ = ["SlimNet", "analyse", "convert", "load", "save", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load on first use, so that importing the package does not import torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'netslim' has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value

@@ -1,0 +1,144 @@
+"""The whole analysis, in the order in which it happens: trace both modes, solve the axes, rewrite the programs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from netslim.axes import Layout
+from netslim.engine import Engine
+from netslim.errors import InputError
+from netslim.groups import solve
+from netslim.ops import MODULES, RULES
+from netslim.plan import Frozen, Plan, Slot
+from netslim.program import Program
+from netslim.rewrite import Rewriter, merged
+from netslim.trace import Trace, freeze_outputs, is_leaf, skeleton, trace
+
+Constants = dict[str, Tensor]
+
+
+def analyse(model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True) -> tuple[Plan, Constants]:
+    """Find the channel groups of `model` and rewrite its forward; no weight is read, the model may live on `meta`.
+
+    example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward.
+    Returns the plan, and the tensors that forward uses but the model does not register.
+    Raises InputError when the inputs do not fit forward's signature, TraceError when forward fails or cannot be
+    recorded.
+    """
+    inputs = bind(model, example_inputs)
+    root, engine, constants = skeleton(model), Engine(RULES), Constants()
+    traces = _both_modes(root, inputs, engine, constants)
+    if fix_outputs:
+        for traced in traces.values():
+            freeze_outputs(engine, traced)
+    tensors = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers(remove_duplicate=False))
+    met = _in_program_order(traces, tensors | constants, root)
+    solution = solve(engine, met)
+    layouts = _layouts(engine, solution, met, tensors | constants)
+    rewriter = Rewriter(engine, solution, layouts)
+    train, evaluation = traces[True], traces[False]
+    joined = merged(train.program, evaluation.program)
+    programs: dict[bool, Program] = {}
+    if joined is not None:
+        programs[True] = programs[False] = rewriter.rewrite(_with_program(train, joined))
+    else:
+        programs = {mode: rewriter.rewrite(traced) for mode, traced in traces.items()}
+    return Plan(
+        groups=solution.groups,
+        frozen=solution.frozen + _never_used(tensors, met),
+        layouts=layouts,
+        programs=programs,
+        sizes=tuple(rewriter.sizes),
+        cuts=tuple(rewriter.cuts),
+        ints=rewriter.ints,
+        input_names=tuple(inputs),
+        input_shapes=tuple(tuple(t.shape) for t in tree_leaves(inputs) if isinstance(t, Tensor)),
+        specialised=tuple(dict.fromkeys(train.specialised + evaluation.specialised)),
+        unknown=dict(engine.unknown),
+        model=type(model).__name__,
+    ), constants
+
+
+def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
+    """Example inputs by argument name of forward. Raises InputError when they do not fit the signature."""
+    signature = inspect.signature(model.forward)
+    try:
+        if isinstance(example_inputs, Mapping):
+            bound = signature.bind(**example_inputs)
+        else:
+            args = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+            bound = signature.bind(*args)
+    except TypeError as error:
+        raise InputError(f"the example inputs do not fit {type(model).__name__}.forward{signature}: {error}.") from error
+    inputs: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            raise InputError(f"{type(model).__name__}.forward takes *{name}; give it named arguments to convert it.")
+        inputs |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    if not any(isinstance(t, Tensor) for t in tree_leaves(inputs)):
+        raise InputError("the example inputs hold no tensor; pass one image batch, such as torch.randn(2, 3, 224, 224).")
+    return inputs
+
+
+def _both_modes(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, constants: Constants) -> dict[bool, Trace]:
+    """Traces by mode; a batch of one image is doubled, since batch norm cannot train on a single value."""
+    def leaf(module: nn.Module) -> bool:
+        return is_leaf(module, MODULES)
+
+    return {mode: trace(root, batch_of_two(inputs), engine, leaf, mode, constants) for mode in (True, False)}
+
+
+def batch_of_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs whose batch dimension is 1 are repeated to 2."""
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+    if any(t.dim() < 2 or t.shape[0] != 1 for t in tensors):
+        return dict(inputs)
+    return tree_map_only(Tensor, lambda t: t.expand(2, *t.shape[1:]), dict(inputs))
+
+
+def _in_program_order(traces: Mapping[bool, Trace], tensors: Mapping[str, Tensor], root: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that some program uses, in the order in which it meets them."""
+    met: dict[str, Tensor] = {}
+    for mode in (False, True):
+        for node in traces[mode].program:
+            if node.op == "param":
+                met[node.target] = tensors[node.target]
+            elif node.op == "module":
+                leaf = root.get_submodule(node.target)
+                for name, tensor in [*leaf.named_parameters(recurse=False), *leaf.named_buffers(recurse=False)]:
+                    met[f"{node.target}.{name}"] = tensor
+    first = {id(tensor): name for name, tensor in reversed(met.items())}
+    return {name: tensor for name, tensor in met.items() if first[id(tensor)] == name}
+
+
+def _layouts(engine: Engine, solution: Any, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, tuple[Layout, ...]]:
+    """Solved layouts of all tensors that are used, under every name they have; equal layouts are one object."""
+    interned: dict[Layout, Layout] = {}
+    used = {id(t) for t in met.values()}
+    ordered = dict(met) | {n: t for n, t in tensors.items() if id(t) in used}
+    return {
+        name: tuple(interned.setdefault(s, s) for s in map(solution.solved, engine.dims(tensor)))
+        for name, tensor in ordered.items()
+    }
+
+
+def _never_used(tensors: Mapping[str, Tensor], met: Mapping[str, Tensor]) -> tuple[Frozen, ...]:
+    used = {id(t) for t in met.values()}
+    found: dict[int, list[Slot]] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in used:
+            for dim, size in enumerate(tensor.shape):
+                found.setdefault(size, []).append(Slot(name, dim))
+    return tuple(Frozen(tuple(slots), size, "never used by forward") for size, slots in found.items() if size > 1)
+
+
+def _with_program(traced: Trace, program: Program) -> Trace:
+    return Trace(program, traced.tensors, traced.numbers, traced.notes, traced.constants, traced.specialised)
+
+

@@ -1,0 +1,351 @@
+"""The algebra of layouts: what a dimension of a tensor is made of.
+
+    Axis      an unknown run of channels; unification binds it to another layout, freezing binds it to a Const
+    Const     a dimension of fixed size (batch, space, kernel, or an axis that was frozen, with the reason)
+    Elastic   a solved axis: one channel group of the finished plan
+    Product   row-major product of factors (what reshape and grouping make)
+    Concat    parts laid one after another (what cat, split and channel padding make)
+
+`unify`, `cut` and `split` are the only operations that bind axes. They never fail: what cannot be aligned is frozen
+with a reason. `runs` turns a solved layout and the kept channels of each group into an index set.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+Runs = tuple[tuple[int, int], ...]
+"""An index set as sorted (start, length) runs, none of them empty and no two of them touching."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an axis stays at full width: a sentence, the operator, and file:line of the user's code."""
+
+    text: str
+    op: str = ""
+    where: str = ""
+
+
+Why = Callable[[], Reason]
+_ids = itertools.count()
+
+
+class Axis:
+    """An unknown run of `size` channels, bound at most once."""
+
+    __slots__ = ("bound", "id", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size, self.bound, self.id = size, None, next(_ids)  # type: int, Layout | None, int
+
+    def __repr__(self) -> str:
+        return repr(self.bound) if self.bound is not None else f"a{self.id}:{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    size: int
+    reason: Reason | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return str(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Elastic:
+    group: int
+    size: int
+
+    def __repr__(self) -> str:
+        return f"g{self.group}:{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    factors: tuple[Layout, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(f.size for f in self.factors)
+
+    def __repr__(self) -> str:
+        return "(" + " * ".join(map(repr, self.factors)) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    parts: tuple[Layout, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(p.size for p in self.parts)
+
+    def __repr__(self) -> str:
+        return "[" + " + ".join(map(repr, self.parts)) + "]"
+
+
+Layout = Axis | Const | Elastic | Product | Concat
+
+
+class Misaligned(Exception):
+    """A solved layout met one that contradicts it (seen only by the proof: the plan is wrong)."""
+
+
+# ---------------------------------------------------------------------------------------------- normal form
+
+
+def fresh(size: int) -> Layout:
+    """A new unknown axis; an axis of one channel is a constant, since at least one channel is always kept."""
+    return Axis(size) if size > 1 else Const(size)
+
+
+def product(*factors: Layout) -> Layout:
+    """The normal form of a product: flat, without factors of size 1, neighbouring constants folded."""
+    flat: list[Layout] = []
+    for factor in map(resolve, factors):
+        for f in factor.factors if isinstance(factor, Product) else (factor,):
+            if f.size == 1:
+                continue
+            if flat and isinstance(f, Const) and isinstance(flat[-1], Const):
+                flat[-1] = Const(flat[-1].size * f.size, flat[-1].reason or f.reason)
+            else:
+                flat.append(f)
+    if len(flat) < 2:
+        return flat[0] if flat else Const(1)
+    if isinstance(flat[0], Concat):  # a leading concatenation is distributed, so that parts stay visible
+        return concat(*(product(part, *flat[1:]) for part in flat[0].parts))
+    return Product(tuple(flat))
+
+
+def concat(*parts: Layout) -> Layout:
+    """The normal form of a concatenation: flat, without empty parts, neighbouring constants joined."""
+    flat: list[Layout] = []
+    for part in map(resolve, parts):
+        for p in part.parts if isinstance(part, Concat) else (part,):
+            if p.size == 0:
+                continue
+            if flat and isinstance(p, Const) and isinstance(flat[-1], Const):
+                flat[-1] = Const(flat[-1].size + p.size, flat[-1].reason or p.reason)
+            else:
+                flat.append(p)
+    return flat[0] if len(flat) == 1 else Concat(tuple(flat)) if flat else Const(0)
+
+
+def resolve(layout: Layout) -> Layout:
+    """`layout` in normal form, with every bound axis replaced by what it is bound to."""
+    if isinstance(layout, Axis):
+        if layout.bound is None:
+            return layout
+        layout.bound = resolve(layout.bound)
+        return layout.bound
+    if isinstance(layout, Product):
+        return product(*layout.factors) if _stale(layout.factors) else layout
+    if isinstance(layout, Concat):
+        return concat(*layout.parts) if _stale(layout.parts) else layout
+    return layout
+
+
+def _stale(children: tuple[Layout, ...]) -> bool:
+    return any(resolve(child) is not child for child in children)
+
+
+def leaves(layout: Layout) -> Iterator[Axis | Const | Elastic]:
+    """Axes, constants and groups of a layout, in order, with repetitions."""
+    layout = resolve(layout)
+    if isinstance(layout, (Product, Concat)):
+        for child in layout.factors if isinstance(layout, Product) else layout.parts:
+            yield from leaves(child)
+    else:
+        yield layout
+
+
+def is_fixed(layout: Layout) -> bool:
+    """Whether no part of the layout can become smaller."""
+    return all(isinstance(leaf, Const) for leaf in leaves(layout))
+
+
+# ---------------------------------------------------------------------------------------------- unification
+
+
+def freeze(layout: Layout, why: Why) -> None:
+    """Bind every free axis of `layout` to a constant. Raises Misaligned when a solved group is among them."""
+    reason = None
+    for leaf in list(leaves(layout)):
+        if isinstance(leaf, Elastic):
+            raise Misaligned(why().text)
+        if isinstance(leaf, Axis) and leaf.bound is None:
+            reason = reason or why()
+            leaf.bound = Const(leaf.size, reason)
+
+
+def unify(a: Layout, b: Layout, why: Why) -> None:
+    """Make two layouts of one size the same, as finely as needed; freeze what cannot be aligned."""
+    a, b = resolve(a), resolve(b)
+    if a == b:
+        return
+    if isinstance(a, Const) or isinstance(b, Const):
+        fixed, other = (a, b) if isinstance(a, Const) else (b, a)
+        reason = fixed.reason if isinstance(fixed, Const) else None
+        freeze(other, (lambda: reason) if reason else why)  # type: ignore[arg-type, return-value]
+    elif isinstance(a, Axis) or isinstance(b, Axis):
+        axis, other = (a, b) if isinstance(a, Axis) else (b, a)
+        if any(leaf is axis for leaf in leaves(other)):
+            freeze(other, why)
+        else:
+            axis.bound = other  # type: ignore[union-attr]
+    elif isinstance(a, Concat) or isinstance(b, Concat):
+        parts, other = (a, b) if isinstance(a, Concat) else (b, a)
+        first = parts.parts[0]  # type: ignore[union-attr]
+        left, right = cut(other, first.size)
+        unify(first, left, why)
+        unify(concat(*parts.parts[1:]), right, why)  # type: ignore[union-attr]
+    elif isinstance(a, Product) and isinstance(b, Product):
+        _unify_products(a, b, why)
+    else:
+        freeze(product(a, b), why)
+
+
+def _unify_products(a: Product, b: Product, why: Why) -> None:
+    if a.factors[0].size < b.factors[0].size:
+        a, b = b, a
+    big, small = a.factors[0], b.factors[0]
+    if big.size % small.size:
+        freeze(a, why)
+        freeze(b, why)
+        return
+    outer, inner = split(big, small.size, big.size // small.size, why)
+    unify(outer, small, why)
+    unify(product(inner, *a.factors[1:]), product(*b.factors[1:]), why)
+
+
+def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
+    """The layouts of `[:at]` and `[at:]`; always possible."""
+    layout = resolve(layout)
+    if at <= 0 or at >= layout.size:
+        return (Const(0), layout) if at <= 0 else (layout, Const(0))
+    if isinstance(layout, Const):
+        return Const(at, layout.reason), Const(layout.size - at, layout.reason)
+    if isinstance(layout, Axis):
+        halves = fresh(at), fresh(layout.size - at)
+        layout.bound = concat(*halves)
+        return halves
+    if isinstance(layout, Concat):
+        first, rest = layout.parts[0], concat(*layout.parts[1:])
+        if at <= first.size:
+            left, right = cut(first, at)
+            return left, concat(right, rest)
+        left, right = cut(rest, at - first.size)
+        return concat(first, left), right
+    if isinstance(layout, Product):
+        lead, rest = layout.factors[0], product(*layout.factors[1:])
+        whole, extra = divmod(at, rest.size)
+        before, after = cut(lead, whole)
+        if not extra:
+            return product(before, rest), product(after, rest)
+        _, after = cut(after, 1)  # the cut runs through one step of the leading factor
+        left, right = cut(rest, extra)
+        return concat(product(before, rest), left), concat(right, product(after, rest))
+    raise Misaligned(f"a cut at {at} runs through group {layout}")
+
+
+def split(layout: Layout, outer: int, inner: int, why: Why) -> tuple[Layout, Layout]:
+    """Factors of sizes (outer, inner) whose row-major product is `layout`; frozen where they do not exist."""
+    layout = resolve(layout)
+    if outer == 1 or inner == 1:
+        return (Const(1), layout) if outer == 1 else (layout, Const(1))
+    if isinstance(layout, Const):
+        return Const(outer, layout.reason), Const(inner, layout.reason)
+    if isinstance(layout, Axis):
+        factors = fresh(outer), fresh(inner)
+        layout.bound = product(*factors)
+        return factors
+    if isinstance(layout, Product):
+        lead, rest = layout.factors[0], product(*layout.factors[1:])
+        if lead.size % outer == 0:
+            first, second = split(lead, outer, lead.size // outer, why)
+            return first, product(second, rest)
+        if outer % lead.size == 0:
+            first, second = split(rest, outer // lead.size, inner, why)
+            return product(lead, first), second
+    if isinstance(layout, Concat):
+        if all(part.size % inner == 0 for part in layout.parts):
+            pairs = [split(part, part.size // inner, inner, why) for part in layout.parts]
+            for _, second in pairs[1:]:
+                unify(pairs[0][1], second, why)
+            return concat(*(first for first, _ in pairs)), pairs[0][1]
+        if outer <= _MOST_PIECES:
+            return Const(outer), _equal_pieces(layout, outer, inner, why)
+    freeze(layout, why)
+    return Const(outer, why()), Const(inner, why())
+
+
+_MOST_PIECES = 8  # beyond this a concatenation that does not divide is frozen rather than cut to crumbs
+
+
+def _equal_pieces(layout: Layout, count: int, size: int, why: Why) -> Layout:
+    first, rest = cut(layout, size)
+    for _ in range(count - 1):
+        piece, rest = cut(rest, size)
+        unify(first, piece, why)
+    return resolve(first)
+
+
+# ---------------------------------------------------------------------------------------------- index sets
+
+
+def runs(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
+    """The index set of a solved layout, given the kept channels of each group.
+
+    axis: the kept channels; product: the outer product; concatenation: the parts at their offsets.
+    """
+    if isinstance(layout, Const):
+        return ((0, layout.size),) if layout.size else ()
+    if isinstance(layout, Elastic):
+        return kept[layout.group]
+    if isinstance(layout, Concat):
+        found: list[tuple[int, int]] = []
+        offset = 0
+        for part in layout.parts:
+            found += [(start + offset, length) for start, length in runs(part, kept)]
+            offset += part.size
+        return _joined(found)
+    if isinstance(layout, Product):
+        lead, rest = layout.factors[0], layout.factors[1:]
+        inner_layout = rest[0] if len(rest) == 1 else Product(rest)
+        outer, inner, step = runs(lead, kept), runs(inner_layout, kept), inner_layout.size
+        if inner == ((0, step),):
+            return tuple((start * step, length * step) for start, length in outer)
+        return _joined([(i * step + start, n) for i in positions(outer) for start, n in inner])
+    raise TypeError(f"{layout!r} is not solved")
+
+
+def _joined(pairs: list[tuple[int, int]]) -> Runs:
+    joined: list[tuple[int, int]] = []
+    for start, length in pairs:
+        if joined and sum(joined[-1]) == start:
+            joined[-1] = (joined[-1][0], joined[-1][1] + length)
+        else:
+            joined.append((start, length))
+    return tuple(joined)
+
+
+def from_positions(indices: list[int]) -> Runs:
+    """Sorted positions as runs."""
+    return _joined([(i, 1) for i in indices])
+
+
+def positions(index_set: Runs) -> Iterator[int]:
+    """The indices of an index set, in order."""
+    for start, length in index_set:
+        yield from range(start, start + length)
+
+
+def count(index_set: Runs, below: int | None = None) -> int:
+    """How many indices an index set holds, or how many of them lie below a position."""
+    if below is None:
+        return sum(length for _, length in index_set)
+    return sum(min(length, max(0, below - start)) for start, length in index_set)

@@ -1,0 +1,106 @@
+"""`netslim.convert`: analyse, rewrite, prove, and freeze what cannot be proved."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from netslim.analysis import analyse, batch_of_two, bind
+from netslim.axes import Reason
+from netslim.errors import ProofError
+from netslim.plan import Plan, freeze_groups
+from netslim.slimnet import SlimNet, plain_tree
+from netslim.proof import Proof, failing_groups, prepare, verify
+
+Progress = Callable[[str, float], None]
+
+
+def convert(model: nn.Module, example_inputs: Any, *, prove: bool = True, progress: Progress | None = None) -> SlimNet:
+    """A network of the same weights that can run at any width. `model` is not changed.
+
+    example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward;
+    only shapes and dtypes matter. With `prove`, random sub-networks are held to mask-equivalence; groups that fail are
+    frozen with the reason, and the proof is repeated.
+    Raises InputError when the inputs do not fit, TraceError when forward fails or cannot be followed, ProofError when
+    the converted network differs from the model at full width.
+    """
+    say = progress or (lambda stage, done: None)
+    say("trace", 0.0)
+    plan, constants = analyse(model, example_inputs)
+    say("trace", 1.0)
+    net = _build(plan, model, constants)
+    if prove and not any(t.is_meta for t in net.parameters()):
+        say("prove", 0.0)
+        check_full_width(model, net, example_inputs)
+        net = _proved(net, say)
+        say("prove", 1.0)
+    return net
+
+
+def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
+    return SlimNet(plan, plain_tree(model), constants).train(model.training)  # type: ignore[return-value]
+
+
+def check_full_width(model: nn.Module, net: SlimNet, example_inputs: Any) -> None:
+    """Raises ProofError unless both give bit-identical outputs in eval mode on random inputs of the example's shape."""
+    inputs = batch_of_two(bind(model, example_inputs))
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(t: Tensor) -> Tensor:
+        return torch.randn(t.shape, generator=generator).to(_place(model)) if t.is_floating_point() else t
+
+    inputs = tree_map_only(Tensor, draw, inputs)
+    was, net_was = _modes(model), net.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            wanted, got = model(**copy.copy(inputs)), net.eval()(**inputs)
+    finally:
+        for module, training in was:
+            module.training = training
+        net.train(net_was)
+    for a, b in zip(tree_leaves(wanted), tree_leaves(got), strict=True):
+        if isinstance(a, Tensor) and not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
+            raise ProofError(
+                "the converted network differs from the model at full width, so the model does something that was not "
+                "recorded (random numbers or Python state in eval mode?); please report it with the model."
+            )
+
+
+def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
+    return [(module, module.training) for module in model.modules()]
+
+
+def _place(model: nn.Module) -> Tensor:
+    return next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+
+
+def _proved(net: SlimNet, say: Progress) -> SlimNet:
+    """The network with a passed proof, without the groups that had to be frozen for it."""
+    for attempt in range(_ATTEMPTS):
+        proof = verify(net, seed=attempt)
+        if proof.passed:
+            net.proof = proof
+            return net
+        say("prove", 0.5)
+        bench = prepare(net, seed=attempt)
+        wrong = failing_groups(net, bench, seed=attempt * 1000) or set(range(len(net.groups)))
+        reason = Reason("its sub-networks differ from the masked full network, so it was frozen by the proof")
+        net = _rebuilt(net, freeze_groups(net.plan, wrong, reason))
+    net = _rebuilt(net, freeze_groups(net.plan, set(range(len(net.groups))), reason))
+    net.proof = Proof()
+    return net
+
+
+_ATTEMPTS = 4
+
+
+def _rebuilt(net: SlimNet, plan: Plan) -> SlimNet:
+    net.plan = plan
+    net._ready()
+    return net

@@ -1,0 +1,77 @@
+"""What a sub-network costs: parameters, and forward FLOPs as torch counts them (a multiply-add is two)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from netslim.slimnet import SlimNet
+from netslim.subnet import Width
+from netslim.trace import skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Parameters, and forward FLOPs for one image of the example's shape."""
+
+    params: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A sub-network beside its full network."""
+
+    params_full: int
+    params_kept: int
+    flops_full: int
+    flops_kept: int
+
+    @property
+    def params_share(self) -> float:
+        return self.params_kept / max(1, self.params_full)
+
+    @property
+    def flops_share(self) -> float:
+        return self.flops_kept / max(1, self.flops_full)
+
+
+def count(
+    net: SlimNet, width: Width = 1.0, depth: Mapping[str, bool] | None = None, *, round_to: int = 1,
+    shapes: tuple[tuple[int, ...], ...] | None = None,
+) -> Count:  # fmt: skip
+    """Parameters and forward FLOPs of a sub-network in eval mode, counted on the meta device: no weight is touched.
+
+    `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out).
+    """
+    shapes = shapes or net.input_shapes
+    meta = skeleton(net).eval()
+    inputs = [torch.empty(shape, device="meta", dtype=_dtype(net)) for shape in shapes]
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, meta.sub(width, depth, round_to=round_to):  # type: ignore[operator]
+        meta(*inputs)
+    return Count(_kept_params(net, width, round_to), flops.get_total_flops() // shapes[0][0])
+
+
+def elastic_share(net: SlimNet, width: Width = 0.5) -> Cost:
+    """The costs of the sub-network in which every group has the given width."""
+    full, kept = count(net), count(net, width)
+    return Cost(full.params, kept.params, full.flops, kept.flops)
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _kept_params(net: SlimNet, width: Width, round_to: int) -> int:
+    cuts = net.kept_shapes(width, round_to=round_to)
+    total = 0
+    for name, param in net.named_parameters():
+        size = 1
+        for n in cuts.get(name, param.shape):
+            size *= n
+        total += size
+    return total

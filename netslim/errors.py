@@ -1,0 +1,42 @@
+"""Every error a user can meet, in one tree.
+
+    NetslimError                    exit code 1: the message says what is wrong and what to do
+    ├── SourceError                 the model could not be found, imported or built
+    ├── InputError                  the example inputs or an option do not fit the model
+    ├── TraceError                  the model's forward failed or cannot be followed
+    ├── SubnetError                 a width, group or block that this network does not have
+    ├── ProofError                  a sub-network disagrees with the masked full network
+    └── ArchiveError                converted.pt (or an output file) cannot be read or written
+
+A message is one sentence (two at most): what is wrong, where, and what to write instead.
+"""
+
+from __future__ import annotations
+
+
+class NetslimError(Exception):
+    """Base of every error that netslim and gradaug raise on purpose."""
+
+
+class SourceError(NetslimError):
+    """The model could not be found, imported or built."""
+
+
+class InputError(NetslimError):
+    """The example inputs, or an option, do not fit the model."""
+
+
+class TraceError(NetslimError):
+    """The model's own forward failed, or does something that cannot be followed."""
+
+
+class SubnetError(NetslimError):
+    """A width, group or block that this network does not have."""
+
+
+class ProofError(NetslimError):
+    """A sub-network disagrees with the masked full network."""
+
+
+class ArchiveError(NetslimError):
+    """A converted file cannot be read, trusted or written."""

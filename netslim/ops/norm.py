@@ -1,0 +1,273 @@
+"""Normalisations. Batch norm works channel by channel; the others compute statistics over channels, and a sub-network
+computes them over the channels it keeps (the proof does the same in the masked network)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netslim.axes import product
+from netslim.engine import Call
+from netslim.fit import Fitting, fit_noted
+from netslim.kept import Kept, take
+from netslim.program import Node, Ref, Track
+
+
+def batch_norm(call: Call) -> None:
+    """x (N, C, ...) with weight, bias, running mean and variance (C); also instance norm, which shares the form."""
+    x = call.arg("input")
+    dims = call.dims(x)
+    for tensor in call.tensors:
+        if tensor is not x and tensor.dim() == 1:
+            call.unify(dims[1], call.dims(tensor)[0])
+    for out in call.outs:
+        if out.shape == x.shape:
+            call.set(out, dims)
+        elif out.dim() == 1 and out.shape[0] == x.shape[1]:
+            call.set(out, dims[1:2])
+
+
+def layer_norm(call: Call) -> None:
+    """x (..., *normalized_shape) with weight and bias of the normalized shape; also RMS norm."""
+    x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
+    rank, dims = len(call.arg("normalized_shape")), call.dims(x)
+    for tensor in (weight, bias):
+        if tensor is not None:
+            for mine, its in zip(dims[-rank:], call.dims(tensor), strict=True):
+                call.unify(mine, its)
+    call.set(call.outs[0], dims)
+    call.note("normalized_shape", product(*dims[-rank:]))
+    own = [(x, x.dim() - rank + i) for i in range(rank)]
+    params = [(t, i) for t in (weight, bias) if t is not None for i in range(rank)]
+
+    def redo(take: Any) -> Tensor:
+        kept, args = take(x), [None if t is None else take(t) for t in (weight, bias)]
+        if call.name == "rms_norm":
+            return F.rms_norm(kept, list(kept.shape[-rank:]), args[0], call.arg("eps"))
+        return F.layer_norm(kept, list(kept.shape[-rank:]), *args, call.arg("eps"))
+
+    call.over(own + params, redo)
+
+
+def group_norm(call: Call) -> None:
+    """x (N, C, ...): C is (groups, rest). Whole groups may go, or else channels of every group."""
+    x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
+    groups, dims = call.arg("num_groups"), call.dims(x)
+    by_group, within = call.split(dims[1], groups, x.shape[1] // groups)
+    for tensor in (weight, bias):
+        if tensor is not None:
+            call.unify(dims[1], call.dims(tensor)[0])
+    call.set(call.outs[0], dims)
+    call.note("num_groups", by_group)
+    channels = [(x, 1)] + [(t, 0) for t in (weight, bias) if t is not None]
+
+    def redo(take: Any) -> Tensor:
+        args = [None if t is None else take(t) for t in (weight, bias)]
+        return F.group_norm(take(x), take.count(by_group), *args, call.arg("eps"))
+
+    call.over(channels, redo)
+
+
+def fit_layer_norm(node: Node, fit: Fitting) -> Node:
+    """The normalized shape is the size of the trailing dimensions."""
+    shape = fit.argument(node, 1, "normalized_shape")
+    dims = fit.dims(node.args[0])[-len(shape) :]
+    return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
+
+
+def fit_batch_norm(node: Node, fit: Fitting) -> Node:
+    """A functional batch norm uses batch statistics, and leaves running ones alone, wherever tracking is off."""
+    args = list(node.args)
+    for i, name in ((1, "running_mean"), (2, "running_var")):
+        if i >= len(args) or not isinstance(args[i], Ref):
+            return node
+    return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
+
+
+def batch_norm_function(x: Tensor, mean: Any, var: Any, *args: Any, track: bool, **kwargs: Any) -> Tensor:
+    """F.batch_norm(x, mean, var, weight, bias, training, ...) that leaves the statistics alone unless `track`."""
+    training = kwargs.get("training", args[2] if len(args) > 2 else False)
+    return F.batch_norm(x, *((None, None) if training and not track else (mean, var)), *args, **kwargs)
+
+
+class SlimBatchNorm:
+    """In training, batch statistics; the running ones are left alone inside `sub()` unless it asks for tracking."""
+
+    kept: Kept | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)  # type: ignore[misc]
+        self._check_input_dim(x)
+        weight, bias, mean, var = (
+            None if t is None else take(t, kept.tensors.get(name)) for name, t in self._named_stats()
+        )
+        training = self.training or mean is None
+        if training and kept.track and mean is not None:
+            return self._tracked(x, mean, var, weight, bias)
+        stats = (None, None) if training else (mean, var)
+        return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
+
+    def _named_stats(self) -> list[tuple[str, Tensor | None]]:
+        return [(name, getattr(self, name)) for name in ("weight", "bias", "running_mean", "running_var")]
+
+    def _tracked(self, x: Tensor, mean: Tensor, var: Tensor, weight: Any, bias: Any) -> Tensor:
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        seen = mean.clone(), var.clone()
+        out = F.batch_norm(x, *seen, weight, bias, True, factor, self.eps)
+        with torch.no_grad():
+            for name, value in zip(("running_mean", "running_var"), seen, strict=True):
+                _write(getattr(self, name), self.kept.tensors.get(name), value)  # type: ignore[union-attr]
+        return out
+
+
+def _write(whole: Tensor, cut: Any, value: Tensor) -> None:
+    """Write the kept entries of a vector back into it."""
+    if not cut:
+        whole.copy_(value)
+    elif len(cut[0]) == 3:
+        whole.narrow(*cut[0]).copy_(value)
+    else:
+        whole.index_copy_(0, cut[0][1].to(whole.device), value)
+
+
+class SlimBatchNorm1d(SlimBatchNorm, nn.BatchNorm1d):
+    pass
+
+
+class SlimBatchNorm2d(SlimBatchNorm, nn.BatchNorm2d):
+    pass
+
+
+class SlimBatchNorm3d(SlimBatchNorm, nn.BatchNorm3d):
+    pass
+
+
+class SlimInstanceNorm:
+    """Per-channel statistics of each image; the optional running ones are left alone inside `sub()`."""
+
+    kept: Kept | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)  # type: ignore[misc]
+        weight, bias, mean, var = (
+            None if t is None else take(t, kept.tensors.get(name))
+            for name, t in ((n, getattr(self, n)) for n in ("weight", "bias", "running_mean", "running_var"))
+        )
+        own = self.training or mean is None
+        return F.instance_norm(x, *((None, None) if own else (mean, var)), weight, bias, own, 0.0, self.eps)
+
+
+class SlimInstanceNorm1d(SlimInstanceNorm, nn.InstanceNorm1d):
+    pass
+
+
+class SlimInstanceNorm2d(SlimInstanceNorm, nn.InstanceNorm2d):
+    pass
+
+
+class SlimInstanceNorm3d(SlimInstanceNorm, nn.InstanceNorm3d):
+    pass
+
+
+class SlimLayerNorm(nn.LayerNorm):
+    kept: Kept | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)
+        weight, bias = (None if t is None else take(t, kept.tensors.get(n)) for n, t in _affine(self))
+        return F.layer_norm(x, x.shape[-len(self.normalized_shape) :], weight, bias, self.eps)
+
+
+class SlimRMSNorm(nn.RMSNorm):
+    kept: Kept | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)
+        weight = None if self.weight is None else take(self.weight, kept.tensors.get("weight"))
+        return F.rms_norm(x, x.shape[-len(self.normalized_shape) :], weight, self.eps)
+
+
+class SlimGroupNorm(nn.GroupNorm):
+    kept: Kept | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)
+        weight, bias = (None if t is None else take(t, kept.tensors.get(n)) for n, t in _affine(self))
+        return F.group_norm(x, kept.ints.get("num_groups", self.num_groups), weight, bias, self.eps)
+
+
+def _affine(module: Any) -> list[tuple[str, Tensor | None]]:
+    return [("weight", module.weight), ("bias", getattr(module, "bias", None))]
+
+
+def shrink_features(module: nn.Module, kept: Kept) -> None:
+    norm: Any = module
+    sized = norm.weight if norm.weight is not None else norm.running_mean
+    if sized is not None:
+        norm.num_features = sized.shape[0]
+
+
+def shrink_shape(module: nn.Module, kept: Kept) -> None:
+    norm: Any = module
+    if norm.weight is not None:
+        norm.normalized_shape = tuple(norm.weight.shape)
+    elif "normalized_shape" in kept.ints:
+        norm.normalized_shape = (kept.ints["normalized_shape"],)
+
+
+def shrink_groups(module: nn.Module, kept: Kept) -> None:
+    norm: Any = module
+    norm.num_groups = kept.ints.get("num_groups", norm.num_groups)
+    if norm.weight is not None:
+        norm.num_channels = norm.weight.shape[0]
+
+
+RULES = {
+    "batch_norm": batch_norm, "native_batch_norm": batch_norm, "_native_batch_norm_legit": batch_norm,
+    "_native_batch_norm_legit_no_training": batch_norm, "_batch_norm_with_update": batch_norm,
+    "cudnn_batch_norm": batch_norm, "instance_norm": batch_norm, "layer_norm": layer_norm, "rms_norm": layer_norm,
+    "group_norm": group_norm,
+}  # fmt: skip
+
+MODULES = {
+    nn.BatchNorm1d: (SlimBatchNorm1d, shrink_features), nn.BatchNorm2d: (SlimBatchNorm2d, shrink_features),
+    nn.BatchNorm3d: (SlimBatchNorm3d, shrink_features), nn.InstanceNorm1d: (SlimInstanceNorm1d, shrink_features),
+    nn.InstanceNorm2d: (SlimInstanceNorm2d, shrink_features), nn.InstanceNorm3d: (SlimInstanceNorm3d, shrink_features),
+    nn.LayerNorm: (SlimLayerNorm, shrink_shape), nn.RMSNorm: (SlimRMSNorm, shrink_shape),
+    nn.GroupNorm: (SlimGroupNorm, shrink_groups),
+}  # fmt: skip
+
+FITS = {
+    "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
+    "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
+    "torch.nn.functional.batch_norm": fit_batch_norm,
+}  # fmt: skip
+
+FUNCTIONS = {"netslim.batch_norm": batch_norm_function}
+
+EXAMPLES = {
+    "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),
+    "batch_norm training": lambda r: F.batch_norm(r(2, 6, 4, 4), None, None, r(6), r(6), True),
+    "instance_norm": lambda r: F.instance_norm(r(2, 6, 4, 4), None, None, r(6), r(6)),
+    "layer_norm": lambda r: F.layer_norm(r(2, 5, 6), (6,), r(6), r(6)),
+    "layer_norm two dims": lambda r: F.layer_norm(r(2, 5, 6), (5, 6), r(5, 6), r(5, 6)),
+    "rms_norm": lambda r: F.rms_norm(r(2, 5, 6), (6,), r(6)),
+    "group_norm": lambda r: F.group_norm(r(2, 12, 4, 4), 6, r(12), r(12)),
+    "group_norm large groups": lambda r: F.group_norm(r(2, 12, 4, 4), 2, r(12), r(12)),
+    "group_norm one group": lambda r: F.group_norm(r(2, 12, 4, 4), 1, r(12), r(12)),
+}

@@ -1,0 +1,51 @@
+"""Elementwise operators: operands are broadcast against each other, and dimensions that meet are one axis.
+
+`unify_broadcast` serves every operator that torch tags as pointwise, and the few listed here that lack the tag.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from netslim.axes import Layout
+from netslim.engine import Call
+
+# not tagged by torch although each output entry depends on the entries at its own place only
+UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
+    zeros_like ones_like full_like empty_like rand_like randn_like fill fill_ zero_ bernoulli bernoulli_ uniform_
+    normal_ exponential_ random_ clone contiguous detach detach_ alias to _to_copy lift_fresh type_as masked_fill
+    masked_fill_ where gumbel_softmax _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
+    leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive fake_quantize_per_tensor_affine
+    requires_grad_ __and__ __or__ result_type lerp pin_memory dropout.default""".split()
+
+
+def unify_broadcast(call: Call) -> None:
+    """Unify the operands' dimensions, aligned from the right; results of the broadcast shape get them."""
+    operands = [t for t in call.tensors if t.dim()]
+    if not operands:
+        return scalar_result(call)
+    rank = max(t.dim() for t in operands)
+    dims: list[Layout] = [_meet(call, operands, from_right) for from_right in range(rank, 0, -1)]
+    for out in call.outs:
+        if all(out is not t for t in call.tensors) and out.dim() <= rank:
+            call.set(out, dims[rank - out.dim() :])
+
+
+def _meet(call: Call, operands: list[Tensor], from_right: int) -> Layout:
+    """The layout of one dimension, counted from the right: operands of size 1 are stretched to the others'."""
+    here = [t for t in operands if t.dim() >= from_right]
+    size = max(t.shape[-from_right] for t in here)
+    met = [call.dims(t)[-from_right] for t in here if t.shape[-from_right] == size]
+    for other in met[1:]:
+        call.unify(met[0], other)
+    return met[0]
+
+
+def scalar_result(call: Call) -> None:
+    """Operands without dimensions give results without."""
+    for out in call.outs:
+        if out.dim() == 0:
+            call.set(out, [])
+
+
+RULES = {name: unify_broadcast for name in UNTAGGED if "." not in name and name != "gumbel_softmax"}

@@ -1,0 +1,144 @@
+"""The finished analysis: frozen, printable data that says what is elastic, what is not and why.
+
+    group     the slots (parameter, dim) that share one axis of channels
+    frozen    slots that stay at full width, with the reason
+    block     a residual body that can be skipped
+    layouts   the solved layout of every dimension of every parameter and buffer
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, is_fixed, leaves, product
+from netslim.program import Program
+
+
+class Slot(NamedTuple):
+    """One dimension of one parameter or buffer."""
+
+    param: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An axis of `size` channels, and where it occurs. The name is the first place that has it."""
+
+    name: str
+    size: int
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Slots that stay at full width: the reason, the operator and file:line of the model's source."""
+
+    slots: tuple[Slot, ...]
+    size: int
+    reason: str
+    op: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A residual body that can be skipped: its sum, how many parameters it holds, and where it is written."""
+
+    name: str
+    params: int
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known about a network. Programs are already right for every width.
+
+    programs: by mode (True: training); often one and the same. sizes: what `Size(i)` counts: kept channels of a layout
+    below a position. cuts: the tensors that `param` nodes read in part. ints: settings of leaf modules that count
+    channels. specialised: lines where the trace depended on a size of the example.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    layouts: Mapping[str, tuple[Layout, ...]]
+    programs: Mapping[bool, Program]
+    sizes: tuple[tuple[Layout, int], ...]
+    cuts: tuple[str, ...]
+    ints: Mapping[str, Mapping[str, Layout]]
+    input_names: tuple[str, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    blocks: tuple[Block, ...] = ()
+    specialised: tuple[str, ...] = ()
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    model: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the architecture: names and shapes of all tensors, and the groups."""
+        text = repr([(n, [d.size for d in dims]) for n, dims in self.layouts.items()]) + repr(self.groups)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self  # nothing in it ever changes
+
+    def group(self, name: str) -> Group | None:
+        return next((g for g in self.groups if g.name == name), None)
+
+
+def freeze_groups(plan: Plan, ids: set[int], reason: Reason) -> Plan:
+    """The plan without some of its groups: they become constants, and the others are renumbered."""
+    remaining = [i for i in range(len(plan.groups)) if i not in ids]
+    new_id = {old: new for new, old in enumerate(remaining)}
+
+    def fix(layout: Layout) -> Layout:
+        if isinstance(layout, Elastic):
+            return Elastic(new_id[layout.group], layout.size) if layout.group in new_id else Const(layout.size, reason)
+        if isinstance(layout, Product):
+            return product(*map(fix, layout.factors))
+        return concat(*map(fix, layout.parts)) if isinstance(layout, Concat) else layout
+
+    refused = tuple(
+        Frozen(g.slots, g.size, reason.text, reason.op, reason.where) for i, g in enumerate(plan.groups) if i in ids
+    )
+    return replace(
+        plan,
+        groups=tuple(plan.groups[i] for i in remaining),
+        frozen=plan.frozen + refused,
+        layouts={name: tuple(map(fix, dims)) for name, dims in plan.layouts.items()},
+        sizes=tuple((fix(layout), at) for layout, at in plan.sizes),
+        ints={path: {name: fix(layout) for name, layout in ints.items()} for path, ints in plan.ints.items()},
+    )
+
+
+def groups_in(layout: Layout) -> list[int]:
+    """Ids of the groups in a layout, each once, in order."""
+    return list(dict.fromkeys(leaf.group for leaf in leaves(layout) if isinstance(leaf, Elastic)))
+
+
+def why(plan: Plan, name: str) -> str:
+    """Why the dims of a parameter are tied or frozen, a line per dim. Raises KeyError for an unknown name."""
+    lines = []
+    for dim, layout in enumerate(plan.layouts[name]):
+        found = groups_in(layout)
+        lines += [f"{name} dim {dim}: {_tied(plan.groups[g], name, dim)}" for g in found]
+        if not found and layout.size > 1:
+            lines.append(f"{name} dim {dim} ({layout.size}): {_frozen_because(plan, layout, Slot(name, dim))}")
+    return "\n".join(lines)
+
+
+def _tied(group: Group, name: str, dim: int) -> str:
+    others = [f"{s.param} dim {s.dim}" for s in group.slots if s != (name, dim)]
+    shown = ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
+    return f"group {group.name} ({group.size} channels)" + (f", tied to {shown}" if others else ", alone")
+
+
+def _frozen_because(plan: Plan, layout: Layout, slot: Slot) -> str:
+    for frozen in plan.frozen:
+        if slot in frozen.slots:
+            place = f" ({', '.join(p for p in (frozen.op, frozen.where) if p)})" if frozen.op or frozen.where else ""
+            return f"frozen: {frozen.reason}{place}"
+    return "fixed" if is_fixed(layout) else ""

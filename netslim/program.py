@@ -1,0 +1,260 @@
+"""A network's forward as plain data: a list of nodes, each one call, over values named by earlier nodes.
+
+A program is what tracing returns, what the rewriter edits, what converted.pt stores and what the source of
+`SlimNet.forward` is printed from. Its literals are numbers, strings, dtypes and containers of them; `Ref`, `Size` and
+`Mode` stand for what is known only when it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from netslim.errors import ArchiveError
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of an earlier node."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An integer that depends on the widths: entry `index` of the plan's sizes."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """`self.training`, or its negation."""
+
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Whether running statistics are to be updated in training mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step: op is input | param | module | call | output, target what is read or called."""
+
+    name: str
+    op: str
+    target: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    @property
+    def refs(self) -> list[str]:
+        """Names of the values this node reads, in order, with repetitions."""
+        return [leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Nodes in execution order; the inputs come first and the only output node last."""
+
+    nodes: tuple[Node, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if node.op == "input")
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A container that is no plain tuple, list or dict: an OrderedDict or a namedtuple of the output."""
+
+    kind: str
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+
+# ------------------------------------------------------------------------------------------------- literals
+
+
+def map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
+    """Apply `fn` to every leaf of nested tuples, lists, dicts, slices and Structs."""
+    again = functools.partial(map_leaves, fn)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(again, value)) if type(value) in (tuple, list) else tuple(map(again, value))
+    if isinstance(value, dict):
+        return {key: again(item) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(again(value.start), again(value.stop), again(value.step))
+    if isinstance(value, Struct):
+        return replace(value, values=tuple(map(again, value.values)))
+    return fn(value)
+
+
+def leaves(value: Any) -> list[Any]:
+    """Every leaf of a nested value."""
+    found: list[Any] = []
+    map_leaves(found.append, value)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+_OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem"
+_MATH = "sqrt floor ceil trunc log exp pow log2"
+
+
+@functools.cache
+def _names() -> dict[Any, str]:
+    """The allowlist: every torch function that can be overridden, arithmetic, and a few constructors."""
+    named: dict[Any, str] = {}
+    for functions in torch.overrides.get_overridable_functions().values():
+        for fn in functions:
+            name = torch.overrides.resolve_name(fn)
+            if name is not None:
+                named.setdefault(fn, name)
+    factories = "zeros ones full empty rand randn randint arange linspace eye tensor as_tensor tril_indices triu_indices"
+    for name in factories.split():
+        named[getattr(torch, name)] = f"torch.{name}"
+    for module, names in ((operator, _OPERATOR), (math, _MATH)):
+        for name in names.split():
+            named.setdefault(getattr(module, name), f"{module.__name__}.{name}")
+    return named
+
+
+def name_of(fn: Callable[..., Any]) -> str | None:
+    """The name a function is stored under, or None when it is not one that a program may call."""
+    try:
+        return _names().get(fn)
+    except TypeError:
+        return None
+
+
+@functools.cache
+def _functions() -> dict[str, Any]:
+    return {name: fn for fn, name in _names().items()}
+
+
+def function(name: str) -> Callable[..., Any]:
+    """The function stored under `name`. Raises ArchiveError when it is not on the allowlist."""
+    try:
+        return _functions()[name]
+    except KeyError:
+        raise ArchiveError(f"the program calls {name!r}, which is not a function that netslim runs") from None
+
+
+# ------------------------------------------------------------------------------------------------- printing
+
+RESERVED = frozenset({"self", "point", "sizes", "kept", "track", "take", "torch", "math", "operator", "OrderedDict"})
+"""Names that the printed function uses itself."""
+
+
+
+class Printer:
+    """Prints a program as the source of a Python function `forward(self, ...)`."""
+
+    def __init__(self, path: Callable[[str], str], guard: Callable[[Node], str | None] | None = None) -> None:
+        self.path = path  # module or parameter path -> Python expression
+        self.constants: dict[str, Any] = {}
+
+    def source(self, program: Program, name: str = "forward") -> str:
+        lines = [f"def {name}(self, {', '.join(node.name for node in program.inputs)}):"]
+        lines += ["    point = self._point", "    sizes, kept, track = point.sizes, point.kept, point.track"]
+        last_use = {ref: i for i, node in enumerate(program) for ref in node.refs}
+        for i, node in enumerate(program):
+            if node.op == "input":
+                continue
+            spent = [ref for ref in dict.fromkeys(node.refs) if last_use[ref] == i]
+            free = f"; {' = '.join(spent)} = None" if spent and node.op != "output" else ""
+            lines.append(f"    {self.line(node)}{free}" + (f"  # {node.where}" if node.where else ""))
+        return "\n".join(lines) + "\n"
+
+    def line(self, node: Node) -> str:
+        if node.op == "output":
+            return f"return {self.expr(node.args[0])}"
+        if node.op == "param":
+            slot = node.args[0] if node.args else None
+            value = self.path(node.target)
+            return f"{node.name} = " + (value if slot is None else f"take({value}, kept[{slot}])")
+        return f"{node.name} = {self.call(node)}"
+
+    def call(self, node: Node) -> str:
+        args = [self.expr(arg) for arg in node.args]
+        kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
+        if node.op == "module":
+            return f"{self.path(node.target)}({', '.join(args + kwargs)})"
+        if node.target == "torch.Tensor.__getitem__":
+            return f"operator.getitem({', '.join(args)})"
+        if node.target == "torch.Tensor.__setitem__":
+            return f"operator.setitem({', '.join(args)})"
+        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
+            method = node.target.removeprefix("torch.Tensor.")
+            if method.endswith(".__get__"):
+                return f"{args[0]}.{method.removesuffix('.__get__')}"
+            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
+        target = node.target
+        if target.startswith("netslim."):
+            target = target.removeprefix("netslim.")
+        return f"{target}({', '.join(args + kwargs)})"
+
+    def expr(self, value: Any) -> str:
+        if isinstance(value, Ref):
+            return value.name
+        if isinstance(value, Size):
+            return f"sizes[{value.index}]"
+        if isinstance(value, Mode):
+            return "(not self.training)" if value.negated else "self.training"
+        if isinstance(value, Track):
+            return "track"
+        if isinstance(value, tuple):
+            return "(" + "".join(self.expr(v) + ", " for v in value) + ")"
+        if isinstance(value, list):
+            return "[" + ", ".join(self.expr(v) for v in value) + "]"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k!r}: {self.expr(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, slice):
+            return f"slice({self.expr(value.start)}, {self.expr(value.stop)}, {self.expr(value.step)})"
+        if isinstance(value, Struct):
+            return self._struct(value)
+        if isinstance(value, torch.device):
+            return f"torch.device({str(value)!r})"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float({str(value)!r})"
+        return "..." if value is Ellipsis else repr(value)
+
+    def _struct(self, value: Struct) -> str:
+        items = ", ".join(self.expr(v) for v in value.values)
+        if value.kind == "OrderedDict":
+            return f"OrderedDict(zip({value.keys!r}, ({items},)))"
+        name = f"struct_{value.kind}"
+        self.constants[name] = _namedtuple(value.kind, value.keys)
+        return f"{name}({items})"
+
+
+@functools.cache
+def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
+    return namedtuple(name, keys)  # type: ignore[misc]
+
+
+def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """The function `forward` that `source` defines, with the source shown in tracebacks."""
+    import linecache
+
+    filename = f"<netslim forward {abs(hash(source)):x}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    scope = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
+    exec(compile(source, filename, "exec"), scope)
+    return scope["forward"]

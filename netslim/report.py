@@ -1,0 +1,238 @@
+"""What a person reads: tables of groups, frozen slots, blocks and proofs, and the same as JSON-ready data."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from netslim.cost import elastic_share
+from netslim.errors import InputError
+from netslim.files import atomic_write
+
+if TYPE_CHECKING:
+    from netslim.plan import Frozen, Slot
+    from netslim.slimnet import SlimNet
+    from netslim.proof import Proof
+
+HALF = 0.5
+"""The width at which the elastic share is told."""
+
+_SHOWN_REASONS = 8
+_SHOWN_SLOTS = 3
+_PLAIN_WIDTH = 160  # columns of a table when nobody's terminal says how wide it is
+
+
+# ------------------------------------------------------------------------------------------------ printing
+
+
+def say(what: RenderableType) -> None:
+    """Prints to stdout: colours and the terminal's width on a terminal, plain text elsewhere."""
+    if isinstance(what, str) or sys.stdout.isatty():
+        Console(highlight=False, markup=False).print(what, soft_wrap=isinstance(what, str))
+        return
+    plain = Console(highlight=False, markup=False, width=_PLAIN_WIDTH, file=io.StringIO())
+    with plain.capture() as capture:
+        plain.print(what)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """A progress(stage, fraction done of it) to call; a bar on a terminal's stderr, else a line per stage."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        told: set[str] = set()
+
+        def line(stage: str, _done: float) -> None:
+            if stage not in told:
+                told.add(stage)
+                console.print(f"{stage} ...", soft_wrap=True)
+
+        yield line
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("start", total=1.0)
+        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+
+
+# ------------------------------------------------------------------------------------------------- reports
+
+
+def conversion(net: SlimNet, title: str) -> RenderableType:
+    """What a conversion found: groups, elastic share, what is frozen and why, the proof."""
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    for name, fact in _facts(net):
+        facts.add_row(name, Text(fact))
+    frozen = ("", frozen_table(net.frozen, limit=_SHOWN_REASONS)) if net.frozen else ()
+    return Group(Text(title, style="bold"), facts, *frozen)
+
+
+def _facts(net: SlimNet) -> Iterator[tuple[str, str]]:
+    cost = elastic_share(net, width=HALF)
+    slots = sum(len(group.slots) for group in net.groups)
+    yield "groups", f"{len(net.groups)} of {sum(g.size for g in net.groups):,} channels, in {slots} places"
+    yield "parameters", f"{cost.params_full:,}; at width {HALF} {cost.params_kept:,} ({cost.params_share:.1%})"
+    yield "FLOPs", f"{cost.flops_full:,}; at width {HALF} {cost.flops_kept:,} ({cost.flops_share:.1%})"
+    if net.blocks:
+        yield "blocks", f"{len(net.blocks)} can be skipped"
+    if net.frozen:
+        yield "frozen", f"{sum(len(frozen.slots) for frozen in net.frozen)} places stay at full width"
+    else:
+        yield "frozen", "nothing"
+    yield "proof", "not done" if net.proof is None else net.proof.summary()
+
+
+def conversion_dict(net: SlimNet) -> dict[str, Any]:
+    """The same as data."""
+    cost = elastic_share(net, width=HALF)
+    return {
+        "groups": len(net.groups),
+        "channels": sum(group.size for group in net.groups),
+        "blocks": len(net.blocks),
+        "width": HALF,
+        "params": {"full": cost.params_full, "kept": cost.params_kept, "share": cost.params_share},
+        "flops": {"full": cost.flops_full, "kept": cost.flops_kept, "share": cost.flops_share},
+        "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
+        "proof": None if net.proof is None else proof_dict(net.proof),
+    }
+
+
+def inspection(net: SlimNet, parts: Sequence[str]) -> RenderableType:
+    """The tables named by `parts`: groups, blocks, frozen."""
+    tables = {
+        "groups": lambda: groups_table(net),
+        "blocks": lambda: blocks_table(net),
+        "frozen": lambda: frozen_table(net.frozen),
+    }
+    shown = [renderable for part in parts for renderable in ("", tables[part]())]
+    return Group(*shown[1:])
+
+
+def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
+    """The same as data."""
+    found = {
+        "groups": [{"name": g.name, "size": g.size, "slots": [list(slot) for slot in g.slots]} for g in net.groups],
+        "blocks": [asdict(block) for block in net.blocks],
+        "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
+    }
+    return {part: found[part] for part in parts}
+
+
+def groups_table(net: SlimNet) -> RenderableType:
+    """One row per elastic group."""
+    table = _table("group", "channels", "places", right=(1,))
+    for group in net.groups:
+        table.add_row(Text(group.name), str(group.size), Text(_places(group.slots)))
+    return _titled(f"{len(net.groups)} elastic groups", table)
+
+
+def blocks_table(net: SlimNet) -> RenderableType:
+    """One row per skippable block."""
+    if not net.blocks:
+        return Text("no block can be skipped")
+    table = _table("block", "parameters", "where", right=(1,))
+    for block in net.blocks:
+        table.add_row(Text(block.name), f"{block.params:,}", Text(block.where))
+    return _titled(f"{len(net.blocks)} skippable blocks", table)
+
+
+def frozen_table(frozen: Sequence[Frozen], limit: int | None = None) -> RenderableType:
+    """One row per reason, operator and line of the model's code; the first `limit` of them."""
+    if not frozen:
+        return Text("nothing is frozen")
+    causes: dict[tuple[str, str, str], list[Slot]] = {}
+    for item in frozen:
+        causes.setdefault((item.reason, item.op, item.where), []).extend(item.slots)
+    table = _table("reason", "operator", "where", "places")
+    shown = list(causes.items())[:limit]
+    for cause, slots in shown:
+        table.add_row(*map(Text, cause), Text(_places(slots)))
+    rest = len(causes) - len(shown)
+    more = [Text(f"... and {rest} more: netslim inspect --frozen")] if rest else []
+    return _titled("frozen", table, *more)
+
+
+def proof_table(proof: Proof) -> RenderableType:
+    """One row per sub-network that was compared, and the verdict."""
+    table = _table("case", "largest difference", "", right=(1,))
+    for case in proof.cases:
+        table.add_row(Text(case.name), f"{case.max_rel_diff:.1e}", "ok" if case.passed else "WRONG")
+    return _titled("sub-networks against the masked full network", table, Text(proof.summary()))
+
+
+def proof_dict(proof: Proof) -> dict[str, Any]:
+    """The same as data."""
+    return {"passed": proof.passed, **proof.to_data()}
+
+
+def _titled(title: str, *body: RenderableType) -> Group:
+    return Group(Text(title, style="bold"), *body)
+
+
+def _table(*columns: str, right: tuple[int, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    return table
+
+
+def _places(slots: Sequence[Slot]) -> str:
+    """fc.weight[1], fc.bias[0] and 3 more."""
+    names = ", ".join(f"{slot.param}[{slot.dim}]" for slot in slots[:_SHOWN_SLOTS])
+    rest = len(slots) - _SHOWN_SLOTS
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def _frozen_dict(frozen: Frozen) -> dict[str, Any]:
+    return {
+        "reason": frozen.reason,
+        "op": frozen.op,
+        "where": frozen.where,
+        "size": frozen.size,
+        "slots": [list(slot) for slot in frozen.slots],
+    }
+
+
+# ------------------------------------------------------------------------------------------------ pictures
+
+
+def plot_groups(net: SlimNet, path: str | Path) -> None:
+    """Draws `net.graph()`: a node per group, larger with more channels; an edge where two meet in a parameter.
+
+    The suffix of `path` chooses the format. InputError when it is no format, or matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("pictures need matplotlib; run: pip install 'netslim-gradaug[plot]'.") from error
+    import networkx as nx
+
+    path, graph = Path(path), net.graph()
+    side = 4 + 1.2 * max(1, len(graph)) ** 0.5
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    axes.axis("off")
+    sizes = [20 + 4 * size for _, size in graph.nodes(data="size")]
+    places = nx.spring_layout(graph, seed=0, k=2 / max(1, len(graph)) ** 0.5)
+    axes.margins(0.15)
+    nx.draw_networkx_edges(graph, places, ax=axes, edge_color="#9aa5b1")
+    nx.draw_networkx_nodes(graph, places, ax=axes, node_size=sizes, node_color="#4c78a8", alpha=0.8)
+    labels = {name: f"{name}\n{size}" for name, size in graph.nodes(data="size")}
+    nx.draw_networkx_labels(graph, places, labels, ax=axes, font_size=7)
+    formats = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:] not in formats:
+        raise InputError(f"{path} cannot be drawn: the name must end in one of .{', .'.join(sorted(formats))}.")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)

@@ -1,0 +1,142 @@
+"""From traces to a plan: one program per mode whose every size is right for every width."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from netslim.axes import Layout, is_fixed, product
+from netslim.engine import Engine
+from netslim.fit import Fitting
+from netslim.groups import Solution
+from netslim.ops import FITS
+from netslim.program import Mode, Node, Program, Ref, Size, Struct, map_leaves
+from netslim.trace import Trace
+
+
+class Rewriter:
+    """Rewrites programs against one solution; collects the sizes and cuts they refer to."""
+
+    def __init__(self, engine: Engine, solution: Solution, layouts: Mapping[str, tuple[Layout, ...]]) -> None:
+        self.engine, self.solution, self.layouts = engine, solution, layouts
+        self.sizes: dict[tuple[Layout, int], int] = {}
+        self.cuts: dict[str, int] = {}
+        self.ints: dict[str, dict[str, Layout]] = {}
+
+    def rewrite(self, traced: Trace) -> Program:
+        """The program with sizes, cuts and scalings in place."""
+        values = {name: self._solved(value) for name, value in traced.tensors.items()}
+        names = (f"n_fit_{i}" for i in itertools.count())
+        alias: dict[str, Any] = {}
+        nodes: list[Node] = []
+        for node in traced.program:
+            node = _substitute(node, alias)
+            notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
+            outs = values.get(node.name)
+            outs = outs if outs is None or _is_nested(outs) else [outs]
+            fit = Fitting(values, traced.numbers, notes, outs, self._size, names.__next__)
+            nodes += self._one(node, fit, alias)
+        numbers = set(traced.numbers) | {n.name for n in nodes if n.name.startswith("n_fit_")}
+        return Program(tuple(_drop_idle(nodes, numbers)))
+
+    def _one(self, node: Node, fit: Fitting, alias: dict[str, Any]) -> list[Node]:
+        if node.op == "param":
+            elastic = not all(map(is_fixed, self.layouts[node.target]))
+            return [replace(node, args=(self.cuts.setdefault(node.target, len(self.cuts)),)) if elastic else node]
+        if node.op == "module":
+            noted = {name: layout for name, layout in fit.notes.items() if not is_fixed(layout)}
+            if noted:
+                self.ints.setdefault(node.target, {}).update(noted)
+            return [node]
+        if node.target in ("torch.Tensor.size", "torch.Tensor.numel"):
+            dims = fit.dims(node.args[0])
+            layout = dims[node.args[1]] if node.target == "torch.Tensor.size" else product(*dims)
+            if not is_fixed(layout):
+                alias[node.name] = fit.full(Ref(node.name), layout)
+            return [node, *fit.before]
+        if node.op == "call" and node.target in FITS:
+            node = FITS[node.target](node, fit)
+        return [*fit.before, node]
+
+    def _size(self, layout: Layout, at: int) -> Size:
+        return Size(self.sizes.setdefault((layout, at), len(self.sizes)))
+
+    def _solved(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return [self.solution.solved(layout) for layout in self.engine.dims(value)]
+        return [self._solved(v) for v in value if isinstance(v, (Tensor, tuple, list))]
+
+
+def _is_nested(value: list[Any]) -> bool:
+    return bool(value) and isinstance(value[0], list)
+
+
+def _substitute(node: Node, alias: Mapping[str, Any]) -> Node:
+    def put(leaf: Any) -> Any:
+        return alias.get(leaf.name, leaf) if isinstance(leaf, Ref) else leaf
+
+    if not alias or not any(name in alias for name in node.refs):
+        return node
+    return replace(node, args=map_leaves(put, node.args), kwargs=map_leaves(put, node.kwargs))
+
+
+def _drop_idle(nodes: list[Node], numbers: set[str]) -> Iterator[Node]:
+    used: set[str] = set()
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node.name in numbers and node.name not in used:
+            continue
+        used.update(node.refs)
+        kept.append(node)
+    return reversed(kept)
+
+
+# ---------------------------------------------------------------------------------- one program, two modes
+
+
+class _Differ(Exception):
+    pass
+
+
+def merged(train: Program, evaluation: Program) -> Program | None:
+    """One program for both modes where they differ only in a `training` flag; None where they truly differ."""
+    if len(train.nodes) != len(evaluation.nodes):
+        return None
+    try:
+        return Program(tuple(map(_merge_nodes, train.nodes, evaluation.nodes)))
+    except _Differ:
+        return None
+
+
+def _merge_nodes(a: Node, b: Node) -> Node:
+    if (a.name, a.op, a.target) != (b.name, b.op, b.target):
+        raise _Differ
+    return replace(a, args=_merge(a.args, b.args), kwargs=_merge(a.kwargs, b.kwargs))
+
+
+def _merge(a: Any, b: Any) -> Any:
+    if type(a) is not type(b):
+        raise _Differ
+    if isinstance(a, (tuple, list)):
+        if len(a) != len(b):
+            raise _Differ
+        return type(a)(map(_merge, a, b)) if type(a) in (tuple, list) else a
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            raise _Differ
+        return {key: _merge(a[key], b[key]) for key in a}
+    if isinstance(a, slice):
+        return slice(*(_merge(getattr(a, k), getattr(b, k)) for k in ("start", "stop", "step")))
+    if isinstance(a, Struct):
+        return replace(a, values=_merge(a.values, b.values))
+    if isinstance(a, bool) and a != b:
+        return Mode(negated=not a)
+    if a != b and not (isinstance(a, float) and a != a and b != b):
+        raise _Differ
+    return a
+
+

@@ -1,0 +1,326 @@
+"""The converted network: an ordinary module that can run, extract and restore its sub-networks.
+
+Its parameters carry the original names, its containers are plain (`Tree`, Sequential, ModuleList), its leaf modules
+are torch's own classes that can also run on a part of their weights, and its forward is printed from the plan's
+program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import keyword
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from netslim.axes import count, positions
+from netslim.errors import InputError, SubnetError
+from netslim.kept import take
+from netslim.ops import FUNCTIONS, MODULES
+from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
+from netslim.program import Printer, compile_source
+from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
+from netslim.trace import LIFTED, is_leaf
+
+if TYPE_CHECKING:
+    import networkx
+
+    from netslim.proof import Proof
+
+
+class Tree(nn.Module):
+    """A container of the original model: it holds modules and parameters under their names and does nothing else."""
+
+    def __init__(self, origin: str = "") -> None:
+        super().__init__()
+        self.origin = origin
+
+    def _get_name(self) -> str:
+        return self.origin or "Tree"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
+
+
+class SlimNet(nn.Module):
+    """A network that can run at any width. At full width it is the original, bit for bit.
+
+    `state_dict` has the original's keys. Made by `netslim.convert` and `netslim.load`.
+    """
+
+    plan: Plan
+    proof: Proof | None
+
+    def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.plan, self.proof = plan, None
+        for table in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[table].update(tree.__dict__[table])
+        self._non_persistent_buffers_set = set(tree._non_persistent_buffers_set)
+        if constants:
+            lifted = self._modules[LIFTED] = Tree("constants")
+            for path, tensor in constants.items():
+                lifted.register_buffer(path.split(".")[-1], tensor.detach().clone(), persistent=False)
+        self._ready()
+
+    def _ready(self) -> None:
+        """Everything that is worked out from the plan and the modules, and so is never stored."""
+        leaves = {path: m for path, m in _walk(self) if hasattr(type(m), "kept")}
+        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
+        self.__dict__["_leaves"] = leaves
+        self.__dict__["_resolver"] = Resolver(self.plan, names)
+        self.__dict__["_point"] = self._resolver.full()
+        self.__dict__["_run"] = {mode: self._compiled(mode) for mode in (True, False)}
+
+    def _compiled(self, mode: bool) -> Callable[..., Any]:
+        if not mode and self.plan.programs[False] is self.plan.programs[True]:
+            return self._run_train
+        printer = Printer(_path)
+        source = printer.source(self.plan.programs[mode])
+        functions = {name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()}
+        compiled = compile_source(source, {"take": take, **functions, **printer.constants})
+        if mode:
+            self.__dict__["_run_train"] = compiled
+        return compiled
+
+    # -- running
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The original's forward, at the width of the `sub()` context it runs in."""
+        run = self._run[self.training]
+        if not kwargs and len(args) == len(self.plan.input_names) and all(isinstance(a, Tensor) for a in args):
+            return run(self, *args)
+        return run(self, *self._flat_inputs(args, kwargs))
+
+    def _flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        names = self.plan.input_names
+        given = dict(zip(names, args, strict=False)) | kwargs
+        if len(args) > len(names) or any(k not in names for k in kwargs):
+            raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given others.")
+        flat = [t for name in names for t in tree_leaves(given.get(name)) if isinstance(t, Tensor)]
+        wanted = len(self.plan.programs[self.training].inputs)
+        if len(flat) != wanted:
+            raise InputError(f"this network was converted for {wanted} input tensor(s); it was given {len(flat)}.")
+        return flat
+
+    @contextlib.contextmanager
+    def sub(
+        self,
+        width: Width = 1.0,
+        depth: Mapping[str, bool] | None = None,
+        *,
+        round_to: int = 1,
+        ranking: Ranking | None = None,
+        track_running_stats: bool = False,
+    ) -> Iterator[SlimNet]:
+        """Run as a sub-network inside the context; nothing stays changed on exit.
+
+        width: a ratio in (0, 1] or {group: count or ratio}. depth: {block: False} skips a block. round_to: kept counts
+        are multiples of it. ranking: {group: order of its channels}, the first of which are kept. In training mode
+        batch norm uses batch statistics, and running ones change only with `track_running_stats`.
+        Raises SubnetError for a width, group or block that this network does not have.
+        """
+        self._check_depth(depth)
+        before = self._point
+        self._enter(self._resolver.point(self._chosen(width, round_to, ranking), track_running_stats))
+        try:
+            yield self
+        finally:
+            self._enter(before)
+
+    def _chosen(self, width: Width, round_to: int, ranking: Ranking | None) -> Any:
+        return kept_channels(self.plan, keep_counts(self.plan, width, round_to), ranking)
+
+    def _check_depth(self, depth: Mapping[str, bool] | None) -> None:
+        names = [block.name for block in self.blocks]
+        for name in depth or ():
+            if name not in names:
+                raise SubnetError(f"this network has no block {name!r}{near(name, names)}.")
+
+    def _enter(self, point: Point) -> None:
+        self.__dict__["_point"] = point
+        for path, leaf in self._leaves.items():
+            leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
+
+    # -- questions
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The elastic axes, in the order in which the program meets them."""
+        return self.plan.groups
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """What stays at full width, and why."""
+        return self.plan.frozen
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The residual bodies that can be skipped."""
+        return self.plan.blocks
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the example inputs, with the batch dimension."""
+        return self.plan.input_shapes
+
+    def kept(self, width: Width = 1.0, *, round_to: int = 1, ranking: Ranking | None = None) -> dict[str, tuple[Tensor, ...]]:
+        """What each parameter and buffer keeps: {name: one 1-d LongTensor of indices per dim}."""
+        sets = IndexSets(dict(enumerate(self._chosen(width, round_to, ranking))))
+        kept = {}
+        for name, tensor in [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]:
+            dims = self.plan.layouts.get(name)
+            indices = [range(n) for n in tensor.shape] if dims is None else [positions(sets.of(d)) for d in dims]
+            kept[name] = tuple(torch.tensor(list(i), dtype=torch.long) for i in indices)
+        return kept
+
+    def kept_shapes(self, width: Width = 1.0, *, round_to: int = 1) -> dict[str, tuple[int, ...]]:
+        """The shape of each used parameter and buffer in a sub-network."""
+        sets = IndexSets(dict(enumerate(self._chosen(width, round_to, None))))
+        return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in self.plan.layouts.items()}
+
+    def graph(self) -> networkx.Graph:
+        """Groups as nodes (size, n_slots); two groups that meet in a parameter are joined (params)."""
+        import networkx
+
+        graph = networkx.Graph()
+        for group in self.groups:
+            graph.add_node(group.name, size=group.size, n_slots=len(group.slots))
+        for name, dims in self.plan.layouts.items():
+            met = list(dict.fromkeys(g for layout in dims for g in groups_in(layout)))
+            for i, a in enumerate(met):
+                for b in met[i + 1 :]:
+                    ends = self.groups[a].name, self.groups[b].name
+                    graph.add_edge(*ends, params=[*graph.get_edge_data(*ends, {}).get("params", []), name])
+        return graph
+
+    def why(self, name: str) -> str:
+        """Why the dims of a parameter are tied or frozen, a line per dim. Raises SubnetError for an unknown name."""
+        if name not in self.plan.layouts:
+            known = self.state_dict().keys()
+            if name in known:
+                return f"{name}: frozen: never used by forward"
+            raise SubnetError(f"this network has no parameter {name!r}{near(name, known)}.")
+        return why(self.plan, name)
+
+    # -- plain networks
+
+    def extract(
+        self,
+        width: Width = 1.0,
+        depth: Mapping[str, bool] | None = None,
+        *,
+        round_to: int = 1,
+        ranking: Ranking | None = None,
+    ) -> nn.Module:
+        """The sub-network as a plain `torch.fx.GraphModule` with smaller layers and no netslim in it.
+
+        Where the original runs differently in training (auxiliary heads), the result is the form of the present mode.
+        """
+        from netslim.extract import extract
+
+        self._check_depth(depth)
+        return extract(self, self._resolver.point(self._chosen(width, round_to, ranking), True))
+
+    def original_state_dict(self) -> dict[str, Tensor]:
+        """The full network's weights under the original model's keys, detached."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def restore(self, model: nn.Module) -> nn.Module:
+        """Write the trained weights back into the original model, in place. Raises InputError on another model."""
+        try:
+            model.load_state_dict(self.original_state_dict())
+        except RuntimeError as error:
+            first = str(error).strip().split("\n")[-1].strip()
+            raise InputError(f"{type(model).__name__} is not the model that was converted: {first}") from error
+        return model
+
+    # -- being an ordinary module
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As for any module, also where a child is called like a property of SlimNet (`blocks`, `groups`)."""
+        head, _, rest = target.partition(".")
+        child = self._modules.get(head)
+        return super().get_submodule(target) if child is None else child.get_submodule(rest) if rest else child
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_run", "_run_train", "_leaves", "_resolver", "_point"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for module in self.modules():
+            if hasattr(type(module), "kept"):
+                module.__dict__.pop("kept", None)
+        self._ready()
+
+    def extra_repr(self) -> str:
+        return f"{self.plan.model}: {len(self.groups)} channel groups, {len(self.blocks)} blocks"
+
+
+def _path(path: str) -> str:
+    """The Python expression of a module or parameter path on `self`."""
+    head, *rest = path.split(".")
+    if hasattr(SlimNet, head):
+        expr = f"self._modules[{head!r}]" if rest else f"(self._parameters | self._buffers)[{head!r}]"
+    else:
+        expr = f"self.{head}" if head.isidentifier() else f"self._modules[{head!r}]"
+    for part in rest:
+        expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
+    return expr
+
+
+def _walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module under every path it has (a shared module has several)."""
+    for name, child in root._modules.items():
+        if child is not None:
+            path = f"{prefix}{name}"
+            yield path, child
+            yield from _walk(child, f"{path}.")
+
+
+def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
+    memo = {} if memo is None else memo
+    if id(model) in memo:
+        return memo[id(model)]
+    if is_leaf(model, MODULES):
+        module = copy.deepcopy(model, memo)
+        module = slim(module)
+    else:
+        module = _container(model)
+        module.training = model.training
+        for name, tensor in model._parameters.items():
+            module._parameters[name] = copy.deepcopy(tensor, memo)
+        for name, buffer in model._buffers.items():
+            module._buffers[name] = copy.deepcopy(buffer, memo)
+        module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        for name, child in model._modules.items():
+            module._modules[name] = None if child is None else plain_tree(child, memo)
+    memo[id(model)] = module
+    return module
+
+
+def slim(module: nn.Module) -> nn.Module:
+    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
+    if type(module) not in MODULES:
+        return module
+    slim_class = MODULES[type(module)][0]
+    made = slim_class.__new__(slim_class)
+    made.__dict__.update(module.__dict__)
+    return made
+
+
+def _container(model: nn.Module) -> nn.Module:
+    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
+        if type(model) is plain:
+            return plain()
+    return Tree(type(model).__name__)
+
+

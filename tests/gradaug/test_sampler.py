@@ -1,0 +1,97 @@
+"""Laws of the sub-networks that are drawn."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradaug.sampler import Draw, Space, draw, survivals
+from netslim.errors import InputError
+
+alphas = st.floats(0.05, 1.0)
+counts = st.integers(1, 6)
+steps = st.integers(0, 10**9)
+seeds = st.integers(0, 2**40)
+
+
+@given(alphas, counts, seeds, steps)
+def test_widths_fall_to_alpha_which_is_always_there(alpha: float, count: int, seed: int, step: int) -> None:
+    widths = [one.width for one in draw(Space(alpha=alpha, num_subnets=count), seed, step)]
+    assert len(widths) == count
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] == alpha
+    assert max(widths) <= 1
+
+
+@given(counts, seeds, steps)
+def test_resolutions_come_from_the_list(count: int, seed: int, step: int) -> None:
+    draws = draw(Space(num_subnets=count, resolutions=(32, 28, 24)), seed, step)
+    assert {one.resolution for one in draws} <= {32, 28, 24}
+    assert {one.resolution for one in draw(Space(num_subnets=count), seed, step)} == {None}
+
+
+@given(seeds, steps)
+def test_a_draw_is_a_function_of_seed_and_step_alone(seed: int, step: int) -> None:
+    space = Space("both", resolutions=(32, 24), blocks=tuple("abcdef"))
+    state = random.getstate()
+    first = draw(space, seed, step)
+    assert random.getstate() == state
+    random.seed(step)
+    assert draw(space, seed, step) == first
+    assert draw(space, seed, step + 1) != first
+    assert draw(space, seed + 1, step) != first
+
+
+@given(st.integers(2, 60), st.floats(0.05, 1.0))
+def test_survival_falls_linearly_from_one(count: int, last: float) -> None:
+    chances = survivals(count, last)
+    assert chances[0] == 1
+    assert chances[-1] == pytest.approx(last)
+    assert [a - b for a, b in itertools.pairwise(chances)] == pytest.approx([(1 - last) / (count - 1)] * (count - 1))
+
+
+@given(seeds, steps)
+def test_random_depth_keeps_the_width_and_the_first_block(seed: int, step: int) -> None:
+    draws = draw(Space("randdepth", blocks=("a", "b", "c"), survival=0.3), seed, step)
+    assert len(draws) == 3
+    assert all(one.width == 1 and "a" not in one.skip for one in draws)
+
+
+def test_blocks_are_kept_as_often_as_their_survival_says() -> None:
+    space = Space("randdepth", blocks=tuple(map(str, range(54))), num_subnets=1)
+    kept = [54 - len(one.skip) for step in range(2000) for one in draw(space, 0, step)]
+    assert statistics.mean(kept) == pytest.approx(48.6, abs=0.25)
+
+
+def test_widths_are_uniform() -> None:
+    space = Space(alpha=0.5, num_subnets=2)
+    widths = [draw(space, 3, step)[0].width for step in range(2000)]
+    assert statistics.mean(widths) == pytest.approx(0.75, abs=0.015)
+    assert statistics.stdev(widths) == pytest.approx(0.5 / 12**0.5, abs=0.01)
+
+
+def test_plain_training_draws_nothing() -> None:
+    assert draw(Space("none"), 0, 0) == ()
+
+
+def test_a_draw_speaks_the_language_of_sub() -> None:
+    assert Draw(0.75, ("layer1.0",), 24, 16).sub() == {"width": 0.75, "depth": {"layer1.0": False}, "round_to": 16}
+    assert Draw(0.75).sub()["depth"] is None
+
+
+@pytest.mark.parametrize("mode", ["randdepth", "both"])
+def test_depth_without_blocks_points_to_width(mode: str) -> None:
+    with pytest.raises(InputError, match="none were found in this network; use mode 'randwidth'"):
+        Space(mode)
+
+
+def test_unknown_modes_and_ranges_are_named() -> None:
+    with pytest.raises(InputError, match="one of randwidth, randdepth, both, none"):
+        Space("width")
+    with pytest.raises(InputError, match=r"must be in \(0, 1\]"):
+        Space(alpha=0)

@@ -1,0 +1,56 @@
+"""Shapes that models and files offer, and the example inputs made from them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from netslim.errors import InputError
+from netslim.inputs import example_inputs, offered_shapes, shown
+
+
+def test_example_inputs_are_two_images_and_always_the_same() -> None:
+    first, second = example_inputs(((3, 8, 8),)), example_inputs(((3, 8, 8),))
+    assert isinstance(first, torch.Tensor)
+    assert isinstance(second, torch.Tensor)
+    assert first.shape == (2, 3, 8, 8)
+    assert torch.equal(first, second)
+
+
+def test_several_inputs_are_a_tuple() -> None:
+    assert [tuple(t.shape) for t in example_inputs(((3, 8, 8), (5,)))] == [(2, 3, 8, 8), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("value", "shapes"),
+    [((1, 32, 32), ((1, 32, 32),)), ([3, 8], ((3, 8),)), (((3, 8, 8), (5,)), ((3, 8, 8), (5,)))],
+)
+def test_a_file_offers_one_shape_or_several(value: Any, shapes: Any) -> None:
+    module = ModuleType("m")
+    module.INPUT_SHAPE = value  # type: ignore[attr-defined]
+    assert offered_shapes(module, nn.Linear(1, 1)) == shapes
+
+
+def test_a_model_offers_its_own_or_timms() -> None:
+    model = nn.Linear(1, 1)
+    assert offered_shapes(None, model) is None
+    model.default_cfg = {"input_size": (3, 96, 96)}  # type: ignore[assignment]
+    assert offered_shapes(None, model) == ((3, 96, 96),)
+    model.input_shape = (1, 8, 8)  # type: ignore[assignment]
+    assert offered_shapes(None, model) == ((1, 8, 8),)
+
+
+@pytest.mark.parametrize("value", ["3,8,8", (3, None), (0, 8), 32, ((3, 8), "x")])
+def test_what_is_no_shape_is_said(value: Any) -> None:
+    module = ModuleType("m")
+    module.input_shape = value  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="write sizes without the batch dimension"):
+        offered_shapes(module, nn.Linear(1, 1))
+
+
+def test_shapes_are_shown_as_they_are_typed() -> None:
+    assert shown(((3, 224, 224), (5,))) == "3,224,224 and 5"
