@@ -1,9 +1,9 @@
 """netslim finds which channels of a network depend on which, and makes it run at any width without a change of code.
 
-    net = netslim.convert(model, example_inputs)
-    with net.sub(width=0.75):
-        net(x)
-    small = net.extract(width=0.5)
+net = netslim.convert(model, example_inputs)
+with net.sub(width=0.75):
+    net(x)
+small = net.extract(width=0.5)
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ if TYPE_CHECKING:
     from netslim.archive import load as load
     from netslim.archive import save as save
     from netslim.conversion import convert as convert
-    from netslim.slimnet import SlimNet as SlimNet
     from netslim.proof import verify as verify
+    from netslim.slimnet import SlimNet as SlimNet
 
 _HOME = {
-    "analyse": "netslim.analysis", "convert": "netslim.conversion", "load": "netslim.archive", "save": "netslim.archive",
-    "verify": "netslim.proof", "SlimNet": "netslim.slimnet",
-}  # fmt: skip
+    "SlimNet": "netslim.slimnet",
+    "analyse": "netslim.analysis",
+    "convert": "netslim.conversion",
+    "load": "netslim.archive",
+    "save": "netslim.archive",
+    "verify": "netslim.proof",
+}
 __all__ = ["SlimNet", "analyse", "convert", "load", "save", "verify"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

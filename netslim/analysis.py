@@ -74,7 +74,9 @@ def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
             args = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
             bound = signature.bind(*args)
     except TypeError as error:
-        raise InputError(f"the example inputs do not fit {type(model).__name__}.forward{signature}: {error}.") from error
+        raise InputError(
+            f"the example inputs do not fit {type(model).__name__}.forward{signature}: {error}."
+        ) from error
     inputs: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
@@ -82,12 +84,15 @@ def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
             raise InputError(f"{type(model).__name__}.forward takes *{name}; give it named arguments to convert it.")
         inputs |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
     if not any(isinstance(t, Tensor) for t in tree_leaves(inputs)):
-        raise InputError("the example inputs hold no tensor; pass one image batch, such as torch.randn(2, 3, 224, 224).")
+        raise InputError(
+            "the example inputs hold no tensor; pass one image batch, such as torch.randn(2, 3, 224, 224)."
+        )
     return inputs
 
 
 def _both_modes(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, constants: Constants) -> dict[bool, Trace]:
     """Traces by mode; a batch of one image is doubled, since batch norm cannot train on a single value."""
+
     def leaf(module: nn.Module) -> bool:
         return is_leaf(module, MODULES)
 
@@ -102,7 +107,9 @@ def batch_of_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return tree_map_only(Tensor, lambda t: t.expand(2, *t.shape[1:]), dict(inputs))
 
 
-def _in_program_order(traces: Mapping[bool, Trace], tensors: Mapping[str, Tensor], root: nn.Module) -> dict[str, Tensor]:
+def _in_program_order(
+    traces: Mapping[bool, Trace], tensors: Mapping[str, Tensor], root: nn.Module
+) -> dict[str, Tensor]:
     """Parameters and buffers that some program uses, in the order in which it meets them."""
     met: dict[str, Tensor] = {}
     for mode in (False, True):
@@ -117,7 +124,9 @@ def _in_program_order(traces: Mapping[bool, Trace], tensors: Mapping[str, Tensor
     return {name: tensor for name, tensor in met.items() if first[id(tensor)] == name}
 
 
-def _layouts(engine: Engine, solution: Any, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, tuple[Layout, ...]]:
+def _layouts(
+    engine: Engine, solution: Any, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> dict[str, tuple[Layout, ...]]:
     """Solved layouts of all tensors that are used, under every name they have; equal layouts are one object."""
     interned: dict[Layout, Layout] = {}
     used = {id(t) for t in met.values()}
@@ -140,5 +149,3 @@ def _never_used(tensors: Mapping[str, Tensor], met: Mapping[str, Tensor]) -> tup
 
 def _with_program(traced: Trace, program: Program) -> Trace:
     return Trace(program, traced.tensors, traced.numbers, traced.notes, traced.constants, traced.specialised)
-
-

@@ -300,9 +300,12 @@ def _equal_pieces(layout: Layout, count: int, size: int, why: Why) -> Layout:
 def runs(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
     """The index set of a solved layout, given the kept channels of each group.
 
-    axis: the kept channels; product: the outer product; concatenation: the parts at their offsets.
+    group: the kept channels; product: the outer product; concatenation: the parts at their offsets. An axis that
+    belongs to no group is whole.
     """
-    if isinstance(layout, Const):
+    if isinstance(layout, Axis):
+        layout = resolve(layout)
+    if isinstance(layout, (Const, Axis)):
         return ((0, layout.size),) if layout.size else ()
     if isinstance(layout, Elastic):
         return kept[layout.group]
@@ -320,7 +323,7 @@ def runs(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
         if inner == ((0, step),):
             return tuple((start * step, length * step) for start, length in outer)
         return _joined([(i * step + start, n) for i in positions(outer) for start, n in inner])
-    raise TypeError(f"{layout!r} is not solved")
+    raise TypeError(f"{layout!r} is no layout")
 
 
 def _joined(pairs: list[tuple[int, int]]) -> Runs:

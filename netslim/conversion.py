@@ -14,8 +14,9 @@ from netslim.analysis import analyse, batch_of_two, bind
 from netslim.axes import Reason
 from netslim.errors import ProofError
 from netslim.plan import Plan, freeze_groups
-from netslim.slimnet import SlimNet, plain_tree
 from netslim.proof import Proof, failing_groups, prepare, verify
+from netslim.slimnet import SlimNet
+from netslim.tree import plain_tree
 
 Progress = Callable[[str, float], None]
 
@@ -29,7 +30,7 @@ def convert(model: nn.Module, example_inputs: Any, *, prove: bool = True, progre
     Raises InputError when the inputs do not fit, TraceError when forward fails or cannot be followed, ProofError when
     the converted network differs from the model at full width.
     """
-    say = progress or (lambda stage, done: None)
+    say = progress or _silent
     say("trace", 0.0)
     plan, constants = analyse(model, example_inputs)
     say("trace", 1.0)
@@ -42,8 +43,12 @@ def convert(model: nn.Module, example_inputs: Any, *, prove: bool = True, progre
     return net
 
 
+def _silent(_stage: str, _done: float) -> None:
+    """No progress is shown."""
+
+
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
-    return SlimNet(plan, plain_tree(model), constants).train(model.training)  # type: ignore[return-value]
+    return SlimNet(plan, plain_tree(model), constants).train(model.training)
 
 
 def check_full_width(model: nn.Module, net: SlimNet, example_inputs: Any) -> None:

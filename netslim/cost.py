@@ -41,7 +41,7 @@ class Cost:
 
 
 def count(
-    net: SlimNet, width: Width = 1.0, depth: Mapping[str, bool] | None = None, *, round_to: int = 1,
+    net: SlimNet, width: Width = 1.0, depth: Mapping[str, bool] | None = None, *, round_to: int | None = None,
     shapes: tuple[tuple[int, ...], ...] | None = None,
 ) -> Count:  # fmt: skip
     """Parameters and forward FLOPs of a sub-network in eval mode, counted on the meta device: no weight is touched.
@@ -66,7 +66,7 @@ def _dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _kept_params(net: SlimNet, width: Width, round_to: int) -> int:
+def _kept_params(net: SlimNet, width: Width, round_to: int | None) -> int:
     cuts = net.kept_shapes(width, round_to=round_to)
     total = 0
     for name, param in net.named_parameters():

@@ -118,8 +118,7 @@ class Call:
             if argument.name == name:
                 if i < len(self.args):
                     return self.args[i]
-                value = self.kwargs.get(name, argument.default_value if argument.has_default_value() else default)
-                return value
+                return self.kwargs.get(name, argument.default_value if argument.has_default_value() else default)
         return default
 
     # -- what rules say
@@ -209,4 +208,3 @@ def user_line() -> str:
             return f"{os.path.basename(filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
-

@@ -18,7 +18,7 @@ from netslim.subnet import Point
 if TYPE_CHECKING:
     from netslim.slimnet import SlimNet
 
-_PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
+PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
 
 
 def extract(net: SlimNet, point: Point) -> nn.Module:
@@ -129,9 +129,9 @@ def _adopt_leaf(net: SlimNet, root: nn.Module, path: str, point: Point) -> None:
 
 def plain_leaf(leaf: nn.Module, kept: Kept) -> nn.Module:
     """The plain torch layer with the kept part of a slim leaf's weights."""
-    if type(leaf) not in _PLAIN:
+    if type(leaf) not in PLAIN:
         return copy.deepcopy(leaf)
-    plain_class, shrink = _PLAIN[type(leaf)]
+    plain_class, shrink = PLAIN[type(leaf)]
     made = plain_class.__new__(plain_class)
     made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
     for table in (made._parameters, made._buffers):

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from netslim.axes import (
-    Axis, Concat, Const, Elastic, Layout, Product, Reason, concat, freeze, is_fixed, leaves, product, resolve,
+    Axis,
+    Concat,
+    Const,
+    Elastic,
+    Layout,
+    Product,
+    Reason,
+    concat,
+    freeze,
+    is_fixed,
+    leaves,
+    product,
+    resolve,
 )  # fmt: skip
 from netslim.engine import Engine
 from netslim.plan import Frozen, Group, Slot
@@ -53,7 +65,7 @@ def solve(engine: Engine, tensors: Mapping[str, Tensor]) -> Solution:
 
 
 def _choose_factors(layouts: Iterable[Layout]) -> None:
-    """Where a product has several elastic factors the largest stays elastic (the first of equals); the others freeze.
+    """Where a product has several elastic factors the largest stays elastic (the last of equals); the others freeze.
 
     So a network of many narrow groups drops whole groups, and attention heads lose channels of every head.
     """
@@ -62,7 +74,8 @@ def _choose_factors(layouts: Iterable[Layout]) -> None:
     while again:
         again = False
         for layout in layouts:
-            again = any([_choose(found) for found in _products(resolve(layout))]) or again
+            for found in _products(resolve(layout)):
+                again = _choose(found) or again
 
 
 def _products(layout: Layout) -> list[Product]:
@@ -75,7 +88,7 @@ def _choose(found: Product) -> bool:
     elastic = [f for f in found.factors if not is_fixed(f)]
     if len(elastic) < 2:
         return False
-    kept = max(elastic, key=lambda f: f.size)
+    kept = max(reversed(elastic), key=lambda f: f.size)
     for factor in elastic:
         if factor is not kept:
             freeze(factor, lambda: Reason("another factor of the same dimension is elastic"))

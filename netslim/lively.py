@@ -50,7 +50,7 @@ class Balance:
             handle.remove()
 
 
-def _divide(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+def _divide(layer: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
     spread = float(output.detach().std()) if output.numel() > 1 else 1.0
     if not 1e-12 < spread < 1e12:
         return None

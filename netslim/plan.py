@@ -1,9 +1,9 @@
 """The finished analysis: frozen, printable data that says what is elastic, what is not and why.
 
-    group     the slots (parameter, dim) that share one axis of channels
-    frozen    slots that stay at full width, with the reason
-    block     a residual body that can be skipped
-    layouts   the solved layout of every dimension of every parameter and buffer
+group     the slots (parameter, dim) that share one axis of channels
+frozen    slots that stay at full width, with the reason
+block     a residual body that can be skipped
+layouts   the solved layout of every dimension of every parameter and buffer
 """
 
 from __future__ import annotations

@@ -126,7 +126,9 @@ def _names() -> dict[Any, str]:
             name = torch.overrides.resolve_name(fn)
             if name is not None:
                 named.setdefault(fn, name)
-    factories = "zeros ones full empty rand randn randint arange linspace eye tensor as_tensor tril_indices triu_indices"
+    factories = (
+        "zeros ones full empty rand randn randint arange linspace eye tensor as_tensor tril_indices triu_indices"
+    )
     for name in factories.split():
         named[getattr(torch, name)] = f"torch.{name}"
     for module, names in ((operator, _OPERATOR), (math, _MATH)):
@@ -160,7 +162,6 @@ def function(name: str) -> Callable[..., Any]:
 
 RESERVED = frozenset({"self", "point", "sizes", "kept", "track", "take", "torch", "math", "operator", "OrderedDict"})
 """Names that the printed function uses itself."""
-
 
 
 class Printer:

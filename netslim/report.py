@@ -21,8 +21,8 @@ from netslim.files import atomic_write
 
 if TYPE_CHECKING:
     from netslim.plan import Frozen, Slot
-    from netslim.slimnet import SlimNet
     from netslim.proof import Proof
+    from netslim.slimnet import SlimNet
 
 HALF = 0.5
 """The width at which the elastic share is told."""

@@ -138,5 +138,3 @@ def _merge(a: Any, b: Any) -> Any:
     if a != b and not (isinstance(a, float) and a != a and b != b):
         raise _Differ
     return a
-
-

@@ -8,7 +8,6 @@ program.
 from __future__ import annotations
 
 import contextlib
-import copy
 import keyword
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,30 +19,17 @@ from torch.utils._pytree import tree_leaves
 from netslim.axes import count, positions
 from netslim.errors import InputError, SubnetError
 from netslim.kept import take
-from netslim.ops import FUNCTIONS, MODULES
+from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
 from netslim.program import Printer, compile_source
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
-from netslim.trace import LIFTED, is_leaf
+from netslim.trace import LIFTED
+from netslim.tree import Tree, walk
 
 if TYPE_CHECKING:
-    import networkx
+    import networkx as nx
 
     from netslim.proof import Proof
-
-
-class Tree(nn.Module):
-    """A container of the original model: it holds modules and parameters under their names and does nothing else."""
-
-    def __init__(self, origin: str = "") -> None:
-        super().__init__()
-        self.origin = origin
-
-    def _get_name(self) -> str:
-        return self.origin or "Tree"
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
 class SlimNet(nn.Module):
@@ -54,6 +40,11 @@ class SlimNet(nn.Module):
 
     plan: Plan
     proof: Proof | None
+    _point: Point
+    _resolver: Resolver
+    _leaves: dict[str, nn.Module]
+    _run: dict[bool, Callable[..., Any]]
+    _run_train: Callable[..., Any]
 
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -69,7 +60,7 @@ class SlimNet(nn.Module):
 
     def _ready(self) -> None:
         """Everything that is worked out from the plan and the modules, and so is never stored."""
-        leaves = {path: m for path, m in _walk(self) if hasattr(type(m), "kept")}
+        leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept")}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
         self.__dict__["_leaves"] = leaves
         self.__dict__["_resolver"] = Resolver(self.plan, names)
@@ -113,7 +104,7 @@ class SlimNet(nn.Module):
         width: Width = 1.0,
         depth: Mapping[str, bool] | None = None,
         *,
-        round_to: int = 1,
+        round_to: int | None = None,
         ranking: Ranking | None = None,
         track_running_stats: bool = False,
     ) -> Iterator[SlimNet]:
@@ -132,7 +123,7 @@ class SlimNet(nn.Module):
         finally:
             self._enter(before)
 
-    def _chosen(self, width: Width, round_to: int, ranking: Ranking | None) -> Any:
+    def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
         return kept_channels(self.plan, keep_counts(self.plan, width, round_to), ranking)
 
     def _check_depth(self, depth: Mapping[str, bool] | None) -> None:
@@ -168,26 +159,31 @@ class SlimNet(nn.Module):
         """Shapes of the example inputs, with the batch dimension."""
         return self.plan.input_shapes
 
-    def kept(self, width: Width = 1.0, *, round_to: int = 1, ranking: Ranking | None = None) -> dict[str, tuple[Tensor, ...]]:
+    def kept(
+        self, width: Width = 1.0, *, round_to: int | None = None, ranking: Ranking | None = None
+    ) -> dict[str, tuple[Tensor, ...]]:
         """What each parameter and buffer keeps: {name: one 1-d LongTensor of indices per dim}."""
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, ranking))))
         kept = {}
-        for name, tensor in [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]:
+        for name, tensor in [
+            *self.named_parameters(remove_duplicate=False),
+            *self.named_buffers(remove_duplicate=False),
+        ]:
             dims = self.plan.layouts.get(name)
             indices = [range(n) for n in tensor.shape] if dims is None else [positions(sets.of(d)) for d in dims]
             kept[name] = tuple(torch.tensor(list(i), dtype=torch.long) for i in indices)
         return kept
 
-    def kept_shapes(self, width: Width = 1.0, *, round_to: int = 1) -> dict[str, tuple[int, ...]]:
+    def kept_shapes(self, width: Width = 1.0, *, round_to: int | None = None) -> dict[str, tuple[int, ...]]:
         """The shape of each used parameter and buffer in a sub-network."""
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, None))))
         return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in self.plan.layouts.items()}
 
-    def graph(self) -> networkx.Graph:
+    def graph(self) -> nx.Graph:
         """Groups as nodes (size, n_slots); two groups that meet in a parameter are joined (params)."""
-        import networkx
+        import networkx as nx
 
-        graph = networkx.Graph()
+        graph = nx.Graph()
         for group in self.groups:
             graph.add_node(group.name, size=group.size, n_slots=len(group.slots))
         for name, dims in self.plan.layouts.items():
@@ -214,7 +210,7 @@ class SlimNet(nn.Module):
         width: Width = 1.0,
         depth: Mapping[str, bool] | None = None,
         *,
-        round_to: int = 1,
+        round_to: int | None = None,
         ranking: Ranking | None = None,
     ) -> nn.Module:
         """The sub-network as a plain `torch.fx.GraphModule` with smaller layers and no netslim in it.
@@ -274,53 +270,3 @@ def _path(path: str) -> str:
     for part in rest:
         expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
     return expr
-
-
-def _walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module under every path it has (a shared module has several)."""
-    for name, child in root._modules.items():
-        if child is not None:
-            path = f"{prefix}{name}"
-            yield path, child
-            yield from _walk(child, f"{path}.")
-
-
-def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
-    memo = {} if memo is None else memo
-    if id(model) in memo:
-        return memo[id(model)]
-    if is_leaf(model, MODULES):
-        module = copy.deepcopy(model, memo)
-        module = slim(module)
-    else:
-        module = _container(model)
-        module.training = model.training
-        for name, tensor in model._parameters.items():
-            module._parameters[name] = copy.deepcopy(tensor, memo)
-        for name, buffer in model._buffers.items():
-            module._buffers[name] = copy.deepcopy(buffer, memo)
-        module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
-        for name, child in model._modules.items():
-            module._modules[name] = None if child is None else plain_tree(child, memo)
-    memo[id(model)] = module
-    return module
-
-
-def slim(module: nn.Module) -> nn.Module:
-    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
-    if type(module) not in MODULES:
-        return module
-    slim_class = MODULES[type(module)][0]
-    made = slim_class.__new__(slim_class)
-    made.__dict__.update(module.__dict__)
-    return made
-
-
-def _container(model: nn.Module) -> nn.Module:
-    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
-        if type(model) is plain:
-            return plain()
-    return Tree(type(model).__name__)
-
-

@@ -31,13 +31,14 @@ class Point:
     skipped: tuple[bool, ...] = ()
 
 
-def keep_counts(plan: Plan, width: Width, round_to: int = 1) -> tuple[int, ...]:
+def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[int, ...]:
     """Channels kept per group.
 
     width: a ratio in (0, 1] for all groups, or {group name: count (int) or ratio (float)} with every other group full.
     A ratio keeps max(1, round(width * n)), or the nearest multiple of `round_to`, at least one multiple, at most n.
     Raises SubnetError for an unknown group and for a width out of range.
     """
+    round_to = 1 if round_to is None else round_to
     if round_to < 1:
         raise SubnetError(f"round_to is {round_to}; it must be a positive number of channels.")
     if not isinstance(width, Mapping):
@@ -58,7 +59,9 @@ def near(name: str, names: Iterable[str]) -> str:
 def _keep(name: str, size: int, width: float, round_to: int) -> int:
     if isinstance(width, int) and not isinstance(width, bool):
         if not 1 <= width <= size:
-            raise SubnetError(f"group {name} has {size} channels and cannot keep {width}; give a count from 1 to {size}.")
+            raise SubnetError(
+                f"group {name} has {size} channels and cannot keep {width}; give a count from 1 to {size}."
+            )
         return width
     if not 0 < width <= 1:
         raise SubnetError(f"width {width} is out of range: a width is a ratio in (0, 1], such as 0.75.")
@@ -68,11 +71,13 @@ def _keep(name: str, size: int, width: float, round_to: int) -> int:
 
 
 def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = None) -> tuple[Runs, ...]:
-    """The kept channels of each group: the first k, or the first k of a ranking. Raises SubnetError for a bad ranking."""
+    """The kept channels of each group: the first k, or the first k of a ranking. SubnetError for a bad ranking."""
     ranking = ranking or {}
     for name in ranking:
         if plan.group(name) is None:
-            raise SubnetError(f"the ranking names {name!r}, which is no group{near(name, [g.name for g in plan.groups])}.")
+            raise SubnetError(
+                f"the ranking names {name!r}, which is no group{near(name, [g.name for g in plan.groups])}."
+            )
     chosen = []
     for group, k in zip(plan.groups, counts, strict=True):
         order = ranking.get(group.name)
@@ -123,13 +128,13 @@ class IndexSets:
 
     def __init__(self, kept: Mapping[int, Runs]) -> None:
         self.kept = kept
-        self._known: dict[int, Runs] = {}
+        self._known: dict[int, tuple[Layout, Runs]] = {}  # by identity; the layout is held so that its id stays its own
 
     def of(self, layout: Layout) -> Runs:
         """The kept indices of a layout."""
         if id(layout) not in self._known:
-            self._known[id(layout)] = runs(layout, self.kept)
-        return self._known[id(layout)]
+            self._known[id(layout)] = layout, runs(layout, self.kept)
+        return self._known[id(layout)][1]
 
     def partial(self, layout: Layout) -> Runs | None:
         """The kept indices, or None where all are kept."""

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import operator
+import keyword
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import ceil, floor, trunc
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from netslim.axes import Const, Layout, Reason
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
 from netslim.program import RESERVED, Node, Program, Ref, Struct, name_of
+from netslim.sizes import TracedFloat, TracedInt, plain
 
 # ------------------------------------------------------------------------------------------------ the model
 
@@ -38,7 +38,7 @@ def skeleton(model: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise TraceError(f"{type(model).__name__} has lazy layers: run it once on an image before converting it.")
         if isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
@@ -47,7 +47,9 @@ def skeleton(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
-        raise TraceError(f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses.") from error
+        raise TraceError(
+            f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."
+        ) from error
 
 
 def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
@@ -63,77 +65,6 @@ def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
 
 
 _TRACED_THROUGH = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Unflatten, nn.MultiheadAttention, nn.RNNBase)
-
-# ---------------------------------------------------------------------------------------------- the numbers
-
-
-class TracedInt(int):
-    """An integer that came from a tensor's size, and remembers its node."""
-
-    node: str
-    tracer: Tracer
-
-
-class TracedFloat(float):
-    """A float computed from sizes."""
-
-    node: str
-    tracer: Tracer
-
-
-def _arithmetic(op: Callable[..., Any], base: type, reflected: bool) -> Callable[..., Any]:
-    def method(self: Any, *others: Any) -> Any:
-        operands = (*others, self) if reflected else (self, *others)
-        if not all(isinstance(o, (int, float)) for o in others):
-            return NotImplemented
-        return self.tracer.number(op, operands)
-
-    return method
-
-
-def _comparison(base: type, name: str) -> Callable[..., Any]:
-    plain = getattr(base, name)
-
-    def method(self: Any, *others: Any) -> Any:
-        self.tracer.specialised.setdefault(user_line(), None)
-        return plain(self, *others)
-
-    return method
-
-
-def _equip(cls: type, base: type) -> None:
-    for name in "add sub mul truediv floordiv mod pow".split():
-        setattr(cls, f"__{name}__", _arithmetic(getattr(operator, name), base, False))
-        setattr(cls, f"__r{name}__", _arithmetic(getattr(operator, name), base, True))
-    cls.__neg__ = _arithmetic(operator.neg, base, False)  # type: ignore[attr-defined]
-    for name, fn in (("floor", floor), ("ceil", ceil), ("trunc", trunc)):
-        setattr(cls, f"__{name}__", _arithmetic(fn, base, False))
-    for name in "lt le gt ge eq ne bool".split():
-        setattr(cls, f"__{name}__", _comparison(base, f"__{name}__"))
-    cls.__hash__ = base.__hash__  # type: ignore[assignment, method-assign]
-
-
-_equip(TracedInt, int)
-_equip(TracedFloat, float)
-
-
-def plain(value: Any) -> Any:
-    """`value` with traced numbers replaced by ordinary ones."""
-    if isinstance(value, TracedInt):
-        return int(int.__add__(value, 0))
-    if isinstance(value, TracedFloat):
-        return float.__add__(value, 0.0)
-    if isinstance(value, (tuple, list)):
-        items = [plain(v) for v in value]
-        if type(value) in (tuple, torch.Size):
-            return tuple(items)
-        return items if type(value) is list else value
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()} if type(value) is dict else value
-    if isinstance(value, slice):
-        return slice(plain(value.start), plain(value.stop), plain(value.step))
-    return value
-
 
 # --------------------------------------------------------------------------------------------- the recording
 
@@ -214,7 +145,9 @@ class Tracer(TorchFunctionMode):
             return Ref(self._device())
         if value is None or value is Ellipsis or isinstance(value, _LITERALS):
             return value
-        raise TraceError(f"a {type(value).__name__} is passed to a torch function at {user_line()}; netslim cannot store it.")
+        raise TraceError(
+            f"a {type(value).__name__} is passed to a torch function at {user_line()}; netslim cannot store it."
+        )
 
     def _tensor(self, value: Tensor) -> str:
         name = self._node_of.get(id(value))
@@ -223,7 +156,9 @@ class Tracer(TorchFunctionMode):
         path = self._paths.get(id(value)) or self._lifted.get(id(value))
         if path is None:
             if self.engine.produced(value):
-                raise TraceError(f"a tensor used at {user_line()} was computed where netslim cannot follow (a scripted or compiled function).")
+                raise TraceError(
+                    f"a tensor used at {user_line()} was computed out of sight (in a scripted or compiled function)."
+                )
             path = f"{LIFTED}.c{len(self.constants)}"
             self.constants[path] = value
             self._lifted[id(value)] = path
@@ -252,7 +187,9 @@ class Tracer(TorchFunctionMode):
             self.engine.forget(out)  # the same at every call: a constant of the model
             return out
         if name is None:
-            raise TraceError(f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store.")
+            raise TraceError(
+                f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
+            )
         node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), user_line())
         self._finish(node, out)
         return out
@@ -296,7 +233,7 @@ class Tracer(TorchFunctionMode):
             return self._traced(node, tensor.numel())
         if dim is not None:
             return self._dim(tensor, int(dim) % len(shape))
-        return torch.Size([self._dim(tensor, i) for i in range(len(shape))])  # type: ignore[list-item]
+        return torch.Size([self._dim(tensor, i) for i in range(len(shape))])
 
     def _dim(self, tensor: Tensor, dim: int) -> TracedInt:
         node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=user_line())
@@ -331,7 +268,9 @@ class Tracer(TorchFunctionMode):
             return type(value)(map(self.output, value))
         if isinstance(value, dict):
             return {k: self.output(v) for k, v in value.items()}
-        raise TraceError(f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead.")
+        raise TraceError(
+            f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead."
+        )
 
     def finished(self) -> Trace:
         return Trace(
@@ -342,8 +281,7 @@ class Tracer(TorchFunctionMode):
 
 LIFTED = "_lifted"
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
-_KEYWORDS = {"and", "or", "not", "in", "is", "if", "else", "for", "while", "lambda", "del", "pass", "from", "import",
-             "global", "with", "as", "def", "class", "return", "yield", "try", "assert", "raise", "none", "true"}  # fmt: skip
+_KEYWORDS = {word.lower() for word in keyword.kwlist}
 _SIZES = {"torch.Tensor.size", "torch.Tensor.shape.__get__", "torch.Tensor.numel", "torch.Tensor.nelement",
           "torch.numel", "torch.Tensor.__len__"}  # fmt: skip
 _CONSTANT_MAKERS = {"torch.tensor", "torch.as_tensor", "torch.arange", "torch.linspace", "torch.eye",
@@ -371,7 +309,11 @@ def _without_unused_numbers(nodes: list[Node], numbers: set[str]) -> list[Node]:
     used: set[str] = set()
     kept: list[Node] = []
     for node in reversed(nodes):
-        idle = node.name in numbers or node.target in ("operator.getitem", "torch.Tensor.device.__get__") or node.op == "param"
+        idle = (
+            node.name in numbers
+            or node.target in ("operator.getitem", "torch.Tensor.device.__get__")
+            or node.op == "param"
+        )
         if idle and node.name not in used:
             continue
         used.update(node.refs)
@@ -423,7 +365,9 @@ def _call_the_model(root: nn.Module, arguments: dict[str, Any]) -> Any:
     except TraceError:
         raise
     except Exception as error:
-        raise TraceError(f"the model's forward failed: {type(error).__name__}: {_first_line(error)}{_at(error)}") from error
+        raise TraceError(
+            f"the model's forward failed: {type(error).__name__}: {_first_line(error)}{_at(error)}"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -447,6 +391,7 @@ def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Meta tensors for the example inputs; containers of tensors get one input per tensor."""
     arguments: dict[str, Any] = {}
     for name, value in inputs.items():
+
         def one(tensor: Tensor, name: str = name) -> Tensor:
             node = tracer.add("input", name, name)
             value = torch.empty_like(tensor, device="meta") if tensor.is_floating_point() else tensor.clone()
@@ -461,7 +406,7 @@ def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _record(stack: contextlib.ExitStack, tracer: Tracer, path: str, module: nn.Module) -> None:
     forward = module.forward
     stack.callback(module.__dict__.pop, "forward", None)
-    module.forward = lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs)  # type: ignore[method-assign]
+    module.forward = lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs)
 
 
 @contextlib.contextmanager

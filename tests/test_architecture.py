@@ -15,14 +15,17 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A file imports from layers below its own, and from its own where the layer is one subject.
 LAYERS = (
     "errors",
-    "files axes program kept inputs",
-    "plan engine fit build",
-    "ops trace weights definitions",
-    "groups userfile",
+    "files axes program inputs",
+    "kept plan engine fit build",
+    "ops sizes weights definitions",
+    "trace",
+    "groups userfile subnet tree lively",
     "rewrite",
-    "analysis slimnet",
-    "cost verify archive source export blocks",
-    "convert report",
+    "analysis slimnet extract",
+    "masked cost source export",
+    "proof",
+    "stored archive conversion",
+    "report",
     "__init__ __main__",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -1,10 +1,10 @@
 """Operator families. One family is one file: its rules, its slim modules, its sizes in a program, its examples.
 
-    RULES      ATen operator name (or name.overload) -> rule: how layouts of operands and results are tied
-    FITS       program function name -> fit: which of its integers count channels
-    MODULES    leaf module class -> (slim class, shrink): how a module runs, and is rebuilt, at a smaller width
-    FUNCTIONS  functions of netslim's own that a rewritten program calls
-    EXAMPLES   name -> function of a tensor factory: each is held to the law that slicing commutes with the operator
+RULES      ATen operator name (or name.overload) -> rule: how layouts of operands and results are tied
+FITS       program function name -> fit: which of its integers count channels
+MODULES    leaf module class -> (slim class, shrink): how a module runs, and is rebuilt, at a smaller width
+FUNCTIONS  functions of netslim's own that a rewritten program calls
+EXAMPLES   name -> function of a tensor factory: each is held to the law that slicing commutes with the operator
 """
 
 from __future__ import annotations

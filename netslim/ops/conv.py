@@ -5,6 +5,7 @@ Weight of a convolution: (out, in / groups, *kernel); of a transposed one: (in, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +51,15 @@ class SlimConv:
     """Runs a convolution on the kept part of its weights; mixed in before the plain class."""
 
     kept: Kept | None = None
+    weight: Any
+    bias: Any
+    groups: Any
+    padding: Any
+    padding_mode: Any
+    stride: Any
+    dilation: Any
+    _reversed_padding_repeated_twice: Any
+    _function: Callable[..., Tensor]
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         kept = self.kept
@@ -68,6 +78,10 @@ class SlimConv:
 
 
 class SlimConvTranspose(SlimConv):
+    output_padding: Any
+    kernel_size: Any
+    _output_padding: Any
+
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, size: Any) -> Tensor:
         pad = self.output_padding if size is None else self._output_padding(
             x, size, self.stride, self.padding, self.kernel_size, weight.dim() - 2, self.dilation)  # fmt: skip

@@ -304,7 +304,8 @@ EXAMPLES = {
     "index_select": lambda r: r(2, 6, 4).index_select(1, torch.tensor([1, 3])),
     "set item": lambda r: _set_item(r(2, 12), r(2, 3)),
     "embedding": lambda r: F.embedding(torch.tensor([0, 2]), r(4, 6)),
-    "shuffle after cat": lambda r: torch.cat([r(2, 6, 4), r(2, 6, 4)], 1).view(2, 2, 6, 4).transpose(1, 2).flatten(1, 2),
+    "shuffle after cat": lambda r: (
+        torch.cat([r(2, 6, 4), r(2, 6, 4)], 1).view(2, 2, 6, 4).transpose(1, 2).flatten(1, 2)
+    ),
     "glu": lambda r: F.glu(r(2, 12, 4), 1),
 }
-

@@ -103,7 +103,7 @@ class SlimLinear(nn.Linear):
         return F.linear(x, take(self.weight, kept.tensors.get("weight")), bias)
 
 
-def shrink(module: nn.Module, kept: Kept) -> None:
+def shrink(module: nn.Module, _kept: Kept) -> None:
     linear: Any = module
     linear.out_features, linear.in_features = linear.weight.shape
 

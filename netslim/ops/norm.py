@@ -56,7 +56,7 @@ def group_norm(call: Call) -> None:
     """x (N, C, ...): C is (groups, rest). Whole groups may go, or else channels of every group."""
     x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
     groups, dims = call.arg("num_groups"), call.dims(x)
-    by_group, within = call.split(dims[1], groups, x.shape[1] // groups)
+    by_group, _ = call.split(dims[1], groups, x.shape[1] // groups)
     for tensor in (weight, bias):
         if tensor is not None:
             call.unify(dims[1], call.dims(tensor)[0])
@@ -65,8 +65,8 @@ def group_norm(call: Call) -> None:
     channels = [(x, 1)] + [(t, 0) for t in (weight, bias) if t is not None]
 
     def redo(take: Any) -> Tensor:
-        args = [None if t is None else take(t) for t in (weight, bias)]
-        return F.group_norm(take(x), take.count(by_group), *args, call.arg("eps"))
+        affine = {n: None if t is None else take(t) for n, t in (("weight", weight), ("bias", bias))}
+        return F.group_norm(take(x), take.count(by_group), eps=call.arg("eps"), **affine)
 
     call.over(channels, redo)
 
@@ -81,7 +81,7 @@ def fit_layer_norm(node: Node, fit: Fitting) -> Node:
 def fit_batch_norm(node: Node, fit: Fitting) -> Node:
     """A functional batch norm uses batch statistics, and leaves running ones alone, wherever tracking is off."""
     args = list(node.args)
-    for i, name in ((1, "running_mean"), (2, "running_var")):
+    for i in (1, 2):  # running_mean, running_var
         if i >= len(args) or not isinstance(args[i], Ref):
             return node
     return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
@@ -97,6 +97,11 @@ class SlimBatchNorm:
     """In training, batch statistics; the running ones are left alone inside `sub()` unless it asks for tracking."""
 
     kept: Kept | None = None
+    training: bool
+    eps: float
+    momentum: Any
+    num_batches_tracked: Any
+    _check_input_dim: Any
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
@@ -107,7 +112,7 @@ class SlimBatchNorm:
             None if t is None else take(t, kept.tensors.get(name)) for name, t in self._named_stats()
         )
         training = self.training or mean is None
-        if training and kept.track and mean is not None:
+        if training and kept.track and mean is not None and var is not None:
             return self._tracked(x, mean, var, weight, bias)
         stats = (None, None) if training else (mean, var)
         return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
@@ -153,6 +158,8 @@ class SlimInstanceNorm:
     """Per-channel statistics of each image; the optional running ones are left alone inside `sub()`."""
 
     kept: Kept | None = None
+    training: bool
+    eps: float
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
@@ -215,7 +222,7 @@ def _affine(module: Any) -> list[tuple[str, Tensor | None]]:
     return [("weight", module.weight), ("bias", getattr(module, "bias", None))]
 
 
-def shrink_features(module: nn.Module, kept: Kept) -> None:
+def shrink_features(module: nn.Module, _kept: Kept) -> None:
     norm: Any = module
     sized = norm.weight if norm.weight is not None else norm.running_mean
     if sized is not None:

@@ -14,16 +14,17 @@ from netslim.engine import Call
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
     zeros_like ones_like full_like empty_like rand_like randn_like fill fill_ zero_ bernoulli bernoulli_ uniform_
     normal_ exponential_ random_ clone contiguous detach detach_ alias to _to_copy lift_fresh type_as masked_fill
-    masked_fill_ where gumbel_softmax _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
-    leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive fake_quantize_per_tensor_affine
-    requires_grad_ __and__ __or__ result_type lerp pin_memory dropout.default""".split()
+    masked_fill_ where _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
+    leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive lerp
+    __and__ __or__""".split()
 
 
 def unify_broadcast(call: Call) -> None:
     """Unify the operands' dimensions, aligned from the right; results of the broadcast shape get them."""
     operands = [t for t in call.tensors if t.dim()]
     if not operands:
-        return scalar_result(call)
+        scalar_result(call)
+        return
     rank = max(t.dim() for t in operands)
     dims: list[Layout] = [_meet(call, operands, from_right) for from_right in range(rank, 0, -1)]
     for out in call.outs:
@@ -48,4 +49,4 @@ def scalar_result(call: Call) -> None:
             call.set(out, [])
 
 
-RULES = {name: unify_broadcast for name in UNTAGGED if "." not in name and name != "gumbel_softmax"}
+RULES = dict.fromkeys(UNTAGGED, unify_broadcast)

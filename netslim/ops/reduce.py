@@ -22,7 +22,7 @@ def _reduced(call: Call) -> list[int]:
 
 def reduction(call: Call) -> None:
     """The named dimensions vanish, or stay with size 1."""
-    x, gone = call.tensors[0], _reduced(call)
+    gone = _reduced(call)
     for out in call.outs:
         call.set(out, _remaining(call, out, gone))
     _mix(call, gone)

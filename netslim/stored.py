@@ -1,0 +1,157 @@
+"""A plan as plain lists, and back. What comes from a file is checked: functions, names and literals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason
+from netslim.errors import ArchiveError
+from netslim.ops import FUNCTIONS
+from netslim.plan import Block, Frozen, Group, Plan, Slot
+from netslim.program import RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    same = plan.programs[True] is plan.programs[False]
+    return {
+        "groups": [[g.name, g.size, [list(s) for s in g.slots]] for g in plan.groups],
+        "frozen": [[[list(s) for s in f.slots], f.size, f.reason, f.op, f.where] for f in plan.frozen],
+        "layouts": {name: [_layout_data(d) for d in dims] for name, dims in plan.layouts.items()},
+        "programs": [_program_data(plan.programs[mode]) for mode in ((True,) if same else (True, False))],
+        "sizes": [[_layout_data(layout), at] for layout, at in plan.sizes],
+        "cuts": list(plan.cuts),
+        "ints": {p: {n: _layout_data(d) for n, d in ints.items()} for p, ints in plan.ints.items()},
+        "input_names": list(plan.input_names),
+        "input_shapes": [list(shape) for shape in plan.input_shapes],
+        "blocks": [[b.name, b.params, b.where] for b in plan.blocks],
+        "specialised": list(plan.specialised),
+        "unknown": dict(plan.unknown),
+        "model": plan.model,
+    }  # fmt: skip
+
+
+def plan_from(data: Mapping[str, Any]) -> Plan:
+    def slots(found: Any) -> tuple[Slot, ...]:
+        return tuple(Slot(str(name), int(dim)) for name, dim in found)
+
+    programs = [_program_from(nodes) for nodes in data["programs"]]
+    interned: dict[Layout, Layout] = {}
+
+    def layout(found: Any) -> Layout:
+        made = _layout_from(found, len(data["groups"]))
+        return interned.setdefault(made, made)
+
+    return Plan(
+        groups=tuple(Group(name, size, slots(found)) for name, size, found in data["groups"]),
+        frozen=tuple(Frozen(slots(found), size, *rest) for found, size, *rest in data["frozen"]),
+        layouts={name: tuple(map(layout, dims)) for name, dims in data["layouts"].items()},
+        programs={True: programs[0], False: programs[-1]},
+        sizes=tuple((layout(found), int(at)) for found, at in data["sizes"]),
+        cuts=tuple(data["cuts"]),
+        ints={p: {n: layout(d) for n, d in ints.items()} for p, ints in data["ints"].items()},
+        input_names=tuple(data["input_names"]),
+        input_shapes=tuple(tuple(shape) for shape in data["input_shapes"]),
+        blocks=tuple(Block(*block) for block in data["blocks"]),
+        specialised=tuple(data["specialised"]),
+        unknown=dict(data["unknown"]),
+        model=str(data["model"]),
+    )
+
+
+def _layout_data(layout: Layout) -> list[Any]:
+    if isinstance(layout, Elastic):
+        return ["group", layout.group, layout.size]
+    if isinstance(layout, Const):
+        reason = layout.reason
+        return ["const", layout.size, [reason.text, reason.op, reason.where] if reason else None]
+    if isinstance(layout, Product):
+        return ["product", *map(_layout_data, layout.factors)]
+    assert isinstance(layout, Concat)
+    return ["concat", *map(_layout_data, layout.parts)]
+
+
+def _layout_from(data: list[Any], groups: int) -> Layout:
+    kind, *rest = data
+    if kind == "group":
+        if not 0 <= rest[0] < groups:
+            raise ValueError("no such group")
+        return Elastic(rest[0], rest[1])
+    if kind == "const":
+        return Const(rest[0], Reason(*rest[1]) if rest[1] else None)
+    children = tuple(_layout_from(child, groups) for child in rest)
+    return Product(children) if kind == "product" else Concat(children)
+
+
+def _program_data(program: Program) -> list[Any]:
+    return [[n.name, n.op, n.target, _value_data(n.args), _value_data(n.kwargs), n.where] for n in program]
+
+
+def _program_from(nodes: list[Any]) -> Program:
+    return Program(tuple(map(_node_from, nodes)))
+
+
+def _node_from(data: list[Any]) -> Node:
+    name, op, target, args, kwargs, where = data
+    made = Node(str(name), str(op), str(target), _value_from(args), _value_from(kwargs), " ".join(str(where).split()))
+    if op not in ("input", "param", "module", "call", "output"):
+        raise ArchiveError(f"the file's program has a step of kind {op!r}, which netslim does not know.")
+    if op == "call" and target not in FUNCTIONS:
+        function(target)
+    words = [name, *made.kwargs, *made.refs]
+    if not all(isinstance(w, str) and w.isidentifier() and not w.startswith("__") for w in words) or name in RESERVED:
+        raise ArchiveError("the file's program uses a name that is no plain identifier.")
+    return made
+
+
+def _value_data(value: Any) -> Any:
+    if isinstance(value, Ref):
+        return ["ref", value.name]
+    if isinstance(value, Size):
+        return ["size", value.index]
+    if isinstance(value, Mode):
+        return ["mode", value.negated]
+    if isinstance(value, Track):
+        return ["track"]
+    if isinstance(value, (tuple, list)):
+        return ["list" if isinstance(value, list) else "tuple", [_value_data(v) for v in value]]
+    if isinstance(value, Mapping):
+        return ["dict", [[k, _value_data(v)] for k, v in value.items()]]
+    if isinstance(value, slice):
+        return ["slice", [_value_data(v) for v in (value.start, value.stop, value.step)]]
+    if isinstance(value, Struct):
+        return ["struct", value.kind, list(value.keys), [_value_data(v) for v in value.values]]
+    if value is Ellipsis:
+        return ["ellipsis"]
+    if isinstance(value, (torch.memory_format, torch.layout)):
+        return ["torch", str(value).removeprefix("torch.")]
+    return ["value", value]
+
+
+def _value_from(data: list[Any]) -> Any:
+    kind, *rest = data
+    if kind == "value":
+        if not (rest[0] is None or isinstance(rest[0], (bool, int, float, complex, str, torch.dtype, torch.device))):
+            raise ValueError("no literal")
+        return rest[0]
+    if kind == "ref":
+        return Ref(str(rest[0]))
+    if kind in ("size", "mode"):
+        return Size(int(rest[0])) if kind == "size" else Mode(bool(rest[0]))
+    if kind in ("track", "ellipsis"):
+        return Track() if kind == "track" else Ellipsis
+    if kind == "torch":
+        found = getattr(torch, str(rest[0]))
+        if not isinstance(found, (torch.memory_format, torch.layout)):
+            raise ValueError("no memory format")
+        return found
+    if kind == "dict":
+        return {k: _value_from(v) for k, v in rest[0]}
+    if kind == "struct":
+        if not str(rest[0]).isidentifier():
+            raise ValueError("no name")
+        return Struct(rest[0], tuple(rest[1]), tuple(map(_value_from, rest[2])))
+    items = [_value_from(v) for v in rest[0]]
+    return items if kind == "list" else slice(*items) if kind == "slice" else tuple(items)

@@ -1,0 +1,75 @@
+"""The modules of a converted network: plain containers, torch's own leaves, and slim leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from netslim.errors import InputError
+from netslim.ops import MODULES
+from netslim.trace import is_leaf
+
+
+class Tree(nn.Module):
+    """A container of the original model: it holds modules and parameters under their names and does nothing else."""
+
+    def __init__(self, origin: str = "") -> None:
+        super().__init__()
+        self.origin = origin
+
+    def _get_name(self) -> str:
+        return self.origin or "Tree"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
+
+
+def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module under every path it has (a shared module has several)."""
+    for name, child in root._modules.items():
+        if child is not None:
+            path = f"{prefix}{name}"
+            yield path, child
+            yield from walk(child, f"{path}.")
+
+
+def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
+    memo = {} if memo is None else memo
+    if id(model) in memo:
+        return memo[id(model)]
+    if is_leaf(model, MODULES):
+        module = copy.deepcopy(model, memo)
+        module = slim(module)
+    else:
+        module = _container(model)
+        module.training = model.training
+        for name, tensor in model._parameters.items():
+            module._parameters[name] = copy.deepcopy(tensor, memo)
+        for name, buffer in model._buffers.items():
+            module._buffers[name] = copy.deepcopy(buffer, memo)
+        module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        for name, child in model._modules.items():
+            module._modules[name] = None if child is None else plain_tree(child, memo)
+    memo[id(model)] = module
+    return module
+
+
+def slim(module: nn.Module) -> nn.Module:
+    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
+    if type(module) not in MODULES:
+        return module
+    slim_class = MODULES[type(module)][0]
+    made = slim_class.__new__(slim_class)
+    made.__dict__.update(module.__dict__)
+    return made
+
+
+def _container(model: nn.Module) -> nn.Module:
+    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
+        if type(model) is plain:
+            return plain()
+    return Tree(type(model).__name__)
