@@ -190,7 +190,7 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
     if isinstance(a, Const) or isinstance(b, Const):
         fixed, other = (a, b) if isinstance(a, Const) else (b, a)
         reason = fixed.reason if isinstance(fixed, Const) else None
-        freeze(other, (lambda: reason) if reason else why)  # type: ignore[arg-type, return-value]
+        freeze(other, (lambda: reason) if reason else why)
     elif isinstance(a, Axis) or isinstance(b, Axis):
         axis, other = (a, b) if isinstance(a, Axis) else (b, a)
         if any(leaf is axis for leaf in leaves(other)):

@@ -56,5 +56,5 @@ def _divide(layer: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tens
         return None
     with torch.no_grad():
         for tensor in layer.parameters(recurse=False):
-            tensor /= spread
+            tensor.div_(spread)
     return output / spread

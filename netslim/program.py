@@ -247,7 +247,7 @@ class Printer:
 
 @functools.cache
 def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
-    return namedtuple(name, keys)  # type: ignore[misc]
+    return namedtuple(name, keys)
 
 
 def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:

@@ -59,12 +59,12 @@ def _equip(cls: type, base: type) -> None:
     for name in "add sub mul truediv floordiv mod pow".split():
         setattr(cls, f"__{name}__", _arithmetic(getattr(operator, name), False))
         setattr(cls, f"__r{name}__", _arithmetic(getattr(operator, name), True))
-    cls.__neg__ = _arithmetic(operator.neg, False)  # type: ignore[attr-defined]
+    setattr(cls, "__neg__", _arithmetic(operator.neg, False))  # noqa: B010
     for name, fn in (("floor", floor), ("ceil", ceil), ("trunc", trunc)):
         setattr(cls, f"__{name}__", _arithmetic(fn, False))
     for name in "lt le gt ge eq ne bool".split():
         setattr(cls, f"__{name}__", _comparison(base, f"__{name}__"))
-    cls.__hash__ = base.__hash__  # type: ignore[assignment, method-assign]
+    setattr(cls, "__hash__", base.__hash__)  # noqa: B010
 
 
 _equip(TracedInt, int)

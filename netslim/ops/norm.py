@@ -44,10 +44,10 @@ def layer_norm(call: Call) -> None:
     params = [(t, i) for t in (weight, bias) if t is not None for i in range(rank)]
 
     def redo(take: Any) -> Tensor:
-        kept, args = take(x), [None if t is None else take(t) for t in (weight, bias)]
+        kept, (w, b) = take(x), [None if t is None else take(t) for t in (weight, bias)]
         if call.name == "rms_norm":
-            return F.rms_norm(kept, list(kept.shape[-rank:]), args[0], call.arg("eps"))
-        return F.layer_norm(kept, list(kept.shape[-rank:]), *args, call.arg("eps"))
+            return F.rms_norm(kept, list(kept.shape[-rank:]), w, call.arg("eps"))
+        return F.layer_norm(kept, list(kept.shape[-rank:]), w, b, call.arg("eps"))
 
     call.over(own + params, redo)
 
