@@ -65,9 +65,9 @@ def _training(graph: fx.Graph) -> fx.Node:
 
 
 def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
-    if target == "netslim.batch_norm":
+    if target in _TRACKED:
         kwargs = {k: v for k, v in kwargs.items() if not isinstance(v, Track)}
-        return graph.call_function(torch.nn.functional.batch_norm, args, kwargs)
+        return graph.call_function(_TRACKED[target], args, kwargs)
     if target.endswith(".__get__"):
         return graph.call_function(getattr, (args[0], target.split(".")[-2]))
     method = target.removeprefix("torch.Tensor.")
@@ -76,6 +76,10 @@ def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
     return graph.call_function(_FUNCTIONS.get(target) or function(target), args, kwargs)
 
 
+_TRACKED: dict[str, Any] = {
+    "netslim.batch_norm": torch.nn.functional.batch_norm,
+    "netslim.count_batch": torch.Tensor.add_,
+}
 _FUNCTIONS: dict[str, Any] = {
     "torch.Tensor.__getitem__": operator.getitem,
     "torch.Tensor.__setitem__": operator.setitem,

@@ -23,6 +23,7 @@ class Fitting:
     def __init__(
         self,
         values: Mapping[str, Any],
+        sources: Mapping[str, str],
         numbers: Mapping[str, Any],
         notes: Mapping[str, Layout],
         outs: Any,
@@ -30,7 +31,7 @@ class Fitting:
         name: Callable[[], str],
     ) -> None:
         self._values, self._numbers, self._size, self._name = values, numbers, size, name
-        self.notes, self.outs = notes, outs
+        self.notes, self.outs, self._sources = notes, outs, sources
         self.before: list[Node] = []
 
     def dims(self, ref: Any) -> list[Layout]:
@@ -40,6 +41,10 @@ class Fitting:
     def value(self, expr: Any) -> Any:
         """A literal, or the number that an expression had when the model was traced."""
         return self._numbers[expr.name] if isinstance(expr, Ref) else expr
+
+    def source(self, ref: Any) -> str | None:
+        """The path of the parameter or buffer that an argument reads, None for anything else."""
+        return self._sources.get(ref.name) if isinstance(ref, Ref) else None
 
     def fixed(self, layout: Layout) -> bool:
         return is_fixed(layout)

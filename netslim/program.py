@@ -131,6 +131,8 @@ def _names() -> dict[Any, str]:
     )
     for name in factories.split():
         named[getattr(torch, name)] = f"torch.{name}"
+    for name in "new_zeros new_ones new_full new_empty new_tensor".split():
+        named[getattr(torch.Tensor, name)] = f"torch.Tensor.{name}"
     for module, names in ((operator, _OPERATOR), (math, _MATH)):
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")
@@ -160,7 +162,7 @@ def function(name: str) -> Callable[..., Any]:
 
 # ------------------------------------------------------------------------------------------------- printing
 
-RESERVED = frozenset({"self", "point", "sizes", "kept", "track", "take", "torch", "math", "operator", "OrderedDict"})
+RESERVED = frozenset("self point sizes kept track take torch math operator netslim OrderedDict".split())
 """Names that the printed function uses itself."""
 
 
@@ -206,10 +208,7 @@ class Printer:
             if method.endswith(".__get__"):
                 return f"{args[0]}.{method.removesuffix('.__get__')}"
             return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
-        target = node.target
-        if target.startswith("netslim."):
-            target = target.removeprefix("netslim.")
-        return f"{target}({', '.join(args + kwargs)})"
+        return f"{node.target}({', '.join(args + kwargs)})"
 
     def expr(self, value: Any) -> str:
         if isinstance(value, Ref):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import keyword
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,8 +73,8 @@ class SlimNet(nn.Module):
             return self._run_train
         printer = Printer(_path)
         source = printer.source(self.plan.programs[mode])
-        functions = {name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()}
-        compiled = compile_source(source, {"take": take, **functions, **printer.constants})
+        own = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
+        compiled = compile_source(source, {"take": take, "netslim": own, **printer.constants})
         if mode:
             self.__dict__["_run_train"] = compiled
         return compiled

@@ -28,6 +28,13 @@ def batch_norm(call: Call) -> None:
             call.set(out, dims)
         elif out.dim() == 1 and out.shape[0] == x.shape[1]:
             call.set(out, dims[1:2])
+    weight, bias = call.arg("weight"), call.arg("bias")
+
+    def redo(take: Any) -> Tensor:
+        return F.batch_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
+
+    if call.arg("training", False):  # weight standardisation: the statistics run over input channels
+        call.over([(x, i) for i in range(x.dim()) if i != 1], redo)
 
 
 def layer_norm(call: Call) -> None:
@@ -85,6 +92,18 @@ def fit_batch_norm(node: Node, fit: Fitting) -> Node:
         if i >= len(args) or not isinstance(args[i], Ref):
             return node
     return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
+
+
+def fit_counter(node: Node, fit: Fitting) -> Node:
+    """A count of batches that a norm keeps in a buffer stands still wherever tracking is off."""
+    if fit.source(node.args[0]) is None:
+        return node
+    return fit.replace(node, target="netslim.count_batch", kwargs={**node.kwargs, "track": Track()})
+
+
+def count_batch_function(counter: Tensor, *args: Any, track: bool, **kwargs: Any) -> Tensor:
+    """counter.add_(...), unless statistics are left alone."""
+    return counter.add_(*args, **kwargs) if track else counter
 
 
 def batch_norm_function(x: Tensor, mean: Any, var: Any, *args: Any, track: bool, **kwargs: Any) -> Tensor:
@@ -262,10 +281,10 @@ MODULES = {
 FITS = {
     "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
     "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
-    "torch.nn.functional.batch_norm": fit_batch_norm,
+    "torch.nn.functional.batch_norm": fit_batch_norm, "torch.Tensor.add_": fit_counter,
 }  # fmt: skip
 
-FUNCTIONS = {"netslim.batch_norm": batch_norm_function}
+FUNCTIONS = {"netslim.batch_norm": batch_norm_function, "netslim.count_batch": count_batch_function}
 
 EXAMPLES = {
     "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),
