@@ -131,7 +131,7 @@ def _names() -> dict[Any, str]:
     )
     for name in factories.split():
         named[getattr(torch, name)] = f"torch.{name}"
-    for name in "new_zeros new_ones new_full new_empty new_tensor".split():
+    for name in "new_zeros new_ones new_full new_empty new_tensor unflatten norm".split():
         named[getattr(torch.Tensor, name)] = f"torch.Tensor.{name}"
     for module, names in ((operator, _OPERATOR), (math, _MATH)):
         for name in names.split():

@@ -150,7 +150,7 @@ def check(bench: Bench, counts: Sequence[int], mode: bool, name: str = "") -> tu
     net = bench.net
     width = {g.name: int(k) for g, k in zip(net.groups, counts, strict=True)}
     try:
-        with torch.no_grad(), _mode(bench, mode):
+        with torch.inference_mode(), _mode(bench, mode):
             if mode not in bench.full:
                 bench.full[mode] = tensors_of(net(*bench.inputs))
             with net.sub(width):

@@ -179,6 +179,9 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in _SIZES:
             return self._size(name, args, kwargs)
+        if name == "torch.nn.functional.multi_head_attention_forward":
+            with _python_body(), self:
+                return func(*args, **kwargs)
         self.engine.notes = {}
         out = func(*plain(args), **plain(kwargs))
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and name != "torch.Tensor.__setitem__":
@@ -407,6 +410,21 @@ def _record(stack: contextlib.ExitStack, tracer: Tracer, path: str, module: nn.M
     forward = module.forward
     stack.callback(module.__dict__.pop, "forward", None)
     module.forward = lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs)
+
+
+@contextlib.contextmanager
+def _python_body() -> Iterator[None]:
+    """Multi-head attention is one overridable function with weights among its arguments; its body is recorded instead.
+
+    While open, the body does not hand itself back to the function mode that called it.
+    """
+    functional: Any = torch.nn.functional
+    before = functional.has_torch_function
+    functional.has_torch_function = lambda *_: False
+    try:
+        yield
+    finally:
+        functional.has_torch_function = before
 
 
 @contextlib.contextmanager

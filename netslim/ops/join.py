@@ -142,6 +142,8 @@ def index(call: Call) -> None:
     dims = call.dims(x)
     touched = [i for i, t in enumerate(indices) if t is not None]
     call.freeze([dims[i] for i in touched], "picked by an index tensor")
+    for i in touched:
+        call.freeze(call.dims(indices[i]), "an index tensor has this dimension")
     free_before = touched[0]
     contiguous = touched == list(range(touched[0], touched[-1] + 1))
     plain = all(t.dtype not in (torch.bool, torch.uint8) for t in indices if t is not None)
@@ -157,7 +159,7 @@ def index(call: Call) -> None:
 def index_select(call: Call) -> None:
     x, out, dim = call.tensors[0], call.outs[0], call.arg("dim")
     dims = list(call.dims(x))
-    call.freeze([dims[dim]], "picked by an index tensor")
+    call.freeze([dims[dim], *call.dims(call.arg("index"))], "picked by an index tensor")
     dims[dim] = Const(out.shape[dim])
     call.set(out, dims)
 
