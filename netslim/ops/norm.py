@@ -17,7 +17,30 @@ from netslim.program import Node, Ref, Track
 
 
 def batch_norm(call: Call) -> None:
-    """x (N, C, ...) with weight, bias, running mean and variance (C); also instance norm, which shares the form."""
+    """x (N, C, ...) with weight, bias, running mean and variance (C)."""
+    _per_channel(call)
+    x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
+
+    def redo(take: Any) -> Tensor:
+        return F.batch_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
+
+    if call.arg("training", False):  # weight standardisation: the statistics run over input channels
+        call.over([(x, i) for i in range(x.dim()) if i != 1], redo)
+
+
+def instance_norm(call: Call) -> None:
+    """As batch norm, with statistics of each image's own space."""
+    _per_channel(call)
+    x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
+
+    def redo(take: Any) -> Tensor:
+        return F.instance_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
+
+    if call.arg("use_input_stats", True):
+        call.over([(x, i) for i in range(2, x.dim())], redo)
+
+
+def _per_channel(call: Call) -> None:
     x = call.arg("input")
     dims = call.dims(x)
     for tensor in call.tensors:
@@ -28,13 +51,6 @@ def batch_norm(call: Call) -> None:
             call.set(out, dims)
         elif out.dim() == 1 and out.shape[0] == x.shape[1]:
             call.set(out, dims[1:2])
-    weight, bias = call.arg("weight"), call.arg("bias")
-
-    def redo(take: Any) -> Tensor:
-        return F.batch_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
-
-    if call.arg("training", False):  # weight standardisation: the statistics run over input channels
-        call.over([(x, i) for i in range(x.dim()) if i != 1], redo)
 
 
 def layer_norm(call: Call) -> None:
@@ -69,7 +85,7 @@ def group_norm(call: Call) -> None:
             call.unify(dims[1], call.dims(tensor)[0])
     call.set(call.outs[0], dims)
     call.note("num_groups", by_group)
-    channels = [(x, 1)] + [(t, 0) for t in (weight, bias) if t is not None]
+    channels = [(x, i) for i in range(1, x.dim())] + [(t, 0) for t in (weight, bias) if t is not None]
 
     def redo(take: Any) -> Tensor:
         affine = {n: None if t is None else take(t) for n, t in (("weight", weight), ("bias", bias))}
@@ -266,7 +282,7 @@ def shrink_groups(module: nn.Module, kept: Kept) -> None:
 RULES = {
     "batch_norm": batch_norm, "native_batch_norm": batch_norm, "_native_batch_norm_legit": batch_norm,
     "_native_batch_norm_legit_no_training": batch_norm, "_batch_norm_with_update": batch_norm,
-    "cudnn_batch_norm": batch_norm, "instance_norm": batch_norm, "layer_norm": layer_norm, "rms_norm": layer_norm,
+    "cudnn_batch_norm": batch_norm, "instance_norm": instance_norm, "layer_norm": layer_norm, "rms_norm": layer_norm,
     "group_norm": group_norm,
 }  # fmt: skip
 

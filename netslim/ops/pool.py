@@ -104,5 +104,7 @@ EXAMPLES = {
     "channel_shuffle": lambda r: F.channel_shuffle(r(2, 12, 3, 3), 2),
     "unfold": lambda r: F.unfold(r(2, 6, 4, 4), 2),
     "fold": lambda r: F.fold(r(2, 24, 4), (4, 4), 2, stride=2),
-    "grid_sample": lambda r: F.grid_sample(r(2, 6, 4, 4), torch.zeros(2, 3, 3, 2), align_corners=False),
+    "grid_sample": lambda r: F.grid_sample(
+        r(2, 6, 4, 4), torch.zeros(2, 3, 3, 2, dtype=torch.float64), align_corners=False
+    ),
 }

@@ -75,7 +75,7 @@ EXAMPLES = {
     "sum of everything but channels": lambda r: r(2, 6, 4).sum((0, 2)),
     "max with indices": lambda r: r(2, 6, 4).max(2)[0],
     "amax over channels": lambda r: r(2, 6, 4).amax(1),
-    "std": lambda r: r(2, 6, 4).std(2, keepdim=True),
+    "std": lambda r: r(2, 6, 4).std(2, correction=0, keepdim=True),
     "vector norm over channels": lambda r: torch.linalg.vector_norm(r(2, 6, 4), dim=1, keepdim=True),
     "softmax over channels": lambda r: r(2, 6, 4).softmax(1),
     "log_softmax over space": lambda r: r(2, 6, 4).log_softmax(-1),

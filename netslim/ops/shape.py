@@ -136,6 +136,14 @@ def fit_repeat(node: Node, fit: Fitting) -> Node:
     return fit.replace(node, args=(node.args[0], new))
 
 
+def fit_squeeze(node: Node, fit: Fitting) -> Node:
+    """squeeze() names its dimensions, so that an axis which keeps one channel does not vanish."""
+    dims = fit.dims(node.args[0])
+    if len(node.args) > 1 or "dim" in node.kwargs or all(map(fit.fixed, dims)):
+        return node
+    return fit.replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if d.size == 1)))
+
+
 RULES = {
     "view": view, "reshape": view, "_unsafe_view": view, "_reshape_alias": view, "permute": permute,
     "transpose": transpose, "t": transpose, "squeeze": squeeze, "unsqueeze": unsqueeze, "expand": expand,
@@ -143,6 +151,7 @@ RULES = {
 }  # fmt: skip
 
 FITS = {
+    "torch.Tensor.squeeze": fit_squeeze, "torch.squeeze": fit_squeeze,
     "torch.Tensor.view": fit_view(1), "torch.Tensor.reshape": fit_view(1), "torch.Tensor.expand": fit_view(1),
     "torch.reshape": fit_shape_keyword, "torch.Tensor.unflatten": fit_unflatten, "torch.unflatten": fit_unflatten,
     "torch.Tensor.repeat": fit_repeat,

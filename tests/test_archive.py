@@ -1,0 +1,126 @@
+"""converted.pt is data: it round-trips, loads anywhere, and nothing that it brings is run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import netslim
+from netslim.errors import ArchiveError
+
+IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.again = self.conv
+        self.norm = nn.BatchNorm2d(8)
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.register_buffer("shift", torch.zeros(8, 1, 1), persistent=False)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.norm(self.again(x)) * self.scale + self.shift
+        return {"logits": self.head(x.mean(dim=(-2, -1))), "features": x.detach()[:, :0]}
+
+
+@pytest.fixture
+def net() -> netslim.SlimNet:
+    return netslim.convert(Net(), IMAGES).eval()
+
+
+@pytest.fixture
+def path(net: netslim.SlimNet, tmp_path: Path) -> Path:
+    netslim.save(net, tmp_path / "converted.pt")
+    return tmp_path / "converted.pt"
+
+
+def test_a_loaded_network_is_the_saved_one(net: netslim.SlimNet, path: Path) -> None:
+    loaded = netslim.load(path)
+    assert loaded.plan == net.plan
+    assert loaded.proof == net.proof
+    assert list(loaded.state_dict()) == list(net.state_dict())
+    for width in (1.0, 0.5):
+        with net.sub(width), loaded.sub(width):
+            assert torch.equal(loaded(IMAGES)["logits"], net(IMAGES)["logits"])
+
+
+def test_sharing_and_buffers_survive(path: Path) -> None:
+    loaded = netslim.load(path)
+    assert loaded.conv is loaded.again
+    assert "shift" in dict(loaded.named_buffers())
+
+
+def test_torch_opens_it_as_plain_data(path: Path) -> None:
+    assert torch.load(path, weights_only=True)["format"] == "netslim"
+
+
+def test_it_runs_where_the_model_does_not_exist(path: Path) -> None:
+    code = f"import netslim, torch; print(netslim.load({str(path)!r})(torch.zeros(1, 3, 12, 12))['logits'].shape[1])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=path.parent, check=False)
+    assert done.stdout.strip() == "4", done.stderr
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="does not exist"):
+        netslim.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("length", [0, 10, 2000, -10])
+def test_a_truncated_file_is_said(path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ArchiveError, match=r"converted\.pt"):
+        netslim.load(path)
+
+
+def test_a_foreign_file_is_said(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(ArchiveError, match="is no converted network"):
+        netslim.load(tmp_path / "other.pt")
+
+
+def tampered(path: Path, change: Any) -> Path:
+    data = torch.load(path, weights_only=True)
+    change(data)
+    torch.save(data, path)
+    return path
+
+
+def first(data: Any, op: str) -> list[Any]:
+    return next(node for node in data["plan"]["programs"][0] if node[1] == op)
+
+
+def first_call(data: Any) -> list[Any]:
+    return first(data, "call")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(version=99), "newer netslim"),
+        (lambda d: first_call(d).__setitem__(2, "os.system"), "not a function that netslim runs"),
+        (lambda d: first_call(d).__setitem__(0, "self"), "no plain identifier"),
+        (lambda d: first_call(d).__setitem__(0, "x; import os"), "no plain identifier"),
+        (lambda d: first_call(d).__setitem__(1, "exec"), "a step of kind 'exec'"),
+        (lambda d: first(d, "module").__setitem__(2, "__class__"), "does not hold"),
+        (lambda d: d["modules"][1].__setitem__(1, "os.system"), "not one that netslim builds"),
+        (lambda d: d["plan"].pop("groups"), "do not fit together"),
+    ],
+)  # fmt: skip
+def test_a_tampered_file_runs_nothing(path: Path, change: Any, message: str) -> None:
+    with pytest.raises(ArchiveError, match=message):
+        netslim.load(tampered(path, change))
+
+
+def test_a_place_that_cannot_be_written_is_said(net: netslim.SlimNet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchiveError, match=r"converted\.pt"):
+        netslim.save(net, tmp_path / "file" / "converted.pt")

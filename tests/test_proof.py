@@ -1,0 +1,117 @@
+"""The proof can fail: planted faults are caught, and a conversion freezes what it cannot prove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import netslim
+from netslim import ops, proof, subnet
+from netslim.axes import Concat, Layout, Runs
+from netslim.plan import groups_in
+
+
+class Cat(nn.Module):
+    """A concatenation that is batch-normalised and read by a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 3, padding=1)
+        self.after = nn.Conv2d(16, 6, 1)
+        self.grouped = nn.Conv2d(6, 12, 3, groups=6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.left(x), self.right(x)], 1).relu()
+        return self.grouped(self.after(x)).mean((2, 3)).sum(1)
+
+
+IMAGES = torch.zeros(2, 3, 8, 8)
+
+
+def unproved() -> netslim.SlimNet:
+    return netslim.convert(Cat(), IMAGES, prove=False)
+
+
+def test_a_right_conversion_is_proved() -> None:
+    found = netslim.verify(unproved())
+    assert found.passed
+    assert all(case.effect > 1e-3 for case in found.cases)
+
+
+def test_an_index_set_shifted_by_one_in_a_concatenation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = subnet.runs
+
+    def shifted(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
+        found = right(layout, kept)
+        if isinstance(layout, Concat) and len(found) > 1:
+            (start, length), *rest = reversed(found)
+            if start + length < layout.size:
+                return (*reversed(rest), (start + 1, length))
+        return found
+
+    monkeypatch.setattr(subnet, "runs", shifted)
+    assert not netslim.verify(unproved()).passed
+
+
+def test_a_wrong_number_of_groups_is_caught() -> None:
+    net = unproved()
+    layout = net.plan.layouts["left.weight"][0]
+    net.plan.ints["grouped"]["groups"] = layout  # type: ignore[index]
+    assert not netslim.verify(net).passed
+
+
+def test_a_group_without_effect_is_named() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x)) * 0
+
+    found = netslim.verify(netslim.convert(Idle(), torch.zeros(2, 4), prove=False))
+    assert found.idle == ("first",)
+    assert "no effect" in found.summary()
+
+
+def test_what_cannot_be_proved_is_frozen_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lie(call: Any) -> None:
+        """flip passes channels through, although it turns them round."""
+        call.set(call.outs[0], call.dims(call.tensors[0]))
+
+    monkeypatch.setitem(ops.RULES, torch.ops.aten.flip, lie)
+
+    class Flip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x).flip(1)).relu())
+
+    net = netslim.convert(Flip(), torch.zeros(2, 4))
+    assert [group.name for group in net.groups] == ["b"]
+    assert any("frozen by the proof" in frozen.reason for frozen in net.frozen)
+    assert net.proof is not None
+    assert net.proof.passed
+
+
+def test_the_network_under_proof_is_not_changed() -> None:
+    net = unproved()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    netslim.verify(net)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_every_group_is_narrowed_in_every_case() -> None:
+    net = unproved()
+    import random
+
+    for seed in range(5):
+        counts = proof.draw_counts(net.groups, random.Random(seed))
+        assert all(1 <= k < g.size for k, g in zip(counts, net.groups, strict=True))
+    assert groups_in(net.plan.layouts["after.weight"][1]) == [0, 1]

@@ -1,0 +1,210 @@
+"""A converted network is an ordinary module; a sub-network leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import networkx as nx
+import pytest
+import torch
+from torch import Tensor, nn
+
+import netslim
+from netslim.errors import InputError, SubnetError
+
+IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(nn.Conv2d(16, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 16, 3, padding=1))
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x)).relu()
+        x = torch.cat([x, self.blocks(x)], 1)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return Net().eval()
+
+
+@pytest.fixture
+def net(model: nn.Module) -> netslim.SlimNet:
+    return netslim.convert(model, IMAGES).eval()
+
+
+def outputs(net: nn.Module, **width: object) -> Tensor:
+    with torch.no_grad():
+        return net(IMAGES)
+
+
+def test_full_width_is_the_original_bit_for_bit(model: nn.Module, net: netslim.SlimNet) -> None:
+    assert torch.equal(outputs(net), outputs(model))
+    assert list(net.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_run_at_every_width(net: netslim.SlimNet, again: object) -> None:
+    other = again(net)  # type: ignore[operator]
+    for width in (1.0, 0.5):
+        with net.sub(width), other.sub(width):
+            assert torch.equal(outputs(net), outputs(other))
+
+
+def test_it_moves_to_other_dtypes_and_memory_formats(net: netslim.SlimNet) -> None:
+    with net.sub(0.5):
+        narrow = outputs(net)
+        net.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(outputs(net), narrow)
+        net.double()
+        assert net(IMAGES.double()).dtype == torch.float64
+
+
+def test_hooks_on_leaves_fire(net: netslim.SlimNet) -> None:
+    seen = []
+    net.stem.register_forward_hook(lambda _module, _args, out: seen.append(out.shape[1]))  # type: ignore[union-attr]
+    with net.sub(0.5):
+        outputs(net)
+    outputs(net)
+    assert seen == [8, 16]
+
+
+def test_functional_call_uses_the_given_weights(net: netslim.SlimNet) -> None:
+    zeros = {"head.weight": torch.zeros_like(net.head.weight), "head.bias": torch.ones(5)}  # type: ignore[union-attr, arg-type]
+    assert torch.equal(torch.func.functional_call(net, zeros, IMAGES), torch.ones(2, 5))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_compiles_once_per_width_without_graph_breaks(net: netslim.SlimNet) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
+    for width in (0.75, 0.5, 0.75, 0.5):
+        with net.sub(width), torch.no_grad():
+            assert torch.equal(compiled(IMAGES), net(IMAGES))
+    assert counter.frame_count == 2
+
+
+def test_nothing_stays_changed_after_an_error(net: netslim.SlimNet) -> None:
+    before = outputs(net)
+    with pytest.raises(ZeroDivisionError), net.sub(0.5):
+        raise ZeroDivisionError
+    assert torch.equal(outputs(net), before)
+
+
+def test_contexts_nest(net: netslim.SlimNet) -> None:
+    with net.sub(0.5):
+        half = outputs(net)
+        with net.sub(0.25):
+            assert not torch.equal(outputs(net), half)
+        assert torch.equal(outputs(net), half)
+
+
+def test_running_statistics_are_left_alone_in_a_sub_network(net: netslim.SlimNet) -> None:
+    net.train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    for width in (1.0, 0.5):
+        with net.sub(width):
+            net(IMAGES)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    net(IMAGES)
+    assert not torch.equal(before["norm.running_mean"], net.state_dict()["norm.running_mean"])
+
+
+def test_tracking_updates_the_kept_statistics_only(net: netslim.SlimNet) -> None:
+    net.train()
+    before = net.state_dict()["norm.running_mean"].clone()
+    with net.sub(0.5, track_running_stats=True):
+        net(IMAGES)
+    changed = net.state_dict()["norm.running_mean"] != before
+    assert changed[:8].all()
+    assert not changed[8:].any()
+
+
+def test_kept_are_the_channels_at_their_places(net: netslim.SlimNet) -> None:
+    kept = net.kept(width=0.5)
+    assert kept["stem.weight"][0].tolist() == list(range(8))
+    assert kept["head.weight"][1].tolist() == [*range(8), *range(16, 24)]
+
+
+def test_widths_round_to_a_grid(net: netslim.SlimNet) -> None:
+    assert len(net.kept(width=0.6, round_to=8)["stem.weight"][0]) == 8
+    assert len(net.kept(width=0.1, round_to=8)["stem.weight"][0]) == 8
+
+
+def test_single_groups_take_counts_and_ratios(net: netslim.SlimNet) -> None:
+    kept = net.kept(width={"stem": 5, "blocks.0": 0.5})
+    assert [len(kept[name][0]) for name in ("stem.weight", "blocks.0.weight", "blocks.2.weight")] == [5, 12, 16]
+
+
+def test_a_ranking_chooses_the_channels(net: netslim.SlimNet) -> None:
+    order = list(range(15, -1, -1))
+    small = net.extract(width={"stem": 4}, ranking={"stem": order})
+    assert torch.equal(small.stem.weight, net.stem.weight[12:])  # type: ignore[union-attr, index]
+    with net.sub({"stem": 4}, ranking={"stem": order}):
+        torch.testing.assert_close(outputs(small), outputs(net))
+
+
+def test_an_extracted_network_is_plain_and_equal(net: netslim.SlimNet) -> None:
+    small = net.extract(width=0.5)
+    with net.sub(0.5):
+        assert torch.equal(outputs(small), outputs(net))
+    assert not [m for m in small.modules() if type(m).__module__.startswith("netslim")]
+    assert (small.head.in_features, small.stem.out_channels) == (16, 8)  # type: ignore[union-attr]
+
+
+def test_trained_weights_go_back_into_the_model(model: nn.Module, net: netslim.SlimNet) -> None:
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(outputs(net.restore(model)), outputs(net))
+    with pytest.raises(InputError, match="not the model that was converted"):
+        net.restore(nn.Linear(2, 2))
+
+
+def test_gradients_reach_the_kept_part_only(net: netslim.SlimNet) -> None:
+    with net.sub(0.5):
+        net(IMAGES).sum().backward()
+    grad = net.stem.weight.grad  # type: ignore[union-attr]
+    assert grad is not None
+    assert grad[:8].abs().sum() > 0
+    assert not grad[8:].any()
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (0.0, "a width is a ratio in"),
+        (1.5, "a width is a ratio in"),
+        ({"stemm": 4}, "no group 'stemm'; the nearest are stem"),
+        ({"stem": 17}, "has 16 channels and cannot keep 17"),
+    ],
+)
+def test_impossible_widths_are_refused(net: netslim.SlimNet, width: object, message: str) -> None:
+    with pytest.raises(SubnetError, match=message), net.sub(width):  # type: ignore[arg-type]
+        pass
+
+
+def test_other_batches_and_resolutions_run(model: nn.Module, net: netslim.SlimNet) -> None:
+    images = torch.randn(5, 3, 24, 20)
+    with torch.no_grad():
+        assert torch.equal(net(images), model(images))
+
+
+def test_questions_have_answers(net: netslim.SlimNet) -> None:
+    graph = net.graph()
+    assert isinstance(graph, nx.Graph)
+    assert graph.edges["stem", "blocks.0"]["params"] == ["blocks.0.weight"]
+    assert "norm.weight dim 0" in net.why("stem.weight")
+    assert "model output" in net.why("head.bias")
+    with pytest.raises(SubnetError, match=r"nearest are head\.weight"):
+        net.why("head.wieght")
+    assert isinstance(net.get_submodule("blocks.0"), nn.Conv2d)
