@@ -16,6 +16,7 @@ from netslim.errors import ProofError
 from netslim.plan import Plan, freeze_groups
 from netslim.proof import Proof, failing_groups, prepare, verify
 from netslim.slimnet import SlimNet
+from netslim.trace import fast_path_off
 from netslim.tree import plain_tree
 
 Progress = Callable[[str, float], None]
@@ -63,7 +64,7 @@ def check_full_width(model: nn.Module, net: SlimNet, example_inputs: Any) -> Non
     was, net_was = _modes(model), net.training
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), fast_path_off():
             wanted, got = model(**copy.copy(inputs)), net.eval()(**inputs)
     finally:
         for module, training in was:

@@ -338,7 +338,7 @@ def trace(
     """
     root.train(training)
     tracer = Tracer(root, engine, constants)
-    with torch.inference_mode(), _fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
             if module is not root and leaf(module):
@@ -428,7 +428,7 @@ def _python_body() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fast_path_off() -> Iterator[None]:
+def fast_path_off() -> Iterator[None]:
     """Transformer layers would otherwise call one fused kernel in eval mode."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

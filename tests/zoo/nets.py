@@ -37,8 +37,9 @@ def pooled(m: Any, x: Tensor) -> Tensor:
 
 def _residual(m: Any, x: Tensor) -> Tensor:
     x = m.stem(x)
-    x += m.b(F.relu(m.a(x)))
-    return pooled(m, x)
+    y = m.b(F.relu(m.a(x)))
+    y += x
+    return pooled(m, y)
 
 
 def _squeeze(m: Any, x: Tensor) -> Tensor:
@@ -61,9 +62,10 @@ def _sliced(m: Any, x: Tensor) -> Tensor:
 
 
 def _set_item(m: Any, x: Tensor) -> Tensor:
-    x = m.stem(x).clone()
-    x[:, :4] = m.a(x)
-    return pooled(m, x)
+    x = m.stem(x)
+    y = x.clone()
+    y[:, :4] = m.a(x)
+    return pooled(m, y)
 
 
 def _literal_view(m: Any, x: Tensor) -> Tensor:
@@ -134,7 +136,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "zero-padded shortcut": (
         lambda: Written(_padded, stem=conv(3, 8), a=conv(8, 16, stride=2), head=head(16)), 3),
     "u-net with crop": (
-        lambda: Written(_unet, enc=conv(3, 8), mid=conv(8, 16), up=nn.ConvTranspose2d(16, 8, 2, 2), out=conv(16, 4)), 3),
+        lambda: Written(_unet, enc=conv(3, 8), mid=conv(8, 16), up=nn.ConvTranspose2d(16, 8, 2, 2),
+                        out=conv(16, 4)), 3),
     "pixel shuffle": (lambda: Written(_pixel_shuffle, a=conv(3, 32), b=conv(8, 6), head=head(6)), 2),
     # channels; heads stay, and queries and keys have one head dimension, values another
     "attention": (
