@@ -368,6 +368,11 @@ def _call_the_model(root: nn.Module, arguments: dict[str, Any]) -> Any:
     except TraceError:
         raise
     except Exception as error:
+        if "meta tensors" in str(error):
+            raise TraceError(
+                f"the model's forward reads the values of tensors to decide what to do{_at(error)}; "
+                "netslim follows forward once, without values, and cannot tell what it would do on other images."
+            ) from error
         raise TraceError(
             f"the model's forward failed: {type(error).__name__}: {_first_line(error)}{_at(error)}"
         ) from error
