@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, is_fixed, leaves, product
+from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, leaves, product
 from netslim.program import Program
 
 
@@ -125,9 +125,9 @@ def why(plan: Plan, name: str) -> str:
     for dim, layout in enumerate(plan.layouts[name]):
         found = groups_in(layout)
         lines += [f"{name} dim {dim}: {_tied(plan.groups[g], name, dim)}" for g in found]
-        if not found and layout.size > 1:
-            lines.append(f"{name} dim {dim} ({layout.size}): {_frozen_because(plan, layout, Slot(name, dim))}")
-    return "\n".join(lines)
+        because = "" if found else _frozen_because(plan, Slot(name, dim))
+        lines += [f"{name} dim {dim} ({layout.size}): {because}"] if because else []  # kernels are no channels
+    return "\n".join(lines) or f"{name} has no channel dimension"
 
 
 def _tied(group: Group, name: str, dim: int) -> str:
@@ -136,9 +136,9 @@ def _tied(group: Group, name: str, dim: int) -> str:
     return f"group {group.name} ({group.size} channels)" + (f", tied to {shown}" if others else ", alone")
 
 
-def _frozen_because(plan: Plan, layout: Layout, slot: Slot) -> str:
+def _frozen_because(plan: Plan, slot: Slot) -> str:
     for frozen in plan.frozen:
         if slot in frozen.slots:
             place = f" ({', '.join(p for p in (frozen.op, frozen.where) if p)})" if frozen.op or frozen.where else ""
             return f"frozen: {frozen.reason}{place}"
-    return "fixed" if is_fixed(layout) else ""
+    return ""

@@ -169,7 +169,7 @@ RESERVED = frozenset("self point sizes kept track take torch math operator netsl
 class Printer:
     """Prints a program as the source of a Python function `forward(self, ...)`."""
 
-    def __init__(self, path: Callable[[str], str], guard: Callable[[Node], str | None] | None = None) -> None:
+    def __init__(self, path: Callable[[str], str]) -> None:
         self.path = path  # module or parameter path -> Python expression
         self.constants: dict[str, Any] = {}
 

@@ -82,10 +82,11 @@ def expand(call: Call) -> None:
 
 
 def repeat(call: Call) -> None:
+    """A dimension of size 1 that is repeated is the same everywhere, as for expand."""
     x, out = call.tensors[0], call.outs[0]
     repeats = call.arg("repeats")
     dims = [Const(1)] * (out.dim() - x.dim()) + list(call.dims(x))
-    call.set(out, [product(Const(r), d) for d, r in zip(dims, repeats, strict=True)])
+    call.set(out, [fresh(r) if d.size == 1 else product(Const(r), d) for d, r in zip(dims, repeats, strict=True)])
 
 
 def repeat_interleave(call: Call) -> None:
