@@ -105,6 +105,13 @@ def _network(data: Mapping[str, Any]) -> SlimNet:
 def _check_paths(plan: Plan, data: Mapping[str, Any]) -> None:
     """A program may read only the parameters and call only the modules that the file holds."""
     modules = {path for path, *_ in data["modules"] if path}
+    pieces = {piece for path, *_ in data["modules"] for piece in path.split(".")}
+    pieces |= {name for *_, params, buffers in data["modules"] for name, *_ in [*params, *buffers]}
+    for piece in pieces:
+        if piece.startswith("__") or hasattr(nn.Module, piece):
+            raise ArchiveError(
+                f"the file calls a module or parameter {piece!r}, which is a name of Python's or torch's own."
+            )
     tensors = {f"{p}.{n}" if p else n for p, *_, params, buffers in data["modules"] for n, *_ in [*params, *buffers]}
     tensors |= {f"{LIFTED}.{name}" for name in data["constants"]}
     for program in plan.programs.values():

@@ -25,7 +25,7 @@ from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
 from netslim.program import Printer, compile_source
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
 from netslim.trace import LIFTED
-from netslim.tree import Tree, walk
+from netslim.tree import Shadow, Tree, walk
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -143,7 +143,7 @@ class SlimNet(nn.Module):
     @property
     def groups(self) -> tuple[Group, ...]:
         """The elastic axes, in the order in which the program meets them."""
-        return self.plan.groups
+        return self._listed("groups", self.plan.groups)
 
     @property
     def frozen(self) -> tuple[Frozen, ...]:
@@ -153,7 +153,11 @@ class SlimNet(nn.Module):
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The residual bodies that can be skipped."""
-        return self.plan.blocks
+        return self._listed("blocks", self.plan.blocks)
+
+    def _listed(self, name: str, items: tuple[Any, ...]) -> Any:
+        child = self._modules.get(name)
+        return items if child is None else Shadow(child, items)
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:

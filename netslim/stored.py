@@ -11,7 +11,7 @@ from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason
 from netslim.errors import ArchiveError
 from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Frozen, Group, Plan, Slot
-from netslim.program import RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function
+from netslim.program import RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function, leaves
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
     def slots(found: Any) -> tuple[Slot, ...]:
         return tuple(Slot(str(name), int(dim)) for name, dim in found)
 
-    programs = [_program_from(nodes) for nodes in data["programs"]]
+    programs = [_program_from(nodes, len(data["sizes"]), len(data["cuts"])) for nodes in data["programs"]]
     interned: dict[Layout, Layout] = {}
 
     def layout(found: Any) -> Layout:
@@ -89,8 +89,20 @@ def _program_data(program: Program) -> list[Any]:
     return [[n.name, n.op, n.target, _value_data(n.args), _value_data(n.kwargs), n.where] for n in program]
 
 
-def _program_from(nodes: list[Any]) -> Program:
-    return Program(tuple(map(_node_from, nodes)))
+def _program_from(nodes: list[Any], sizes: int, cuts: int) -> Program:
+    """A program whose every name was made by an earlier step and whose every index is in range."""
+    program = Program(tuple(map(_node_from, nodes)))
+    made: set[str] = set()
+    for node in program:
+        if not made.issuperset(node.refs):
+            raise ArchiveError("the file's program uses a value that no step has made.")
+        made.add(node.name)
+        indices = [leaf.index for leaf in leaves((node.args, node.kwargs)) if isinstance(leaf, Size)]
+        if any(not 0 <= i < sizes for i in indices):
+            raise ArchiveError("the file's program uses a size that the file does not hold.")
+        if node.op == "param" and node.args and not (type(node.args[0]) is int and 0 <= node.args[0] < cuts):
+            raise ArchiveError("the file's program cuts a parameter in a way that the file does not hold.")
+    return program
 
 
 def _node_from(data: list[Any]) -> Node:
@@ -148,10 +160,16 @@ def _value_from(data: list[Any]) -> Any:
             raise ValueError("no memory format")
         return found
     if kind == "dict":
-        return {k: _value_from(v) for k, v in rest[0]}
+        return {_key(k): _value_from(v) for k, v in rest[0]}
     if kind == "struct":
         if not str(rest[0]).isidentifier():
             raise ValueError("no name")
-        return Struct(rest[0], tuple(rest[1]), tuple(map(_value_from, rest[2])))
+        return Struct(rest[0], tuple(map(_key, rest[1])), tuple(map(_value_from, rest[2])))
     items = [_value_from(v) for v in rest[0]]
     return items if kind == "list" else slice(*items) if kind == "slice" else tuple(items)
+
+
+def _key(key: Any) -> str | int:
+    if type(key) not in (str, int):
+        raise ValueError("no key")
+    return key

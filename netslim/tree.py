@@ -27,6 +27,29 @@ class Tree(nn.Module):
         raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
+class Shadow(nn.Module):
+    """A list of netslim's and a child of the user's that have one name (`blocks`, `groups`).
+
+    It reads as the list; torch's own accessors (functional_call, get_parameter) find the child's modules and tensors
+    through it, since it shares the child's tables.
+    """
+
+    def __init__(self, child: nn.Module, items: tuple[Any, ...]) -> None:
+        super().__init__()
+        for table in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[table] = child.__dict__[table]
+        self.__dict__["items"] = items
+
+    def __len__(self) -> int:
+        return len(self.__dict__["items"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.__dict__["items"])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.__dict__["items"][index]
+
+
 def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Every module under every path it has (a shared module has several)."""
     for name, child in root._modules.items():

@@ -124,3 +124,53 @@ def test_a_place_that_cannot_be_written_is_said(net: netslim.SlimNet, tmp_path: 
     (tmp_path / "file").write_text("")
     with pytest.raises(ArchiveError, match=r"converted\.pt"):
         netslim.save(net, tmp_path / "file" / "converted.pt")
+
+
+# ------------------------------------------------------------------------- what a file must not be able to bring along
+
+
+def code_for_a_number(data: Any) -> None:
+    """The cut that a parameter is read with is an index, printed into the source."""
+    first(data, "param")[3] = ["tuple", [["value", "print('run') or 0"]]]
+
+
+def attributes_for_a_path(data: Any) -> None:
+    """A parameter whose path leads through Python's attributes rather than through modules."""
+    plain = {"origin": "", "training": False}
+    data["modules"].append(["conv.forward", "Tree", "", plain, [], []])
+    data["modules"].append(["conv.forward.__func__", "Tree", "", plain, [["__globals__", "scale", True]], []])
+    first(data, "param")[2:4] = ["conv.forward.__func__.__globals__", ["tuple", []]]
+
+
+def a_name_of_python(data: Any) -> None:
+    """A value that no step of the program has made."""
+    first(data, "output")[3] = ["tuple", [["ref", "eval"]]]
+
+
+def a_hook(data: Any) -> None:
+    next(m for m in data["modules"] if m[0] == "conv")[3]["_forward_hooks"] = {}
+
+
+def a_module_path(data: Any) -> None:
+    first(data, "module")[2] = "conv.__class__"
+
+
+def a_new_line_in_a_comment(data: Any) -> None:
+    first(data, "call")[5] = "net.py:3\n    raise SystemExit"
+
+
+def a_name_for_a_keyword(data: Any) -> None:
+    first(data, "call")[4] = ["dict", [["a=eval('1'), b", ["value", 1]]]]
+
+
+CHANGES = [a_hook, a_module_path, a_name_for_a_keyword, code_for_a_number, attributes_for_a_path, a_name_of_python]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_brings_no_code(path: Path, change: Any) -> None:
+    with pytest.raises(ArchiveError):
+        netslim.load(tampered(path, change))
+
+
+def test_a_comment_stays_a_comment(path: Path) -> None:
+    assert netslim.load(tampered(path, a_new_line_in_a_comment))(IMAGES)["logits"].shape == (2, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 import pytest
@@ -22,6 +23,7 @@ from netslim.axes import (
     cut,
     freeze,
     fresh,
+    from_positions,
     is_fixed,
     leaves,
     positions,
@@ -82,6 +84,65 @@ def test_a_split_multiplied_again_is_the_whole(layout: Layout, data: st.DataObje
     kept = dict.fromkeys(ids.values(), ((0, 1),))
     assert (first.size, second.size) == (outer, size // outer)
     assert list(positions(runs(whole, kept))) == list(positions(runs(parts, kept)))
+
+
+def brute(layout: Layout, kept: dict[int, set[int]]) -> list[bool]:
+    """For every position, whether it is kept: a product is an outer product, a concatenation one list after another."""
+    if isinstance(layout, Elastic):
+        return [i in kept[layout.group] for i in range(layout.size)]
+    if isinstance(layout, Product):
+        first, rest = brute(layout.factors[0], kept), brute(product(*layout.factors[1:]), kept)
+        return [a and b for a in first for b in rest]
+    if isinstance(layout, Concat):
+        return [k for part in layout.parts for k in brute(part, kept)]
+    return [True] * layout.size
+
+
+@given(layouts(3), st.data())
+def test_index_sets_of_any_layout_and_any_channels_agree_with_brute_force(layout: Layout, data: st.DataObject) -> None:
+    ids: dict[int, int] = {}
+    whole = solved(layout, ids)
+    sizes = {leaf.group: leaf.size for leaf in leaves(whole) if isinstance(leaf, Elastic)}
+    kept = {g: data.draw(st.sets(st.integers(0, n - 1), min_size=1)) for g, n in sizes.items()}
+    found = runs(whole, {g: from_positions(sorted(channels)) for g, channels in kept.items()})
+    wanted = [i for i, keep in enumerate(brute(whole, kept)) if keep]
+    assert list(positions(found)) == wanted
+    assert all(length > 0 for _, length in found)
+    assert all(a + n < b for (a, n), (b, _) in itertools.pairwise(found))  # as few runs as can be
+
+
+@given(layouts(), layouts(), st.data())
+def test_no_operation_changes_a_size(a: Layout, b: Layout, data: st.DataObject) -> None:
+    sizes = a.size, b.size
+    if a.size == b.size:
+        unify(a, b, why)
+    assert (product(a, b).size, concat(a, b).size) == (sizes[0] * sizes[1], sum(sizes))
+    cut(a, data.draw(st.integers(0, a.size)))
+    split(b, *data.draw(st.sampled_from([(d, b.size // d) for d in range(1, b.size + 1) if b.size % d == 0])), why)
+    assert (resolve(a).size, resolve(b).size) == sizes
+
+
+@given(layouts(), layouts())
+def test_what_is_unified_stays_unified_when_more_is_cut(a: Layout, b: Layout) -> None:
+    if a.size == b.size:
+        unify(a, b, why)
+        cut(a, a.size // 2)
+        assert resolve(a) == resolve(b) or (is_fixed(a) and is_fixed(b))
+
+
+@given(layouts(), layouts())
+def test_freezing_is_loud(a: Layout, b: Layout) -> None:
+    """Whatever a unification fixes has its reason, or that of the constant it met."""
+    before = [leaf for layout in (a, b) for leaf in leaves(layout) if isinstance(leaf, Axis)]
+    if a.size == b.size:
+        unify(a, b, why)
+    for axis in before:
+        for leaf in leaves(axis):
+            assert not isinstance(leaf, Const) or leaf.size == 1 or leaf.reason == why() or has_constants(a, b)
+
+
+def has_constants(*given: Layout) -> bool:
+    return any(isinstance(leaf, Const) and leaf.reason is None for layout in given for leaf in leaves(layout))
 
 
 @given(st.lists(st.integers(2, 5), min_size=1, max_size=3), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim import ops, proof, subnet
-from netslim.axes import Concat, Layout, Runs
+from netslim.axes import Concat, Const, Layout, Runs
 from netslim.plan import groups_in
 
 
@@ -62,6 +63,61 @@ def test_a_wrong_number_of_groups_is_caught() -> None:
     layout = net.plan.layouts["left.weight"][0]
     net.plan.ints["grouped"]["groups"] = layout  # type: ignore[index]
     assert not netslim.verify(net).passed
+
+
+def test_a_wrong_size_is_caught() -> None:
+    class Viewed(nn.Module):
+        """12 channels as 3 x 4 and back, with the sizes written down."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(4, 12), nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.stem(x).view(-1, 3, 4).transpose(1, 2).reshape(-1, 12).relu())
+
+    net = netslim.convert(Viewed(), torch.zeros(2, 4), prove=False)
+    assert netslim.verify(net).passed
+    (layout, at), *rest = net.plan.sizes
+    wrong = replace(net.plan, sizes=((Const(layout.size), at), *rest))
+    found = netslim.verify(netslim.conversion._rebuilt(net, wrong))
+    assert not found.passed
+    assert any("does not run: RuntimeError: shape" in failure for failure in found.failures)
+
+
+def test_an_index_set_of_the_right_size_and_the_wrong_channels_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hardest misalignment to see: every shape is right."""
+    right = subnet.runs
+
+    def turned(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
+        found = right(layout, kept)
+        if not isinstance(layout, Concat) or sum(n for _, n in found) == layout.size:
+            return found
+        return ((layout.size - sum(n for _, n in found), sum(n for _, n in found)),)
+
+    monkeypatch.setattr(subnet, "runs", turned)
+    found = netslim.verify(unproved())
+    assert not found.passed
+    assert "DIFFER" in found.summary()
+    assert all(case.max_rel_diff < float("inf") for case in found.cases)  # it ran
+
+
+def test_a_conversion_that_changes_the_full_network_is_refused() -> None:
+    class Counting(nn.Module):
+        """Python state that the recording cannot see."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head, self.calls = nn.Linear(4, 8), nn.Linear(8, 3), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.head(self.stem(x)) * self.calls
+
+    model = Counting()
+    model.calls = 5
+    with pytest.raises(netslim.errors.ProofError, match="differs from the model at full width"):
+        netslim.convert(model, torch.zeros(2, 4))
 
 
 def test_a_group_without_effect_is_named() -> None:

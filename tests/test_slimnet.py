@@ -93,6 +93,61 @@ def test_it_compiles_once_per_width_without_graph_breaks(net: netslim.SlimNet) -
     assert counter.frame_count == 2
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_it_compiles_with_its_backward(net: netslim.SlimNet) -> None:
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with net.sub(0.5):
+        compiled(IMAGES).sum().backward()
+        found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+        net.zero_grad()
+        net(IMAGES).sum().backward()
+    assert found
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad)
+
+
+def test_a_copy_made_inside_a_sub_network_is_a_full_network(net: netslim.SlimNet) -> None:
+    full = outputs(net)
+    with net.sub(0.5):
+        other = copy.deepcopy(net)
+    assert torch.equal(outputs(other), full)
+
+
+def test_a_checkpoint_of_the_original_fits(model: nn.Module, net: netslim.SlimNet) -> None:
+    other = Net().eval()
+    net.load_state_dict(other.state_dict())
+    assert torch.equal(outputs(net), outputs(other))
+    assert not torch.equal(outputs(net), outputs(model))
+
+
+def test_the_model_is_not_changed_by_its_conversion() -> None:
+    model = Net().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    net = netslim.convert(model, IMAGES)
+    with torch.no_grad():
+        net.stem.weight.zero_()  # type: ignore[union-attr, operator]
+    assert model.training
+    assert net.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_seed_gives_the_same_outputs_in_training_at_full_width(model: nn.Module, net: netslim.SlimNet) -> None:
+    assert torch.equal(net.train()(IMAGES), model.train()(IMAGES))
+    assert torch.equal(net.norm.running_var, model.norm.running_var)  # type: ignore[union-attr, arg-type]
+
+
+def test_a_function_of_weights_differentiates_a_sub_network(net: netslim.SlimNet) -> None:
+    weights = {n: p.detach() for n, p in net.named_parameters() if not n.startswith("blocks")}
+    with net.sub(0.5):
+        grads = torch.func.grad(lambda w: torch.func.functional_call(net, w, IMAGES).sum())(weights)
+    assert grads["stem.weight"][:8].abs().sum() > 0
+    assert not grads["stem.weight"][8:].any()
+
+
+def test_functional_call_reaches_a_child_called_like_a_property(net: netslim.SlimNet) -> None:
+    torch.func.functional_call(net, {"blocks.0.bias": torch.zeros(24)}, IMAGES)
+
+
 def test_nothing_stays_changed_after_an_error(net: netslim.SlimNet) -> None:
     before = outputs(net)
     with pytest.raises(ZeroDivisionError), net.sub(0.5):
@@ -186,11 +241,33 @@ def test_gradients_reach_the_kept_part_only(net: netslim.SlimNet) -> None:
         (1.5, "a width is a ratio in"),
         ({"stemm": 4}, "no group 'stemm'; the nearest are stem"),
         ({"stem": 17}, "has 16 channels and cannot keep 17"),
+        ({"stem": 0}, "cannot keep 0; give a count from 1 to 16"),
+        ({"stem": -0.5}, "a width is a ratio in"),
+        (float("nan"), "a width is a ratio in"),
     ],
 )
 def test_impossible_widths_are_refused(net: netslim.SlimNet, width: object, message: str) -> None:
     with pytest.raises(SubnetError, match=message), net.sub(width):  # type: ignore[arg-type]
         pass
+
+
+def test_impossible_grids_rankings_and_blocks_are_refused(net: netslim.SlimNet) -> None:
+    with pytest.raises(SubnetError, match="round_to is 0; it must be a positive number"):
+        net.kept(0.5, round_to=0)
+    with pytest.raises(SubnetError, match="no permutation of its 16 channels"):
+        net.kept(0.5, ranking={"stem": [0] * 16})
+    with pytest.raises(SubnetError, match="the ranking names 'sten', which is no group; the nearest are stem"):
+        net.kept(0.5, ranking={"sten": range(16)})
+    with pytest.raises(SubnetError, match="no block 'layer1'"), net.sub(depth={"layer1": False}):
+        pass
+
+
+def test_other_inputs_than_those_converted_for_are_refused(net: netslim.SlimNet) -> None:
+    with pytest.raises(InputError, match="converted for the inputs x"):
+        net(IMAGES, IMAGES)
+    with pytest.raises(InputError, match="converted for the inputs x"):
+        net(y=IMAGES)
+    assert torch.equal(net(x=IMAGES), net(IMAGES))
 
 
 def test_other_batches_and_resolutions_run(model: nn.Module, net: netslim.SlimNet) -> None:

@@ -187,7 +187,7 @@ def glu(call: Call) -> None:
 
 
 def fit_split(node: Node, fit: Fitting) -> Node:
-    """split and chunk along an elastic dimension become a split into the kept sizes."""
+    """split, chunk and tensor_split along an elastic dimension become a split into the kept sizes."""
     dim = fit.argument(node, 2, "dim", 0)
     sizes = [fit.size(out[dim]) for out in fit.outs]
     if all(isinstance(size, int) for size in sizes):
@@ -272,7 +272,8 @@ RULES = {
 
 FITS = {
     "torch.functional.split": fit_split, "torch.split": fit_split, "torch.Tensor.split": fit_split,
-    "torch.chunk": fit_split, "torch.Tensor.chunk": fit_split, "torch.Tensor.__getitem__": fit_item,
+    "torch.chunk": fit_split, "torch.Tensor.chunk": fit_split, "torch.tensor_split": fit_split,
+    "torch.Tensor.tensor_split": fit_split, "torch.Tensor.__getitem__": fit_item,
     "torch.Tensor.__setitem__": fit_item, "torch.Tensor.narrow": fit_narrow, "torch.narrow": fit_narrow,
     "torch.Tensor.select": fit_select, "torch.select": fit_select, "torch.nn.functional.pad": fit_pad,
 }  # fmt: skip
@@ -292,6 +293,7 @@ EXAMPLES = {
     "split": lambda r: r(2, 12).split(4, 1)[1],
     "uneven split": lambda r: torch.split(r(2, 12), [3, 9], dim=1)[1],
     "chunk": lambda r: (lambda a, b: a + b)(*r(2, 12).chunk(2, 1)),
+    "tensor_split": lambda r: r(2, 12).tensor_split(2, 1)[1],
     "slice": lambda r: r(2, 12)[:, 3:9],
     "slice from the end": lambda r: r(2, 12, 3)[:, -5:, ...],
     "strided slice": lambda r: r(2, 12)[:, 1::2],

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from netslim.axes import Layout
 from netslim.engine import Call
@@ -48,5 +50,15 @@ def scalar_result(call: Call) -> None:
         if out.dim() == 0:
             call.set(out, [])
 
+
+EXAMPLES = {
+    "add broadcast": lambda r: r(2, 6, 4) + r(6, 1),
+    "in place": lambda r: (2 * r(2, 6, 4)).add_(r(6, 1)).relu_(),
+    "where": lambda r: torch.where(r(2, 6, 4) > 0, r(6, 1), r(2, 1, 4)),
+    "lerp": lambda r: torch.lerp(r(2, 6), r(2, 6), r(6)),
+    "masked_fill": lambda r: r(2, 6, 4).masked_fill(r(6, 1) > 0, 3.0),
+    "prelu": lambda r: F.prelu(r(2, 6, 4), r(6)),
+    "gelu": lambda r: F.gelu(r(2, 6)),
+}
 
 RULES = dict.fromkeys(UNTAGGED, unify_broadcast)

@@ -155,7 +155,7 @@ FITS = {
     "torch.Tensor.squeeze": fit_squeeze, "torch.squeeze": fit_squeeze,
     "torch.Tensor.view": fit_view(1), "torch.Tensor.reshape": fit_view(1), "torch.Tensor.expand": fit_view(1),
     "torch.reshape": fit_shape_keyword, "torch.Tensor.unflatten": fit_unflatten, "torch.unflatten": fit_unflatten,
-    "torch.Tensor.repeat": fit_repeat,
+    "torch.Tensor.repeat": fit_repeat, "torch.broadcast_to": fit_view(1), "torch.Tensor.broadcast_to": fit_view(1),
 }  # fmt: skip
 
 EXAMPLES: dict[str, Any] = {
@@ -171,6 +171,7 @@ EXAMPLES: dict[str, Any] = {
     "unsqueeze": lambda r: r(2, 6)[:, None, :, None],
     "expand": lambda r: r(1, 6, 1).expand(2, -1, 4) * r(2, 6, 4),
     "expand channels": lambda r: r(2, 1, 4).expand(2, 6, 4) * r(6, 1),
+    "broadcast_to": lambda r: r(6, 1).broadcast_to(2, 6, 4) * r(2, 6, 4),
     "repeat": lambda r: r(2, 6, 4).repeat(1, 2, 1),
     "repeat channels": lambda r: r(2, 1, 4).repeat(1, 6, 1) * r(6, 1),
     "repeat_interleave": lambda r: r(2, 6, 4).repeat_interleave(3, dim=1),

@@ -1,0 +1,203 @@
+"""Networks as people write them: recorded, with the groups that theory gives, proved, and run at other sizes."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
+
+import netslim
+from netslim.errors import TraceError
+from netslim.lively import enliven
+from netslim.masked import masked_run
+from netslim.proof import draw_counts
+from tests.zoo.specimens import NETS, Auxiliary, Nested, Specimen, images
+
+
+def run(net: nn.Module, inputs: Any) -> list[Tensor]:
+    """The output tensors, in order."""
+    with torch.no_grad():
+        out = net(**copy.copy(inputs)) if isinstance(inputs, dict) else net(inputs.clone())
+    return [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+
+
+@pytest.fixture(params=NETS, scope="module")
+def specimen(request: pytest.FixtureRequest) -> Specimen:
+    return NETS[request.param]
+
+
+@pytest.fixture(scope="module")
+def model(specimen: Specimen) -> nn.Module:
+    torch.manual_seed(0)
+    return specimen.build().eval()
+
+
+@pytest.fixture(scope="module")
+def net(specimen: Specimen, model: nn.Module) -> netslim.SlimNet:
+    return netslim.convert(model, specimen.inputs)
+
+
+def test_the_groups_are_those_of_theory(specimen: Specimen, net: netslim.SlimNet) -> None:
+    assert len(net.groups) == specimen.groups, [g.name for g in net.groups]
+
+
+def test_the_conversion_is_proved(net: netslim.SlimNet) -> None:
+    assert net.proof is not None
+    assert net.proof.passed
+    assert not net.proof.idle
+    assert not [f for f in net.frozen if "proof" in f.reason]
+
+
+def test_full_width_is_the_original_bit_for_bit_at_every_size(
+    specimen: Specimen, model: nn.Module, net: netslim.SlimNet
+) -> None:
+    assert list(net.state_dict()) == list(model.state_dict())
+    for inputs in (specimen.inputs, *specimen.others):
+        for wanted, got in zip(run(model, inputs), run(net, inputs), strict=True):
+            assert torch.equal(wanted, got)
+
+
+def test_sub_networks_equal_the_masked_network_at_every_size(specimen: Specimen, net: netslim.SlimNet) -> None:
+    lively = copy.deepcopy(net).double().eval()
+    enliven(lively, seed=1)
+    counts = draw_counts(net.groups, random.Random(1))
+    width = {g.name: k for g, k in zip(net.groups, counts, strict=True)}
+    small = lively.extract(width)
+    for other in (specimen.inputs, *specimen.others):
+        flat = [t.double() for t in tree_leaves(other)]
+        wanted = masked_run(lively, flat, [((0, k),) for k in counts])
+        with torch.no_grad(), lively.sub(width):
+            got = tree_leaves(lively(*(t.clone() for t in flat)))
+        with torch.no_grad():
+            plain = tree_leaves(small(*(t.clone() for t in flat)))
+        for a, b, c in zip(got, wanted, plain, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(c, a, rtol=1e-9, atol=1e-9)
+
+
+def test_an_auxiliary_head_runs_in_training_only() -> None:
+    net = netslim.convert(Auxiliary(), images(16))
+    with net.sub(0.5):
+        assert isinstance(net.train()(images(16)), tuple)
+        assert isinstance(net.eval()(images(16)), Tensor)
+
+
+def test_outputs_have_the_structure_of_the_original() -> None:
+    inputs = NETS["nested inputs and outputs"].inputs
+    out = netslim.convert(Nested(), inputs)(**inputs)
+    assert list(out) == ["logits", "more"]
+    assert isinstance(out["more"], tuple)
+    assert isinstance(out["more"][1], list)
+
+
+class With(nn.Module):
+    """A convolution, a function, a linear head."""
+
+    def __init__(self, fn: Any) -> None:
+        super().__init__()
+        self.conv, self.head, self.fn = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4), fn
+        self.extra = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fn(self, self.conv(x)).mean((2, 3)))
+
+
+def doubled_without_gradient(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return 2 * x
+
+
+IDIOMS = {
+    "relu6": lambda m, x: F.relu6(x),
+    "a gate of its own": lambda m, x: x * torch.sigmoid(x),
+    "a parameter by None": lambda m, x: x * m.extra[None, :, None, None],
+    "a parameter by view": lambda m, x: x * m.extra.view(1, -1, 1, 1),
+    "broadcast_to": lambda m, x: x + m.extra.view(-1, 1, 1).broadcast_to(8, 1, 1),
+    "expand_as": lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
+    "interpolation to a size": lambda m, x: F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="bilinear"),
+    "padding by arithmetic": lambda m, x: F.pad(x, (0, -x.shape[3] % 7, 0, 0)),
+    "flattened and restored": lambda m, x: x.reshape(x.shape[0], -1, x.shape[2] * x.shape[3]).view(x.shape),
+    "no_grad": lambda m, x: doubled_without_gradient(x) + x,
+    "checkpoint": lambda m, x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False) + x,
+    "detach": lambda m, x: x.detach() + x,
+    "branches of a stack": lambda m, x: (lambda s: (s * s.mean((3, 4), keepdim=True).softmax(1)).sum(1))(
+        torch.stack([x, 2 * x], 1)
+    ),
+    "attention over places": lambda m, x: x * torch.cat([x.amax(1, True), x.mean(1, True)], 1).sum(1, True).sigmoid(),
+    "coordinates": lambda m, x: x + torch.linspace(-1, 1, x.shape[-1], device=x.device, dtype=x.dtype),
+    "a rolled window": lambda m, x: x.roll((1, 1), (2, 3)),
+    "patches": lambda m, x: F.unfold(x, 3, padding=1).view(x.shape[0], 8, 9, -1),
+    "new ones": lambda m, x: x * x.new_ones(x.shape[1], 1, 1),
+    "stochastic depth by hand": lambda m, x: x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.9) if m.training else x,
+    "swapped axes": lambda m, x: x.flatten(2).swapaxes(1, 2).transpose(1, 2)[..., None],
+    "generalised mean": lambda m, x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), (x.size(-2), x.size(-1))).pow(1 / 3),
+}
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_an_idiom_keeps_the_convolution_elastic(name: str) -> None:
+    model = With(IDIOMS[name]).eval()
+    net = netslim.convert(model, images(16))
+    assert [g.name for g in net.groups] == ["conv"]
+    assert net.proof is not None
+    assert net.proof.passed
+    other = images(20, batch=3) if name != "coordinates" else images(16, batch=3)
+    with torch.no_grad():
+        assert torch.equal(net(other), model(other))
+
+
+UNSTORED = "the allowlist (program._names) lacks it, though torch hands it to function modes"
+
+
+@pytest.mark.xfail(reason=UNSTORED, raises=TraceError)
+@pytest.mark.parametrize("fn", [F.hardswish, F.hardsigmoid, torch.relu_, F.leaky_relu_, F.elu_, torch.rand_like])
+def test_a_function_of_torch_is_recorded(fn: Any) -> None:
+    assert netslim.convert(With(lambda m, x: x + fn(x)), images(16), prove=False).groups
+
+
+def test_a_forward_that_fails_is_said_with_its_line() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    with pytest.raises(TraceError, match=r"forward failed: RuntimeError.*\(test_trace\.py:\d+\)"):
+        netslim.convert(Broken(), images(16))
+
+
+def test_an_output_that_is_no_tensor_is_refused() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return {self.conv(x)}
+
+    with pytest.raises(TraceError, match="returns a set; return tensors in tuples, lists or dicts"):
+        netslim.convert(Odd(), images(16))
+
+
+def test_branches_on_a_size_are_named() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[-1] > 8:
+                x = x[..., ::2]
+            return self.head(self.conv(x).mean((2, 3)))
+
+    net = netslim.convert(Branching(), images(16))
+    assert any("test_trace.py" in line for line in net.plan.specialised)
