@@ -13,6 +13,7 @@ import operator
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from types import BuiltinFunctionType
 from typing import Any
 
 import torch
@@ -124,8 +125,14 @@ def _names() -> dict[Any, str]:
     for functions in torch.overrides.get_overridable_functions().values():
         for fn in functions:
             name = torch.overrides.resolve_name(fn)
-            if name is not None:
+            if name is not None and name != "torch.Tensor.module_load":
                 named.setdefault(fn, name)
+    for name, fn in vars(torch.nn.functional).items():
+        if isinstance(fn, BuiltinFunctionType) or getattr(fn, "__module__", "") == "torch.nn.functional":
+            _add(named, fn, f"torch.nn.functional.{name}")
+    for name in dir(torch._C._VariableFunctions):
+        if isinstance(getattr(torch, name, None), BuiltinFunctionType):
+            _add(named, getattr(torch, name), f"torch.{name}")
     factories = (
         "zeros ones full empty rand randn randint arange linspace eye tensor as_tensor tril_indices triu_indices"
     )
@@ -137,6 +144,12 @@ def _names() -> dict[Any, str]:
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")
     return named
+
+
+def _add(named: dict[Any, str], fn: Any, name: str) -> None:
+    last = name.rsplit(".", 1)[-1]
+    if callable(fn) and not isinstance(fn, type) and not last.startswith("_") and "file" not in last:
+        named.setdefault(fn, name)
 
 
 def name_of(fn: Callable[..., Any]) -> str | None:

@@ -115,29 +115,29 @@ def doubled_without_gradient(x: Tensor) -> Tensor:
 
 
 IDIOMS = {
-    "relu6": lambda m, x: F.relu6(x),
-    "a gate of its own": lambda m, x: x * torch.sigmoid(x),
+    "relu6": lambda _, x: F.relu6(x),
+    "a gate of its own": lambda _, x: x * torch.sigmoid(x),
     "a parameter by None": lambda m, x: x * m.extra[None, :, None, None],
     "a parameter by view": lambda m, x: x * m.extra.view(1, -1, 1, 1),
     "broadcast_to": lambda m, x: x + m.extra.view(-1, 1, 1).broadcast_to(8, 1, 1),
-    "expand_as": lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
-    "interpolation to a size": lambda m, x: F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="bilinear"),
-    "padding by arithmetic": lambda m, x: F.pad(x, (0, -x.shape[3] % 7, 0, 0)),
-    "flattened and restored": lambda m, x: x.reshape(x.shape[0], -1, x.shape[2] * x.shape[3]).view(x.shape),
-    "no_grad": lambda m, x: doubled_without_gradient(x) + x,
-    "checkpoint": lambda m, x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False) + x,
-    "detach": lambda m, x: x.detach() + x,
-    "branches of a stack": lambda m, x: (lambda s: (s * s.mean((3, 4), keepdim=True).softmax(1)).sum(1))(
+    "expand_as": lambda _, x: x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x),
+    "interpolation to a size": lambda _, x: F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="bilinear"),
+    "padding by arithmetic": lambda _, x: F.pad(x, (0, -x.shape[3] % 7, 0, 0)),
+    "flattened and restored": lambda _, x: x.reshape(x.shape[0], -1, x.shape[2] * x.shape[3]).view(x.shape),
+    "no_grad": lambda _, x: doubled_without_gradient(x) + x,
+    "checkpoint": lambda _, x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False) + x,
+    "detach": lambda _, x: x.detach() + x,
+    "branches of a stack": lambda _, x: (lambda s: (s * s.mean((3, 4), keepdim=True).softmax(1)).sum(1))(
         torch.stack([x, 2 * x], 1)
     ),
-    "attention over places": lambda m, x: x * torch.cat([x.amax(1, True), x.mean(1, True)], 1).sum(1, True).sigmoid(),
-    "coordinates": lambda m, x: x + torch.linspace(-1, 1, x.shape[-1], device=x.device, dtype=x.dtype),
-    "a rolled window": lambda m, x: x.roll((1, 1), (2, 3)),
-    "patches": lambda m, x: F.unfold(x, 3, padding=1).view(x.shape[0], 8, 9, -1),
-    "new ones": lambda m, x: x * x.new_ones(x.shape[1], 1, 1),
+    "attention over places": lambda _, x: x * torch.cat([x.amax(1, True), x.mean(1, True)], 1).sum(1, True).sigmoid(),
+    "coordinates": lambda _, x: x + torch.linspace(-1, 1, x.shape[-1], device=x.device, dtype=x.dtype),
+    "a rolled window": lambda _, x: x.roll((1, 1), (2, 3)),
+    "patches": lambda _, x: F.unfold(x, 3, padding=1).view(x.shape[0], 8, 9, -1),
+    "new ones": lambda _, x: x * x.new_ones(x.shape[1], 1, 1),
     "stochastic depth by hand": lambda m, x: x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.9) if m.training else x,
-    "swapped axes": lambda m, x: x.flatten(2).swapaxes(1, 2).transpose(1, 2)[..., None],
-    "generalised mean": lambda m, x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), (x.size(-2), x.size(-1))).pow(1 / 3),
+    "swapped axes": lambda _, x: x.flatten(2).swapaxes(1, 2).transpose(1, 2)[..., None],
+    "generalised mean": lambda _, x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), (x.size(-2), x.size(-1))).pow(1 / 3),
 }
 
 
@@ -153,13 +153,9 @@ def test_an_idiom_keeps_the_convolution_elastic(name: str) -> None:
         assert torch.equal(net(other), model(other))
 
 
-UNSTORED = "the allowlist (program._names) lacks it, though torch hands it to function modes"
-
-
-@pytest.mark.xfail(reason=UNSTORED, raises=TraceError)
 @pytest.mark.parametrize("fn", [F.hardswish, F.hardsigmoid, torch.relu_, F.leaky_relu_, F.elu_, torch.rand_like])
 def test_a_function_of_torch_is_recorded(fn: Any) -> None:
-    assert netslim.convert(With(lambda m, x: x + fn(x)), images(16), prove=False).groups
+    assert netslim.convert(With(lambda _, x: x + fn(x)), images(16), prove=False).groups
 
 
 def test_a_forward_that_fails_is_said_with_its_line() -> None:

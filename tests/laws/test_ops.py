@@ -111,7 +111,8 @@ GROUPS = {
     "permute": 4, "transpose": 3, "squeeze": 2, "unsqueeze": 2, "expand": 3, "expand channels": 3, "repeat": 3,
     "repeat channels": 3, "broadcast_to": 3, "repeat_interleave": 3, "shuffle by view": 3, "heads": 3,
     "cat": 4, "cat with itself": 3, "cat of cats": 4, "stack": 2,
-    "split": 4, "uneven split": 3, "tensor_split": 3, "slice": 4, "slice from the end": 4, "narrow": 4,  # the batch, and the pieces
+    # batch and pieces
+    "split": 4, "uneven split": 3, "tensor_split": 3, "slice": 4, "slice from the end": 4, "narrow": 4,
     "select": 4,  # batch, the channels before and after the one, and the last dimension
     "chunk": 2, "glu": 3, "shuffle after cat": 3,  # halves that are one axis
     "strided slice": 2, "select from qkv": 3, "unbind": 2,
