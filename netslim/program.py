@@ -182,8 +182,8 @@ RESERVED = frozenset("self point sizes kept track take torch math operator netsl
 class Printer:
     """Prints a program as the source of a Python function `forward(self, ...)`."""
 
-    def __init__(self, path: Callable[[str], str]) -> None:
-        self.path = path  # module or parameter path -> Python expression
+    def __init__(self, path: Callable[[str, str], str]) -> None:
+        self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.constants: dict[str, Any] = {}
 
     def source(self, program: Program, name: str = "forward") -> str:
@@ -203,7 +203,7 @@ class Printer:
             return f"return {self.expr(node.args[0])}"
         if node.op == "param":
             slot = node.args[0] if node.args else None
-            value = self.path(node.target)
+            value = self.path(node.target, "param")
             return f"{node.name} = " + (value if slot is None else f"take({value}, kept[{slot}])")
         return f"{node.name} = {self.call(node)}"
 
@@ -211,7 +211,7 @@ class Printer:
         args = [self.expr(arg) for arg in node.args]
         kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
         if node.op == "module":
-            return f"{self.path(node.target)}({', '.join(args + kwargs)})"
+            return f"{self.path(node.target, 'module')}({', '.join(args + kwargs)})"
         if node.target == "torch.Tensor.__getitem__":
             return f"operator.getitem({', '.join(args)})"
         if node.target == "torch.Tensor.__setitem__":

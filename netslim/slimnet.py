@@ -59,6 +59,12 @@ class SlimNet(nn.Module):
                 lifted.register_buffer(path.split(".")[-1], tensor.detach().clone(), persistent=False)
         self._ready()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("plan", "proof"):  # also where a child has that name
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def _ready(self) -> None:
         """Everything that is worked out from the plan and the modules, and so is never stored."""
         leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept")}
@@ -265,13 +271,12 @@ class SlimNet(nn.Module):
         return f"{self.plan.model}: {len(self.groups)} channel groups, {len(self.blocks)} blocks"
 
 
-def _path(path: str) -> str:
-    """The Python expression of a module or parameter path on `self`."""
+def _path(path: str, kind: str) -> str:
+    """The Python expression of a module or parameter on `self`, also where SlimNet has an attribute of that name."""
     head, *rest = path.split(".")
-    if hasattr(SlimNet, head):
-        expr = f"self._modules[{head!r}]" if rest else f"(self._parameters | self._buffers)[{head!r}]"
-    else:
-        expr = f"self.{head}" if head.isidentifier() else f"self._modules[{head!r}]"
+    table = "self._modules" if rest or kind == "module" else "(self._parameters | self._buffers)"
+    taken = hasattr(SlimNet, head) or head in SlimNet.__annotations__
+    expr = f"{table}[{head!r}]" if taken or not head.isidentifier() else f"self.{head}"
     for part in rest:
         expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
     return expr
