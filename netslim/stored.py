@@ -92,6 +92,8 @@ def _program_data(program: Program) -> list[Any]:
 def _program_from(nodes: list[Any], sizes: int, cuts: int) -> Program:
     """A program whose every name was made by an earlier step and whose every index is in range."""
     program = Program(tuple(map(_node_from, nodes)))
+    if [i for i, node in enumerate(program) if node.op == "output"] != [len(program.nodes) - 1]:
+        raise ArchiveError("the file's program does not end in its one output.")
     made: set[str] = set()
     for node in program:
         if not made.issuperset(node.refs):

@@ -113,6 +113,7 @@ def first_call(data: Any) -> list[Any]:
         (lambda d: first(d, "module").__setitem__(2, "__class__"), "does not hold"),
         (lambda d: d["modules"][1].__setitem__(1, "os.system"), "not one that netslim builds"),
         (lambda d: d["plan"].pop("groups"), "do not fit together"),
+        (lambda d: d["plan"]["programs"][0].pop(), "does not end in its one output"),
     ],
 )  # fmt: skip
 def test_a_tampered_file_runs_nothing(path: Path, change: Any, message: str) -> None:
