@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def analyse(model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True) 
     joined = merged(train.program, evaluation.program)
     programs: dict[bool, Program] = {}
     if joined is not None:
-        programs[True] = programs[False] = rewriter.rewrite(_with_program(train, joined))
+        programs[True] = programs[False] = rewriter.rewrite(replace(train, program=joined))
     else:
         programs = {mode: rewriter.rewrite(traced) for mode, traced in traces.items()}
     return Plan(
@@ -145,7 +146,3 @@ def _never_used(tensors: Mapping[str, Tensor], met: Mapping[str, Tensor]) -> tup
             for dim, size in enumerate(tensor.shape):
                 found.setdefault(size, []).append(Slot(name, dim))
     return tuple(Frozen(tuple(slots), size, "never used by forward") for size, slots in found.items() if size > 1)
-
-
-def _with_program(traced: Trace, program: Program) -> Trace:
-    return Trace(program, traced.tensors, traced.numbers, traced.notes, traced.constants, traced.specialised)

@@ -8,7 +8,6 @@ layouts   the solved layout of every dimension of every parameter and buffer
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -75,12 +74,6 @@ class Plan:
     specialised: tuple[str, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash of the architecture: names and shapes of all tensors, and the groups."""
-        text = repr([(n, [d.size for d in dims]) for n, dims in self.layouts.items()]) + repr(self.groups)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self  # nothing in it ever changes
