@@ -1,4 +1,4 @@
-"""The whole analysis, in the order in which it happens: trace both modes, solve the axes, rewrite the programs."""
+"""The whole analysis, in the order in which it happens: record both modes, solve the axes, rewrite the programs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from netslim.axes import Layout
+from netslim.axes import Layout, freeze
 from netslim.engine import Engine
 from netslim.errors import InputError
-from netslim.groups import solve
-from netslim.ops import MODULES, RULES
-from netslim.plan import Frozen, Plan, Slot
+from netslim.groups import Solution, solve
+from netslim.inputs import described
+from netslim.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.program import Program
+from netslim.recording import Constants, Recording, record
 from netslim.rewrite import Rewriter, merged
-from netslim.trace import Trace, freeze_outputs, is_leaf, skeleton, trace
-
-Constants = dict[str, Tensor]
+from netslim.trace import Trace, freeze_outputs
 
 
 def analyse(model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True) -> tuple[Plan, Constants]:
@@ -32,34 +31,30 @@ def analyse(model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True) 
     recorded.
     """
     inputs = bind(model, example_inputs)
-    root, engine, constants = skeleton(model), Engine(RULES), Constants()
-    traces = _both_modes(root, inputs, engine, constants)
+    recording = record(model, inputs, batch_of_two(inputs))
+    engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
-        for traced in traces.values():
-            freeze_outputs(engine, traced)
+        for trace in recording.regions[""].traces.values() if "" in recording.regions else ():
+            freeze_outputs(engine, trace)
     tensors = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers(remove_duplicate=False))
-    met = _in_program_order(traces, tensors | constants, root)
-    solution = solve(engine, met)
-    layouts = _layouts(engine, solution, met, tensors | constants)
-    rewriter = Rewriter(engine, solution, layouts)
-    train, evaluation = traces[True], traces[False]
-    joined = merged(train.program, evaluation.program)
-    programs: dict[bool, Program] = {}
-    if joined is not None:
-        programs[True] = programs[False] = rewriter.rewrite(replace(train, program=joined))
-    else:
-        programs = {mode: rewriter.rewrite(traced) for mode, traced in traces.items()}
+    met = _in_program_order(recording, tensors | constants)
+    solution, rewriter = _solved(recording, met, tensors | constants)
+    regions = {
+        path: Region(traced.inputs, _programs(traced.traces, rewriter)) for path, traced in recording.regions.items()
+    }
+    for traced in recording.shell:
+        rewriter.leaves(traced)
     return Plan(
         groups=solution.groups,
         frozen=solution.frozen + _never_used(tensors, met),
-        layouts=layouts,
-        programs=programs,
+        layouts=rewriter.layouts,
+        regions=regions,
         sizes=tuple(rewriter.sizes),
         cuts=tuple(rewriter.cuts),
         ints=rewriter.ints,
-        input_names=tuple(inputs),
-        input_shapes=tuple(tuple(t.shape) for t in tree_leaves(inputs) if isinstance(t, Tensor)),
-        specialised=tuple(dict.fromkeys(train.specialised + evaluation.specialised)),
+        inputs=described(inputs),
+        refusal=recording.refusal,
+        specialised=tuple(dict.fromkeys(line for traced in recording.traces for line in traced.specialised)),
         unknown=dict(engine.unknown),
         model=type(model).__name__,
     ), constants
@@ -91,15 +86,6 @@ def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
     return inputs
 
 
-def _both_modes(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, constants: Constants) -> dict[bool, Trace]:
-    """Traces by mode; a batch of one image is doubled, since batch norm cannot train on a single value."""
-
-    def leaf(module: nn.Module) -> bool:
-        return is_leaf(module, MODULES)
-
-    return {mode: trace(root, batch_of_two(inputs), engine, leaf, mode, constants) for mode in (True, False)}
-
-
 def batch_of_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs whose batch dimension is 1 are repeated to 2."""
     tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
@@ -108,21 +94,44 @@ def batch_of_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return tree_map_only(Tensor, lambda t: t.expand(2, *t.shape[1:]), dict(inputs))
 
 
-def _in_program_order(
-    traces: Mapping[bool, Trace], tensors: Mapping[str, Tensor], root: nn.Module
-) -> dict[str, Tensor]:
-    """Parameters and buffers that some program uses, in the order in which it meets them."""
+def _in_program_order(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters and buffers that some program or the Python around it uses, in the order in which they are met."""
     met: dict[str, Tensor] = {}
-    for mode in (False, True):
-        for node in traces[mode].program:
+    for traced in recording.traces:
+        for node in traced.program:
             if node.op == "param":
                 met[node.target] = tensors[node.target]
-            elif node.op == "module":
-                leaf = root.get_submodule(node.target)
+            elif node.op == "module" and node.target not in recording.regions:
+                leaf = recording.root.get_submodule(node.target)
                 for name, tensor in [*leaf.named_parameters(recurse=False), *leaf.named_buffers(recurse=False)]:
                     met[f"{node.target}.{name}"] = tensor
     first = {id(tensor): name for name, tensor in reversed(met.items())}
     return {name: tensor for name, tensor in met.items() if first[id(tensor)] == name}
+
+
+def _solved(
+    recording: Recording, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[Solution, Rewriter]:
+    """Groups, and the rewriter for them; what the Python around the regions takes as it is keeps its full width."""
+    engine = recording.engine
+    while True:
+        solution = solve(engine, met)
+        rewriter = Rewriter(engine, solution, _layouts(engine, solution, met, tensors))
+        demands = [demand for traced in recording.shell for demand in rewriter.demands(traced)]
+        for layout, reason in demands:
+            for group in groups_in(layout):
+                freeze(solution.axes[group], lambda reason=reason: reason)  # type: ignore[misc]
+        if not demands:
+            return solution, rewriter
+
+
+def _programs(traces: Mapping[bool, Trace], rewriter: Rewriter) -> dict[bool, Program]:
+    """One program for both modes where they differ in flags only, else one for each."""
+    joined = merged(traces[True].program, traces[False].program)
+    if joined is not None:
+        program = rewriter.rewrite(replace(traces[True], program=joined))
+        return {True: program, False: program}
+    return {mode: rewriter.rewrite(traced) for mode, traced in traces.items()}
 
 
 def _layouts(

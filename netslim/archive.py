@@ -34,9 +34,9 @@ def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     seen: dict[int, str] = {}
     for name, module in [("", net), *_walk(net)]:
-        if name.split(".")[0] != LIFTED:
+        if LIFTED not in name.split("."):
             modules.append(_module_data(name, module, tensors, seen))
-    constants = {n: b.cpu() for n, b in net._modules[LIFTED]._buffers.items()} if LIFTED in net._modules else {}  # type: ignore[union-attr]
+    constants = {n: b.cpu() for n, b in net.named_buffers(remove_duplicate=False) if LIFTED in n.split(".")}
     data = {
         "format": FORMAT, "version": VERSION, "torch": str(torch.__version__), "plan": plan_data(net.plan),
         "modules": modules, "tensors": {n: t.detach().cpu() for n, t in tensors.items()}, "constants": constants,
@@ -96,8 +96,7 @@ def _network(data: Mapping[str, Any]) -> SlimNet:
     plan = plan_from(data["plan"])
     _check_paths(plan, data)
     tree = _tree(data["modules"], data["tensors"])
-    constants = {f"{LIFTED}.{name}": tensor for name, tensor in data["constants"].items()}
-    net = SlimNet(plan, tree, constants)
+    net = SlimNet(plan, tree, data["constants"])
     net.proof = None if data["proof"] is None else Proof.from_data(data["proof"])
     return net
 
@@ -113,8 +112,8 @@ def _check_paths(plan: Plan, data: Mapping[str, Any]) -> None:
                 f"the file calls a module or parameter {piece!r}, which is a name of Python's or torch's own."
             )
     tensors = {f"{p}.{n}" if p else n for p, *_, params, buffers in data["modules"] for n, *_ in [*params, *buffers]}
-    tensors |= {f"{LIFTED}.{name}" for name in data["constants"]}
-    for program in plan.programs.values():
+    tensors |= set(data["constants"])
+    for program in (p for region in plan.regions.values() for p in region.programs.values()):
         for node in program:
             if node.target not in {"module": modules, "param": tensors}.get(node.op, {node.target}):
                 raise ArchiveError(f"the file's program uses {node.target!r}, which the file does not hold.")

@@ -17,7 +17,7 @@ from netslim.plan import Plan, freeze_groups
 from netslim.proof import Proof, failing_groups, prepare, verify
 from netslim.slimnet import SlimNet
 from netslim.trace import fast_path_off
-from netslim.tree import plain_tree
+from netslim.tree import plain_tree, shell_tree
 
 Progress = Callable[[str, float], None]
 
@@ -49,7 +49,8 @@ def _silent(_stage: str, _done: float) -> None:
 
 
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
-    return SlimNet(plan, plain_tree(model), constants).train(model.training)
+    tree = shell_tree(model) if plan.whole is None else plain_tree(model)
+    return SlimNet(plan, tree, constants).train(model.training)
 
 
 def check_full_width(model: nn.Module, net: SlimNet, example_inputs: Any) -> None:

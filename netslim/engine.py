@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,30 +26,51 @@ Dims = list[Layout]
 
 
 class Engine(TorchDispatchMode):
-    """Types every tensor of a run. `rules` maps ATen operator packets to rules."""
+    """Types every tensor of a run. `rules` maps ATen operators and packets, and names of other operators, to rules.
+
+    A rule that does not cover a use of its operator freezes what it touches; where `strict` is set it raises.
+    """
+
+    strict = False
 
     def __init__(self, rules: Mapping[Any, Rule]) -> None:
         super().__init__()
         self.rules = rules
         self.notes: dict[str, Layout] = {}  # what the rules said about the call under way, for the rewriter
         self.unknown: dict[str, int] = {}  # operators without a rule, counted
-        self._dims: dict[int, tuple[Tensor, Dims]] = {}
-        self._produced: dict[int, Tensor] = {}
+        self._dims: dict[int, Dims] = {}  # by id; an entry goes with its tensor, so that a run holds no activations
+        self._produced: set[int] = set()
+        self._watched: dict[int, weakref.ref[Tensor]] = {}
 
     # -- layouts of tensors
 
     def dims(self, tensor: Tensor) -> Dims:
         """One layout per dimension; a tensor never seen before (a parameter, a constant) starts as fresh axes."""
-        entry = self._dims.get(id(tensor))
-        if entry is None:
+        found = self._dims.get(id(tensor))
+        if found is None:
             self.set(tensor, [fresh(n) for n in tensor.shape])
-            entry = self._dims[id(tensor)]
-        return entry[1]
+            found = self._dims[id(tensor)]
+        return found
+
+    def known(self, tensor: Tensor) -> Dims | None:
+        """The layouts of a tensor that this run has met, else None."""
+        return self._dims.get(id(tensor))
 
     def set(self, tensor: Tensor, dims: Sequence[Layout]) -> None:
         if [d.size for d in dims] != list(tensor.shape):
             raise AssertionError(f"layouts {list(dims)} do not describe a tensor of shape {tuple(tensor.shape)}")
-        self._dims[id(tensor)] = (tensor, list(dims))
+        self._dims[id(tensor)] = list(dims)
+        self._watch(tensor)
+
+    def _watch(self, tensor: Tensor) -> None:
+        key = id(tensor)
+        if key not in self._watched:
+            self._watched[key] = weakref.ref(tensor, lambda _: self._gone(key))
+
+    def _gone(self, key: int) -> None:
+        self._watched.pop(key, None)
+        self._dims.pop(key, None)
+        self._produced.discard(key)
 
     def produced(self, tensor: Tensor) -> bool:
         """Whether an operator of this run made the tensor (so that it is no parameter or constant)."""
@@ -56,13 +78,14 @@ class Engine(TorchDispatchMode):
 
     def forget(self, tensor: Tensor) -> None:
         """Treat a tensor that this run made as a constant."""
-        self._produced.pop(id(tensor), None)
+        self._produced.discard(id(tensor))
 
     # -- the mode
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        rule = self.rules.get(func) or self.rules.get(func.overloadpacket)
+        rules = self.rules
+        rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
         if rule is None and is_pointwise(func):
             rule = self.rules[torch.ops.aten.add]
         if rule is None:
@@ -77,14 +100,21 @@ class Engine(TorchDispatchMode):
         """Execute one operator and type its results."""
         call.execute()
         self.remember(call)
-        rule(call)
+        try:
+            rule(call)
+        except (AssertionError, IndexError, TypeError, ValueError) as error:
+            if self.strict:
+                raise
+            self.unknown[f"{call.name}: {error}"] = 1
+            unknown_rule(call)  # an analysis never fails; it becomes less elastic, and says where
         return call.out
 
     def remember(self, call: Call) -> None:
         inputs = {id(t) for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor)}
         for tensor in call.outs:
             if id(tensor) not in inputs:
-                self._produced[id(tensor)] = tensor
+                self._produced.add(id(tensor))
+                self._watch(tensor)
                 self._dims.pop(id(tensor), None)
 
 
@@ -190,7 +220,7 @@ def on_one_device(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-ROOT = "_call_the_model"  # the function under which a model's own frames begin
+ROOT = "call_the_model"  # the function under which a model's own frames begin
 _SKIPPED = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
 
 

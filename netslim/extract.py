@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils._pytree import tree_leaves, tree_structure
 
+from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
 from netslim.program import Mode, Node, Ref, Size, Struct, Track, function, map_leaves
 from netslim.subnet import Point
+from netslim.tree import walk
 
 if TYPE_CHECKING:
     from netslim.slimnet import SlimNet
@@ -22,17 +26,51 @@ PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
 
 
 def extract(net: SlimNet, point: Point) -> nn.Module:
-    """The plain network at `point`, in the mode that `net` is in, with copies of the kept weights."""
-    program = net.plan.programs[net.training]
-    root, graph, values = nn.Module(), fx.Graph(), dict[str, fx.Node]()
-    root.training = net.training
-    for node in program:
-        _emit(net, point, node, root, graph, values)
-    module = fx.GraphModule(root, graph, net.plan.model or "Extracted")
-    return module.train(net.training)
+    """The plain network at `point`, in the mode that `net` is in, with copies of the kept weights.
+
+    A `torch.fx.GraphModule`; where forward could not be followed as a whole, the original's own classes, whose regions
+    run graphs.
+    """
+    if net.plan.whole is not None:
+        root = nn.Module()
+        root.training = net.training
+        return _graph(net, point, "", root, net.plan.model or "Extracted")
+    shell = _plain_shell(net, point)
+    for path in net.plan.regions:
+        module = shell.get_submodule(path)
+        module.__dict__["forward"] = _graph(net, point, path, module, type(module).__name__).forward
+    return shell
 
 
-def _emit(net: SlimNet, point: Point, node: Node, root: nn.Module, graph: fx.Graph, values: dict[str, fx.Node]) -> None:
+def _graph(net: SlimNet, point: Point, path: str, root: nn.Module, name: str) -> fx.GraphModule:
+    """The region at `path` as a graph over `root`, which holds what is there, or is given it."""
+    region, graph, values = net.plan.regions[path], fx.Graph(), dict[str, fx.Node]()
+    for node in region.programs[net.training]:
+        _emit(net, point, node, root, f"{path}." if path else "", graph, values)
+    if not all(isinstance(value, Input) for value in region.inputs.values()):
+        _nested(graph, region.inputs)
+    return fx.GraphModule(root, graph, name).train(net.training)
+
+
+def _nested(graph: fx.Graph, inputs: Inputs) -> None:
+    """The graph takes arguments as the original does: containers of tensors, or nothing, in the place of tensors."""
+    leaves = iter(tree_leaves(tuple(inputs.values())))
+    for node in [n for n in graph.nodes if n.op == "placeholder"]:
+        for leaf in leaves:
+            if isinstance(leaf, Input):
+                break
+            with graph.inserting_before(node):
+                graph.placeholder("unused")
+    last = [n for n in graph.nodes if n.op == "placeholder"][-1]
+    with graph.inserting_after(last):
+        for _ in leaves:
+            graph.placeholder("unused")
+    graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(list(inputs), tree_structure((tuple(inputs.values()), {})), None)))
+
+
+def _emit(
+    net: SlimNet, point: Point, node: Node, root: nn.Module, prefix: str, graph: fx.Graph, values: dict[str, fx.Node]
+) -> None:
     def put(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return values[leaf.name]
@@ -43,16 +81,15 @@ def _emit(net: SlimNet, point: Point, node: Node, root: nn.Module, graph: fx.Gra
             return graph.call_function(operator.not_, (training,)) if leaf.negated else training
         return leaf
 
+    path = node.target.removeprefix(prefix)
     if node.op == "input":
         values[node.name] = graph.placeholder(node.name)
     elif node.op == "param":
-        cut = point.kept[node.args[0]] if node.args else None
-        _adopt_tensor(net, root, node.target, cut)
-        values[node.name] = graph.create_node("get_attr", node.target, name=node.name)
+        _adopt_tensor(net, root, path, node.target, point.kept[node.args[0]] if node.args else None)
+        values[node.name] = graph.create_node("get_attr", path, name=node.name)
     elif node.op == "module":
-        _adopt_leaf(net, root, node.target, point)
-        args, kwargs = map_leaves(put, node.args), map_leaves(put, node.kwargs)
-        values[node.name] = graph.call_module(node.target, args, kwargs)
+        _adopt_leaf(net, root, path, node.target, point)
+        values[node.name] = graph.call_module(path, map_leaves(put, node.args), map_leaves(put, node.kwargs))
     elif node.op == "output":
         graph.output(_structured(map_leaves(put, node.args[0]), graph))
     else:
@@ -106,12 +143,11 @@ def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     return root, last
 
 
-def _adopt_tensor(net: SlimNet, root: nn.Module, path: str, cut: Any) -> None:
+def _adopt_tensor(net: SlimNet, root: nn.Module, path: str, full: str, cut: Any) -> None:
     parent, name = _parent(root, path)
     if name in parent._parameters or name in parent._buffers:
         return
-    *prefix, _ = path.split(".")
-    owner = net.get_submodule(".".join(prefix))
+    owner = net.get_submodule(full.rpartition(".")[0])
     if name in owner._parameters:
         parent._parameters[name] = _part(owner._parameters[name], cut)
     else:
@@ -123,12 +159,33 @@ def _part(tensor: Any, cut: Any) -> Any:
     return nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept
 
 
-def _adopt_leaf(net: SlimNet, root: nn.Module, path: str, point: Point) -> None:
+def _adopt_leaf(net: SlimNet, root: nn.Module, path: str, full: str, point: Point) -> None:
     parent, name = _parent(root, path)
     if name not in parent._modules:
-        leaf = net.get_submodule(path)
-        kept = None if point.leaves is None else point.leaves.get(path)
-        parent._modules[name] = plain_leaf(leaf, kept or Kept())
+        parent._modules[name] = plain_leaf(net.get_submodule(full), _kept(point, full))
+
+
+def _kept(point: Point, path: str) -> Kept:
+    return (None if point.leaves is None else point.leaves.get(path)) or Kept()
+
+
+def _plain_shell(net: SlimNet, point: Point) -> nn.Module:
+    """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
+    memo: dict[int, Any] = {}
+    modules = [("", net._shell), *walk(net)]
+    for path, module in modules:
+        if type(module) in PLAIN:
+            memo.setdefault(id(module), plain_leaf(module, _kept(point, path)))
+    cuts = dict(zip(net.plan.cuts, point.kept, strict=True))
+    for path, module in modules:
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None and id(module) not in memo:
+                memo.setdefault(id(tensor), _part(tensor, cuts.get(f"{path}.{name}" if path else name)))
+    shell = copy.deepcopy(net._shell, memo)
+    for path in net.plan.regions:
+        for name in ("forward", "_point"):
+            shell.get_submodule(path).__dict__.pop(name)
+    return shell.train(net.training)
 
 
 def plain_leaf(leaf: nn.Module, kept: Kept) -> nn.Module:

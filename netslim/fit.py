@@ -87,6 +87,29 @@ class Fitting:
         return replace(node, **changes)
 
 
+class Unfitted(Fitting):
+    """Asks a fit which layouts it would need a new size for, where no call can be changed.
+
+    A size that was read from a tensor changes by itself; `wanted` collects the layouts whose sizes are written down.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], numbers: Mapping[str, Any], notes: Mapping[str, Layout], outs: Any
+    ) -> None:
+        super().__init__(values, {}, numbers, notes, outs, lambda _layout, at: Size(at), lambda: "unused")
+        self.wanted: list[Layout] = []
+
+    def size(self, layout: Layout, at: int | None = None) -> Size | int:
+        if not is_fixed(layout):
+            self.wanted.append(layout)
+        return layout.size if at is None else at
+
+    def resized(self, expr: Any, layout: Layout) -> Any:
+        if isinstance(expr, int) and expr >= 0:
+            self.size(layout)
+        return expr
+
+
 def _meets_constants(layout: Layout) -> bool:
     """Whether constants (perhaps batch or space, whose sizes vary) are factors or parts of the layout."""
     return sum(1 for _ in leaves(layout)) > 1 and any(is_fixed(leaf) for leaf in leaves(layout))

@@ -33,6 +33,7 @@ class Solution:
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
     ids: Mapping[int, int]  # Axis.id -> group
+    axes: tuple[Axis, ...]
 
     def solved(self, layout: Layout) -> Layout:
         """A layout with groups for axes; an axis that no parameter has keeps its size."""
@@ -52,16 +53,16 @@ def solve(engine: Engine, tensors: Mapping[str, Tensor]) -> Solution:
     dims = {name: engine.dims(tensor) for name, tensor in tensors.items()}
     _choose_factors([layout for layouts in dims.values() for layout in layouts])
     slots: dict[int, list[Slot]] = {}
-    sizes: dict[int, int] = {}
+    axes: dict[int, Axis] = {}
     for name, layouts in dims.items():
         for dim, layout in enumerate(layouts):
             for leaf in dict.fromkeys(leaves(layout)):
                 if isinstance(leaf, Axis):
                     slots.setdefault(leaf.id, []).append(Slot(name, dim))
-                    sizes[leaf.id] = leaf.size
+                    axes[leaf.id] = leaf
     names = _names(slots)
-    groups = tuple(Group(names[axis], sizes[axis], tuple(found)) for axis, found in slots.items())
-    return Solution(groups, _frozen(dims), {axis: i for i, axis in enumerate(slots)})
+    groups = tuple(Group(names[axis], axes[axis].size, tuple(found)) for axis, found in slots.items())
+    return Solution(groups, _frozen(dims), {axis: i for i, axis in enumerate(slots)}, tuple(axes.values()))
 
 
 def _choose_factors(layouts: Iterable[Layout]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from netslim.errors import InputError
 
@@ -75,3 +78,73 @@ def _shape(value: Any) -> Shape | None:
     if not isinstance(value, (tuple, list)) or not value:
         return None
     return tuple(value) if all(isinstance(n, int) and n > 0 for n in value) else None
+
+
+# ------------------------------------------------------------------------------- the inputs of a converted network
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor of the example inputs: its shape with the batch, its dtype, and its largest value if it counts."""
+
+    shape: Shape
+    dtype: torch.dtype = torch.float32
+    high: int = 0
+
+
+Inputs = Mapping[str, Any]
+"""Arguments of forward by name; `Input` in the place of every tensor."""
+
+
+def described(value: Any) -> Any:
+    """A nested value with `Input` in the place of tensors."""
+    return tree_map(lambda leaf: _input(leaf) if isinstance(leaf, Tensor) else leaf, value)
+
+
+def _input(tensor: Tensor) -> Input:
+    counts = not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta) and tensor.numel()
+    return Input(tuple(tensor.shape), tensor.dtype, int(tensor.max()) if counts else 0)
+
+
+def tensors_in(inputs: Inputs) -> list[Input]:
+    """Every `Input`, in order."""
+    return [leaf for leaf in tree_leaves(dict(inputs)) if isinstance(leaf, Input)]
+
+
+def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Random tensors for every `Input`: normal floats (of `dtype`, if given), integers up to the example's largest."""
+
+    def draw(leaf: Any) -> Any:
+        if not isinstance(leaf, Input):
+            return leaf
+        if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
+            wanted = dtype if dtype is not None and leaf.dtype.is_floating_point else leaf.dtype
+            return torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(wanted)
+        return torch.randint(0, leaf.high + 1, leaf.shape, generator=generator).to(leaf.dtype)
+
+    return tree_map(draw, dict(inputs))
+
+
+def of_two(inputs: Inputs) -> dict[str, Any]:
+    """The same for two images where every input is a tensor of one: batch norm cannot train on one value."""
+    if any(isinstance(v, (list, tuple, dict)) or not _is_one(v) for v in inputs.values() if v is not None):
+        return dict(inputs)
+    return {k: replace(v, shape=(2, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
+
+
+def _is_one(value: Any) -> bool:
+    return not isinstance(value, Input) or (len(value.shape) > 1 and value.shape[0] == 1)
+
+
+def every_tensor(value: Any) -> Iterator[Tensor]:
+    """Tensors anywhere in a value, also in the attributes of an object of the user's."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from every_tensor(item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from every_tensor(item)
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, nn.Module)):
+        yield from every_tensor(vars(value))

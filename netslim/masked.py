@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from netslim.axes import Const, Layout, Runs, count, is_fixed, positions, resolve
 from netslim.engine import Call, Engine, Rule
+from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
 from netslim.ops import RULES
 from netslim.slimnet import SlimNet
@@ -25,24 +25,28 @@ from netslim.trace import LIFTED
 
 def tensors_of(value: Any) -> list[Tensor]:
     """Every tensor in a nested value."""
-    return [t for t in tree_leaves(value) if isinstance(t, Tensor)]
+    return list(every_tensor(value))
 
 
-def masked_run(net: SlimNet, inputs: Sequence[Tensor], kept: Sequence[Runs]) -> list[Tensor]:
-    """Outputs of the full network with zeros for the dropped channels of every parameter and buffer."""
+def masked_run(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor], kept: Sequence[Runs]) -> list[Tensor]:
+    """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
+
+    inputs: arguments by name, or all tensors in order.
+    """
     sets = IndexSets(dict(enumerate(kept)))
     masked: SlimNet = copy.deepcopy(net)
     engine = MaskedEngine(RULES, sets)
     tensors = dict(masked.named_parameters(remove_duplicate=False)) | dict(masked.named_buffers(remove_duplicate=False))
     for name, layouts in net.plan.layouts.items():
         with torch.no_grad():
-            if tensors[name].is_floating_point() and not name.startswith(LIFTED):
+            if tensors[name].is_floating_point() and LIFTED not in name.split("."):
                 tensors[name].copy_(_masked(tensors[name], [sets.partial(d) for d in layouts]))
         engine.set(tensors[name], layouts)
-    for tensor in inputs:
+    for tensor in tensors_of(inputs):
         engine.set(tensor, list(map(Const, tensor.shape)))
     with torch.inference_mode(), engine:
-        return [t.clone() for t in tensors_of(masked(*inputs))]
+        out = masked(**inputs) if isinstance(inputs, Mapping) else masked(*inputs)
+        return [t.clone() for t in tensors_of(out)]
 
 
 def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:

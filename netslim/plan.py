@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, leaves, product
+from netslim.inputs import Inputs, tensors_in
 from netslim.program import Program
 
 
@@ -52,24 +53,45 @@ class Block:
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A module whose forward is known: its arguments, and its program by mode (True: training).
+
+    The two programs are often one and the same. They are already right for every width.
+    """
+
+    inputs: Inputs
+    programs: Mapping[bool, Program]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return tuple(self.inputs)
+
+    @property
+    def same(self) -> bool:
+        """Whether the module runs alike in both modes."""
+        return self.programs[True] is self.programs[False]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is known about a network. Programs are already right for every width.
+    """Everything that is known about a network.
 
-    programs: by mode (True: training); often one and the same. sizes: what `Size(i)` counts: kept channels of a layout
-    below a position. cuts: the tensors that `param` nodes read in part. ints: settings of leaf modules that count
-    channels. specialised: lines where the trace depended on a size of the example.
+    regions: by path; the whole network ('') where forward could be followed, else its largest parts that could, and
+    `refusal` says why. sizes: what `Size(i)` counts: kept channels of a layout below a position. cuts: the tensors that
+    `param` nodes read in part. ints: settings of leaf modules that count channels. inputs: arguments of forward.
+    specialised: lines where the trace depended on a size of the example.
     """
 
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
     layouts: Mapping[str, tuple[Layout, ...]]
-    programs: Mapping[bool, Program]
+    regions: Mapping[str, Region]
     sizes: tuple[tuple[Layout, int], ...]
     cuts: tuple[str, ...]
     ints: Mapping[str, Mapping[str, Layout]]
-    input_names: tuple[str, ...]
-    input_shapes: tuple[tuple[int, ...], ...]
+    inputs: Inputs
+    refusal: str = ""
     blocks: tuple[Block, ...] = ()
     specialised: tuple[str, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
@@ -77,6 +99,16 @@ class Plan:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self  # nothing in it ever changes
+
+    @property
+    def whole(self) -> Region | None:
+        """The program of the whole network, where there is one."""
+        return self.regions.get("")
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the example inputs, with the batch dimension."""
+        return tuple(found.shape for found in tensors_in(self.inputs))
 
     def group(self, name: str) -> Group | None:
         return next((g for g in self.groups if g.name == name), None)

@@ -7,7 +7,9 @@ A program is what tracing returns, what the rewriter edits, what converted.pt st
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import math
 import operator
 from collections import OrderedDict, namedtuple
@@ -115,6 +117,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 _OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem"
+_VISION = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d nms"
 _MATH = "sqrt floor ceil trunc log exp pow log2"
 
 
@@ -140,6 +143,10 @@ def _names() -> dict[Any, str]:
         named[getattr(torch, name)] = f"torch.{name}"
     for name in "new_zeros new_ones new_full new_empty new_tensor unflatten norm".split():
         named[getattr(torch.Tensor, name)] = f"torch.Tensor.{name}"
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torchvision")
+        for name in _VISION.split():
+            named[getattr(torch.ops.torchvision, name)] = f"torch.ops.torchvision.{name}"
     for module, names in ((operator, _OPERATOR), (math, _MATH)):
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.axes import Elastic, Layout, leaves, positions
 from netslim.errors import NetslimError
+from netslim.inputs import drawn, of_two
 from netslim.lively import Balance, enliven
 from netslim.masked import masked_run, tensors_of
 from netslim.plan import Group, groups_in
@@ -71,7 +72,7 @@ class Bench:
     """A double-precision copy of the network with lively weights, and inputs for it."""
 
     net: SlimNet
-    inputs: list[Tensor]
+    inputs: dict[str, Any]
     modes: tuple[bool, ...]
     idle: tuple[str, ...] = ()
     full: dict[bool, list[Tensor]] = field(default_factory=dict)
@@ -101,24 +102,21 @@ def draw_counts(groups: Sequence[Group], rng: random.Random) -> list[int]:
 
 def prepare(net: SlimNet, seed: int = 0) -> Bench:
     """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
-    run_modes = (False,) if net.plan.programs[True] is net.plan.programs[False] else (False, True)
+    whole = net.plan.whole
+    run_modes = (False,) if whole is None or whole.same else (False, True)
     lively: SlimNet = copy.deepcopy(net).to("cpu", torch.float64)
     enliven(lively, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    inputs = [torch.randn(_two(shape), generator=generator, dtype=torch.float64) for shape in net.input_shapes]
+    inputs = drawn(of_two(net.plan.inputs), generator, torch.float64)
     lively.eval()
     with torch.no_grad(), Balance(lively):
-        lively(*inputs)
+        lively(**inputs)
     bench = Bench(lively, inputs, run_modes)
     idle = set(range(len(net.groups)))
     for mode in run_modes:
         idle &= _idle(bench, mode)
     bench.idle = tuple(net.groups[i].name for i in sorted(idle))
     return bench
-
-
-def _two(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (2, *shape[1:]) if shape[0] == 1 and len(shape) > 1 else shape
 
 
 @contextlib.contextmanager
@@ -152,9 +150,9 @@ def check(bench: Bench, counts: Sequence[int], mode: bool, name: str = "") -> tu
     try:
         with torch.inference_mode(), _mode(bench, mode):
             if mode not in bench.full:
-                bench.full[mode] = tensors_of(net(*bench.inputs))
+                bench.full[mode] = tensors_of(net(**bench.inputs))
             with net.sub(width):
-                got = tensors_of(net(*bench.inputs))
+                got = tensors_of(net(**bench.inputs))
             wanted = masked_run(net, bench.inputs, [((0, k),) for k in counts])
     except NetslimError:
         raise
@@ -173,6 +171,7 @@ def check(bench: Bench, counts: Sequence[int], mode: bool, name: str = "") -> tu
 def _relative(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         return float("inf")
+    a, b = a.double(), b.double()
     difference = (a - b).abs().max() / b.abs().max().clamp_min(1e-30) if a.numel() else torch.zeros(())
     return float("inf") if not torch.isfinite(difference) else float(difference)
 
@@ -184,7 +183,7 @@ def _idle(bench: Bench, mode: bool) -> set[int]:
     """Groups whose last channel has no gradient in any parameter: no output depends on it."""
     net = bench.net
     with _mode(bench, mode), torch.enable_grad():
-        outputs = [o for o in tensors_of(net(*bench.inputs)) if o.requires_grad]
+        outputs = [o for o in tensors_of(net(**bench.inputs)) if o.requires_grad]
         if not outputs:
             return set()
         generator = torch.Generator().manual_seed(7)

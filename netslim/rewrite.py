@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from netslim.axes import Layout, is_fixed, product
+from netslim.axes import Layout, Reason, is_fixed, product
 from netslim.engine import Engine
-from netslim.fit import Fitting
+from netslim.fit import Fitting, Unfitted
 from netslim.groups import Solution
 from netslim.ops import FITS
 from netslim.program import Mode, Node, Program, Ref, Size, Struct, map_leaves
@@ -49,9 +50,7 @@ class Rewriter:
             elastic = not all(map(is_fixed, self.layouts[node.target]))
             return [replace(node, args=(self.cuts.setdefault(node.target, len(self.cuts)),)) if elastic else node]
         if node.op == "module":
-            noted = {name: layout for name, layout in fit.notes.items() if not is_fixed(layout)}
-            if noted:
-                self.ints.setdefault(node.target, {}).update(noted)
+            self._note(node, fit.notes)
             return [node]
         if node.target in ("torch.Tensor.size", "torch.Tensor.numel"):
             dims = fit.dims(node.args[0])
@@ -62,6 +61,40 @@ class Rewriter:
         if node.op == "call" and node.target in FITS:
             node = FITS[node.target](node, fit)
         return [*fit.before, node]
+
+    def _note(self, leaf: Node, notes: Mapping[str, Layout]) -> None:
+        noted = {name: layout for name, layout in notes.items() if not is_fixed(layout)}
+        if noted:
+            self.ints.setdefault(leaf.target, {}).update(noted)
+
+    # -- Python that stays as it is
+
+    def leaves(self, traced: Trace) -> None:
+        """Collect the settings of the leaf modules that Python calls itself."""
+        for node in traced.program:
+            if node.op == "module":
+                notes = traced.notes.get(node.name, {})
+                self._note(node, {k: self.solution.solved(v) for k, v in notes.items()})
+
+    def demands(self, traced: Trace) -> Iterator[tuple[Layout, Reason]]:
+        """Elastic layouts that Python, which nobody rewrites, needs at full width: literal sizes, own parameters."""
+        values = {name: self._solved(value) for name, value in traced.tensors.items()}
+        for node in traced.program:
+            wanted: list[Layout] = []
+            if node.op == "param":
+                wanted = list(self.layouts[node.target])
+            elif node.op == "call" and node.target in FITS:
+                notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
+                outs = values.get(node.name)
+                fit = Unfitted(values, traced.numbers, notes, outs if outs is None or _is_nested(outs) else [outs])
+                try:
+                    FITS[node.target](node, fit)
+                    wanted = fit.wanted
+                except (KeyError, AttributeError, TypeError, IndexError):  # it holds what no program could hold
+                    known = [values[ref] for ref in node.refs if ref in values]
+                    wanted = [layout for dims in known for layout in tree_leaves(dims)]
+            reason = Reason("used by Python that cannot be followed", node.target.rsplit(".", 1)[-1], node.where)
+            yield from ((layout, reason) for layout in wanted if not is_fixed(layout))
 
     def _size(self, layout: Layout, at: int) -> Size:
         return Size(self.sizes.setdefault((layout, at), len(self.sizes)))

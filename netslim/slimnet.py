@@ -8,24 +8,18 @@ program.
 from __future__ import annotations
 
 import contextlib
-import keyword
-from collections.abc import Callable, Iterator, Mapping
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from netslim.axes import count, positions
 from netslim.errors import InputError, SubnetError
-from netslim.kept import take
-from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
-from netslim.program import Printer, compile_source
+from netslim.runner import Followed, Run, compiled, flattened
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
-from netslim.trace import LIFTED
-from netslim.tree import Shadow, Tree, walk
+from netslim.tree import Shadow, lift, walk
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -44,19 +38,20 @@ class SlimNet(nn.Module):
     _point: Point
     _resolver: Resolver
     _leaves: dict[str, nn.Module]
-    _run: dict[bool, Callable[..., Any]]
-    _run_train: Callable[..., Any]
+    _regions: dict[str, nn.Module]
+    _run: Run | None
+    _shell: nn.Module
 
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
+        """tree: the modules (`tree.plain_tree`, or `tree.shell_tree` where forward could not be followed)."""
         super().__init__()
         self.plan, self.proof = plan, None
-        for table in ("_parameters", "_buffers", "_modules"):
-            self.__dict__[table].update(tree.__dict__[table])
-        self._non_persistent_buffers_set = set(tree._non_persistent_buffers_set)
-        if constants:
-            lifted = self._modules[LIFTED] = Tree("constants")
-            for path, tensor in constants.items():
-                lifted.register_buffer(path.split(".")[-1], tensor.detach().clone(), persistent=False)
+        for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[table] = tree.__dict__[table]
+        if plan.whole is None:
+            self.__dict__["_shell"] = tree
+        for path, tensor in constants.items():
+            lift(self, path, tensor)
         self._ready()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -69,41 +64,27 @@ class SlimNet(nn.Module):
         """Everything that is worked out from the plan and the modules, and so is never stored."""
         leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept")}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
-        self.__dict__["_leaves"] = leaves
+        whole = self.plan.whole
+        regions = {path: self.get_submodule(path) for path in self.plan.regions if path}
+        for path, module in regions.items():
+            region = self.plan.regions[path]
+            module.__dict__["forward"] = Followed(module, region, compiled(region, f"{path}.", lambda _: True))
+        self.__dict__["_leaves"], self.__dict__["_regions"] = leaves, regions
         self.__dict__["_resolver"] = Resolver(self.plan, names)
-        self.__dict__["_point"] = self._resolver.full()
-        self.__dict__["_run"] = {mode: self._compiled(mode) for mode in (True, False)}
-
-    def _compiled(self, mode: bool) -> Callable[..., Any]:
-        if not mode and self.plan.programs[False] is self.plan.programs[True]:
-            return self._run_train
-        printer = Printer(_path)
-        source = printer.source(self.plan.programs[mode])
-        own = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
-        compiled = compile_source(source, {"take": take, "netslim": own, **printer.constants})
-        if mode:
-            self.__dict__["_run_train"] = compiled
-        return compiled
+        self.__dict__["_run"] = None if whole is None else compiled(whole, "", _is_own)
+        self._enter(self._resolver.full())
 
     # -- running
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, at the width of the `sub()` context it runs in."""
-        run = self._run[self.training]
-        if not kwargs and len(args) == len(self.plan.input_names) and all(isinstance(a, Tensor) for a in args):
+        if self._run is None:
+            self._shell.training = self.training
+            return self._shell(*args, **kwargs)
+        run, region = self._run[self.training], self.plan.regions[""]
+        if not kwargs and len(args) == len(region.arguments) and all(isinstance(a, Tensor) for a in args):
             return run(self, *args)
-        return run(self, *self._flat_inputs(args, kwargs))
-
-    def _flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        names = self.plan.input_names
-        given = dict(zip(names, args, strict=False)) | kwargs
-        if len(args) > len(names) or any(k not in names for k in kwargs):
-            raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given others.")
-        flat = [t for name in names for t in tree_leaves(given.get(name)) if isinstance(t, Tensor)]
-        wanted = len(self.plan.programs[self.training].inputs)
-        if len(flat) != wanted:
-            raise InputError(f"this network was converted for {wanted} input tensor(s); it was given {len(flat)}.")
-        return flat
+        return run(self, *flattened(region, self.training, args, kwargs))
 
     @contextlib.contextmanager
     def sub(
@@ -143,6 +124,8 @@ class SlimNet(nn.Module):
         self.__dict__["_point"] = point
         for path, leaf in self._leaves.items():
             leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
+        for module in self._regions.values():
+            module.__dict__["_point"] = point
 
     # -- questions
 
@@ -256,7 +239,7 @@ class SlimNet(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_run", "_run_train", "_leaves", "_resolver", "_point"):
+        for name in ("_run", "_regions", "_leaves", "_resolver", "_point"):
             state.pop(name, None)
         return state
 
@@ -271,12 +254,5 @@ class SlimNet(nn.Module):
         return f"{self.plan.model}: {len(self.groups)} channel groups, {len(self.blocks)} blocks"
 
 
-def _path(path: str, kind: str) -> str:
-    """The Python expression of a module or parameter on `self`, also where SlimNet has an attribute of that name."""
-    head, *rest = path.split(".")
-    table = "self._modules" if rest or kind == "module" else "(self._parameters | self._buffers)"
-    taken = hasattr(SlimNet, head) or head in SlimNet.__annotations__
-    expr = f"{table}[{head!r}]" if taken or not head.isidentifier() else f"self.{head}"
-    for part in rest:
-        expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
-    return expr
+def _is_own(name: str) -> bool:
+    return hasattr(SlimNet, name) or name in SlimNet.__annotations__

@@ -9,23 +9,23 @@ import torch
 
 from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason
 from netslim.errors import ArchiveError
+from netslim.inputs import Input
 from netslim.ops import FUNCTIONS
-from netslim.plan import Block, Frozen, Group, Plan, Slot
+from netslim.plan import Block, Frozen, Group, Plan, Region, Slot
 from netslim.program import RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function, leaves
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
-    same = plan.programs[True] is plan.programs[False]
     return {
         "groups": [[g.name, g.size, [list(s) for s in g.slots]] for g in plan.groups],
         "frozen": [[[list(s) for s in f.slots], f.size, f.reason, f.op, f.where] for f in plan.frozen],
         "layouts": {name: [_layout_data(d) for d in dims] for name, dims in plan.layouts.items()},
-        "programs": [_program_data(plan.programs[mode]) for mode in ((True,) if same else (True, False))],
+        "regions": [[path, *_region_data(region)] for path, region in plan.regions.items()],
         "sizes": [[_layout_data(layout), at] for layout, at in plan.sizes],
         "cuts": list(plan.cuts),
         "ints": {p: {n: _layout_data(d) for n, d in ints.items()} for p, ints in plan.ints.items()},
-        "input_names": list(plan.input_names),
-        "input_shapes": [list(shape) for shape in plan.input_shapes],
+        "inputs": _value_data(plan.inputs),
+        "refusal": plan.refusal,
         "blocks": [[b.name, b.params, b.where] for b in plan.blocks],
         "specialised": list(plan.specialised),
         "unknown": dict(plan.unknown),
@@ -37,7 +37,6 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
     def slots(found: Any) -> tuple[Slot, ...]:
         return tuple(Slot(str(name), int(dim)) for name, dim in found)
 
-    programs = [_program_from(nodes, len(data["sizes"]), len(data["cuts"])) for nodes in data["programs"]]
     interned: dict[Layout, Layout] = {}
 
     def layout(found: Any) -> Layout:
@@ -48,12 +47,12 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
         groups=tuple(Group(name, size, slots(found)) for name, size, found in data["groups"]),
         frozen=tuple(Frozen(slots(found), size, *rest) for found, size, *rest in data["frozen"]),
         layouts={name: tuple(map(layout, dims)) for name, dims in data["layouts"].items()},
-        programs={True: programs[0], False: programs[-1]},
+        regions={str(path): _region_from(rest, data) for path, *rest in data["regions"]},
         sizes=tuple((layout(found), int(at)) for found, at in data["sizes"]),
         cuts=tuple(data["cuts"]),
         ints={p: {n: layout(d) for n, d in ints.items()} for p, ints in data["ints"].items()},
-        input_names=tuple(data["input_names"]),
-        input_shapes=tuple(tuple(shape) for shape in data["input_shapes"]),
+        inputs=_value_from(data["inputs"]),
+        refusal=str(data["refusal"]),
         blocks=tuple(Block(*block) for block in data["blocks"]),
         specialised=tuple(data["specialised"]),
         unknown=dict(data["unknown"]),
@@ -83,6 +82,17 @@ def _layout_from(data: list[Any], groups: int) -> Layout:
         return Const(rest[0], Reason(*rest[1]) if rest[1] else None)
     children = tuple(_layout_from(child, groups) for child in rest)
     return Product(children) if kind == "product" else Concat(children)
+
+
+def _region_data(region: Region) -> list[Any]:
+    modes = (True,) if region.same else (True, False)
+    return [_value_data(region.inputs), [_program_data(region.programs[mode]) for mode in modes]]
+
+
+def _region_from(found: Any, data: Mapping[str, Any]) -> Region:
+    inputs, nodes = found
+    programs = [_program_from(n, len(data["sizes"]), len(data["cuts"])) for n in nodes]
+    return Region(_value_from(inputs), {True: programs[0], False: programs[-1]})
 
 
 def _program_data(program: Program) -> list[Any]:
@@ -137,6 +147,8 @@ def _value_data(value: Any) -> Any:
         return ["slice", [_value_data(v) for v in (value.start, value.stop, value.step)]]
     if isinstance(value, Struct):
         return ["struct", value.kind, list(value.keys), [_value_data(v) for v in value.values]]
+    if isinstance(value, Input):
+        return ["input", list(value.shape), value.dtype, value.high]
     if value is Ellipsis:
         return ["ellipsis"]
     if isinstance(value, (torch.memory_format, torch.layout)):
@@ -152,6 +164,10 @@ def _value_from(data: list[Any]) -> Any:
         return rest[0]
     if kind == "ref":
         return Ref(str(rest[0]))
+    if kind == "input":
+        if not isinstance(rest[1], torch.dtype):
+            raise ValueError("no dtype")
+        return Input(tuple(map(int, rest[0])), rest[1], int(rest[2]))
     if kind in ("size", "mode"):
         return Size(int(rest[0])) if kind == "size" else Mode(bool(rest[0]))
     if kind in ("track", "ellipsis"):

@@ -141,8 +141,8 @@ class Tracer(TorchFunctionMode):
             return {k: self.encode(v) for k, v in value.items()}
         if isinstance(value, slice):
             return slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
-        if isinstance(value, torch.device) and value.type == "meta":
-            return Ref(self._device())
+        if isinstance(value, torch.device):
+            return self.device(value)
         if value is None or value is Ellipsis or isinstance(value, _LITERALS):
             return value
         raise TraceError(
@@ -166,9 +166,26 @@ class Tracer(TorchFunctionMode):
         self.claim(name, value)
         return name
 
-    def _device(self) -> str:
+    def device(self, device: torch.device) -> Any:
+        """A device literal; the one that the trace runs on stands for that of the first input."""
+        if device.type != "meta":
+            return device
         first = next(node.name for node in self.nodes if node.op == "input")
-        return self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),))
+        return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
+
+    def unnamed(self, func: Any) -> str:
+        """The name to record for a function that is not on the allowlist."""
+        raise TraceError(
+            f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
+        )
+
+    def placeholder(self, name: str, tensor: Tensor) -> Tensor:
+        """The meta tensor that stands for an input."""
+        value = torch.empty_like(tensor, device="meta") if tensor.is_floating_point() else tensor.clone()
+        known = self.engine.known(tensor)
+        self.engine.set(value, known or [Const(n, Reason("model input")) for n in value.shape])
+        self.claim(self.add("input", name, name), value)
+        return value
 
     # -- calls
 
@@ -189,10 +206,7 @@ class Tracer(TorchFunctionMode):
         if name in _CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
             self.engine.forget(out)  # the same at every call: a constant of the model
             return out
-        if name is None:
-            raise TraceError(
-                f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
-            )
+        name = name or self.unnamed(func)
         node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), user_line())
         self._finish(node, out)
         return out
@@ -329,15 +343,16 @@ def _without_unused_numbers(nodes: list[Node], numbers: set[str]) -> list[Node]:
 
 def trace(
     root: nn.Module, inputs: Mapping[str, Any], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
-    constants: dict[str, Tensor],
+    constants: dict[str, Tensor], kind: type[Tracer] = Tracer,
 ) -> Trace:  # fmt: skip
     """Run `root` (a skeleton) once in the given mode and return its trace.
 
-    `inputs` maps argument names of forward to example values; tensors become the program's inputs. The output's
-    dimensions are constants. Raises TraceError when forward fails or does what cannot be recorded.
+    `inputs` maps argument names of forward to example values; tensors become the program's inputs, with the layouts
+    that the engine knows of them, else as constants. Raises TraceError when forward fails or does what cannot be
+    recorded.
     """
     root.train(training)
-    tracer = Tracer(root, engine, constants)
+    tracer = kind(root, engine, constants)
     with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
@@ -345,7 +360,7 @@ def trace(
                 _record(stack, tracer, path, module)
         stack.enter_context(engine)
         stack.enter_context(tracer)
-        value = _call_the_model(root, arguments)
+        value = call_the_model(root, arguments)
         encoded = tracer.output(value)
     tracer.add("output", "", "output", (encoded,))
     return tracer.finished()
@@ -362,7 +377,7 @@ def freeze_outputs(engine: Engine, traced: Trace) -> None:
                 freeze(layout, lambda: Reason("model output"))
 
 
-def _call_the_model(root: nn.Module, arguments: dict[str, Any]) -> Any:
+def call_the_model(root: nn.Module, arguments: dict[str, Any]) -> Any:
     try:
         return root(**arguments)
     except TraceError:
@@ -397,24 +412,25 @@ def _at(error: Exception) -> str:
 
 def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Meta tensors for the example inputs; containers of tensors get one input per tensor."""
-    arguments: dict[str, Any] = {}
-    for name, value in inputs.items():
-
-        def one(tensor: Tensor, name: str = name) -> Tensor:
-            node = tracer.add("input", name, name)
-            value = torch.empty_like(tensor, device="meta") if tensor.is_floating_point() else tensor.clone()
-            tracer.engine.set(value, [Const(n, Reason("model input")) for n in value.shape])
-            tracer.claim(node, value)
-            return value
-
-        arguments[name] = tree_map_only(Tensor, one, value)
-    return arguments
+    return {
+        name: tree_map_only(Tensor, lambda t, name=name: tracer.placeholder(name, t), value)  # type: ignore[misc]
+        for name, value in inputs.items()
+    }
 
 
 def _record(stack: contextlib.ExitStack, tracer: Tracer, path: str, module: nn.Module) -> None:
     forward = module.forward
-    stack.callback(module.__dict__.pop, "forward", None)
-    module.forward = lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs)
+    patched(stack, module, lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs))
+
+
+def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..., Any]) -> None:
+    """Gives a module another forward until the stack closes."""
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    if before is None:
+        stack.callback(module.__dict__.pop, "forward", None)
+    else:
+        stack.callback(module.__dict__.__setitem__, "forward", before)
 
 
 @contextlib.contextmanager

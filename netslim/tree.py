@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from netslim.errors import InputError
 from netslim.ops import MODULES
@@ -79,6 +79,25 @@ def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
             module._modules[name] = None if child is None else plain_tree(child, memo)
     memo[id(model)] = module
     return module
+
+
+def shell_tree(model: nn.Module) -> nn.Module:
+    """A copy of a model with slim leaves in the place of its own; all other modules stay what they are."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        if module is not model and is_leaf(module, MODULES):
+            memo[id(module)] = slim(copy.deepcopy(module, memo))
+    return copy.deepcopy(model, memo)
+
+
+def lift(root: nn.Module, path: str, tensor: Tensor) -> None:
+    """Hold a constant of a program at `path`, outside the state_dict."""
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root._modules[name] = Tree("constants")
+        root = root._modules[name]  # type: ignore[assignment]
+    root.register_buffer(last, tensor.detach().clone(), persistent=False)
 
 
 def slim(module: nn.Module) -> nn.Module:

@@ -10,7 +10,10 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import pytest
 import torch
 
+from netslim.engine import Engine
+
 torch.set_num_threads(1)
+Engine.strict = True  # a rule that does not cover a use is an error here, and a frozen axis for a user
 
 
 @pytest.fixture(autouse=True)

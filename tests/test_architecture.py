@@ -19,7 +19,7 @@ LAYERS = (
     "kept plan engine fit build",
     "ops sizes weights definitions",
     "trace",
-    "groups userfile subnet tree lively",
+    "groups userfile subnet tree lively recording runner",
     "rewrite",
     "analysis slimnet extract",
     "masked cost source export",

@@ -95,7 +95,7 @@ def tampered(path: Path, change: Any) -> Path:
 
 
 def first(data: Any, op: str) -> list[Any]:
-    return next(node for node in data["plan"]["programs"][0] if node[1] == op)
+    return next(node for node in data["plan"]["regions"][0][2][0] if node[1] == op)
 
 
 def first_call(data: Any) -> list[Any]:
@@ -113,7 +113,7 @@ def first_call(data: Any) -> list[Any]:
         (lambda d: first(d, "module").__setitem__(2, "__class__"), "does not hold"),
         (lambda d: d["modules"][1].__setitem__(1, "os.system"), "not one that netslim builds"),
         (lambda d: d["plan"].pop("groups"), "do not fit together"),
-        (lambda d: d["plan"]["programs"][0].pop(), "does not end in its one output"),
+        (lambda d: d["plan"]["regions"][0][2][0].pop(), "does not end in its one output"),
     ],
 )  # fmt: skip
 def test_a_tampered_file_runs_nothing(path: Path, change: Any, message: str) -> None:

@@ -1,6 +1,6 @@
 """Operator families. One family is one file: its rules, its slim modules, its sizes in a program, its examples.
 
-RULES      ATen operator name (or name.overload) -> rule: how layouts of operands and results are tied
+RULES      ATen operator name (or name.overload, or library::name) -> rule: how layouts of operands and results are tied
 FITS       program function name -> fit: which of its integers count channels
 MODULES    leaf module class -> (slim class, shrink): how a module runs, and is rebuilt, at a smaller width
 FUNCTIONS  functions of netslim's own that a rewritten program calls
@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from netslim.ops import conv, create, join, linear, norm, pointwise, pool, reduce, shape
+from netslim.ops import conv, create, join, linear, norm, pointwise, pool, reduce, shape, vision
 
-FAMILIES = (pointwise, conv, linear, norm, pool, reduce, shape, join, create)
+FAMILIES = (pointwise, conv, linear, norm, pool, reduce, shape, join, create, vision)
 
 
 def _union(table: str) -> dict[Any, Any]:
@@ -30,6 +30,8 @@ def _union(table: str) -> dict[Any, Any]:
 
 
 def _operator(name: str) -> Any:
+    if "::" in name:
+        return name  # of a library that may not be loaded
     packet = torch.ops.aten
     for part in name.split("."):
         packet = getattr(packet, part)  # a misspelt name is an AttributeError at import

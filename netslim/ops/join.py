@@ -146,7 +146,7 @@ def index(call: Call) -> None:
         call.freeze(call.dims(indices[i]), "an index tensor has this dimension")
     free_before = touched[0]
     contiguous = touched == list(range(touched[0], touched[-1] + 1))
-    plain = all(t.dtype not in (torch.bool, torch.uint8) for t in indices if t is not None)
+    plain = not any(_is_mask(t) for t in indices if t is not None)
     if contiguous and plain:
         rank = max(indices[i].dim() for i in touched)
         picked = list(map(Const, out.shape[free_before : free_before + rank]))
@@ -154,6 +154,30 @@ def index(call: Call) -> None:
     else:
         call.freeze(dims, "picked by an index tensor")
         call.set(out, list(map(Const, out.shape)))
+
+
+def index_put(call: Call) -> None:
+    """x[indices] = values: dimensions that are indexed keep their full width; the others are those of the values."""
+    x, indices, values = call.tensors[0], call.arg("indices"), call.arg("values")
+    dims = call.dims(x)
+    touched = [i for i, t in enumerate(indices) if t is not None]
+    places = {i + k for i in touched for k in range(max(1, indices[i].dim() if _is_mask(indices[i]) else 1))}
+    call.freeze([dims[i] for i in sorted(places)], "picked by an index tensor")
+    for i in touched:
+        call.freeze(call.dims(indices[i]), "an index tensor has this dimension")
+    after = x.dim() - max(places) - 1
+    behind = min(after, values.dim())
+    for d in range(1, behind + 1):
+        if values.shape[-d] == x.shape[-d]:
+            call.unify(dims[-d], call.dims(values)[-d])
+    call.freeze(call.dims(values)[: values.dim() - behind], "picked by an index tensor")
+    before = range(min(places)) if len(places) == max(places) - min(places) + 1 else range(max(places) + 1)
+    call.freeze([dims[i] for i in before], "picked by an index tensor")
+    call.set(call.outs[0], dims)
+
+
+def _is_mask(indices: Tensor) -> bool:
+    return indices.dtype in (torch.bool, torch.uint8)
 
 
 def index_select(call: Call) -> None:
@@ -267,6 +291,7 @@ RULES = {
     "cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "split": split_parts, "chunk": split_parts,
     "split_with_sizes": split_parts, "unbind": unbind, "slice": slice_, "select": select, "narrow": narrow,
     "constant_pad_nd": pad, "pad": pad_any_mode, "flip": rearrange, "roll": rearrange, "index": index,
+    "index_put": index_put, "index_put_": index_put, "_index_put_impl_": index_put,
     "index_select": index_select, "embedding": embedding, "glu": glu,
 }  # fmt: skip
 
@@ -305,6 +330,7 @@ EXAMPLES = {
     "space pad": lambda r: F.pad(r(2, 6, 4, 4), (1, 1, 1, 1)),
     "flip": lambda r: r(2, 6, 4).flip(1),
     "index": lambda r: r(2, 6, 4)[:, :, torch.tensor([1, 3])],
+    "index_put": lambda r: r(5, 6, 4).index_put((torch.tensor([1, 3]),), r(2, 6, 4)),
     "index_select": lambda r: r(2, 6, 4).index_select(1, torch.tensor([1, 3])),
     "set item": lambda r: _set_item(r(2, 12), r(2, 3)),
     "embedding": lambda r: F.embedding(torch.tensor([0, 2]), r(4, 6)),

@@ -16,7 +16,8 @@ from netslim.engine import Call
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
     zeros_like ones_like full_like empty_like rand_like randn_like fill fill_ zero_ bernoulli bernoulli_ uniform_
     normal_ exponential_ random_ clone contiguous detach detach_ alias to _to_copy lift_fresh type_as masked_fill
-    masked_fill_ where _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
+    masked_fill_ where.self where.ScalarOther where.ScalarSelf where.Scalar
+    _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
     leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive lerp
     __and__ __or__""".split()
 

@@ -90,7 +90,7 @@ GROUPS = {
     "add broadcast": 3, "in place": 3, "where": 3, "lerp": 2, "masked_fill": 3, "prelu": 3, "gelu": 2,
     # batch, in, out
     "conv1d": 3, "conv2d": 3, "conv2d same": 3, "conv3d": 3, "transposed": 3,
-    "conv2d unbatched": 2,
+    "conv2d unbatched": 2, "index_put": 2,
     "grouped": 2, "depthwise": 2, "depthwise multiplier 2": 2,  # batch, the number of groups
     "transposed grouped": 3,  # and the outputs of every group
     "linear": 4, "matmul": 5, "matmul broadcast": 5, "matmul vector": 2, "bmm": 4, "baddbmm": 4,

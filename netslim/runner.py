@@ -1,0 +1,75 @@
+"""Running a region: its programs compiled into functions, and its arguments flattened to the tensors they take."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from netslim.errors import InputError
+from netslim.kept import take
+from netslim.ops import FUNCTIONS
+from netslim.plan import Region
+from netslim.program import Printer, compile_source
+
+Run = dict[bool, Callable[..., Any]]
+_OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
+
+
+def compiled(region: Region, prefix: str, taken: Callable[[str], bool]) -> Run:
+    """The region's forward by mode: functions of the module at `prefix` and the flat input tensors.
+
+    taken: whether a name of a child or parameter is one that the module's class uses itself.
+    """
+
+    def path(full: str, kind: str) -> str:
+        return _expression(full.removeprefix(prefix), kind, taken)
+
+    def function(mode: bool) -> Callable[..., Any]:
+        printer = Printer(path)
+        source = printer.source(region.programs[mode])
+        return compile_source(source, {"take": take, "netslim": _OWN, **printer.constants})
+
+    train = function(True)
+    return {True: train, False: train if region.same else function(False)}
+
+
+def _expression(path: str, kind: str, taken: Callable[[str], bool]) -> str:
+    """The Python expression of a module or parameter on `self`."""
+    head, *rest = path.split(".")
+    table = "self._modules" if rest or kind == "module" else "(self._parameters | self._buffers)"
+    expr = f"{table}[{head!r}]" if taken(head) or not head.isidentifier() else f"self.{head}"
+    for part in rest:
+        expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
+    return expr
+
+
+def flattened(region: Region, mode: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example."""
+    names = region.arguments
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if len(args) > len(names) or any(k not in names for k in kwargs):
+        raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given others.")
+    flat = [t for name in names for t in tree_leaves(given.get(name)) if isinstance(t, Tensor)]
+    wanted = len(region.programs[mode].inputs)
+    if len(flat) != wanted:
+        raise InputError(f"this network was converted for {wanted} input tensor(s); it was given {len(flat)}.")
+    return flat
+
+
+class Followed:
+    """The forward of a region inside a module that runs its own Python: put in the place of the module's own."""
+
+    def __init__(self, module: nn.Module, region: Region, run: Run) -> None:
+        self.module, self.region, self.run = module, region, run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mode = self.module.training
+        return self.run[mode](self.module, *flattened(self.region, mode, args, kwargs))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copied network makes its own."""
