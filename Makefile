@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 WORKERS ?= auto
 
-.PHONY: demo test lint zoo clean
+.PHONY: demo test lint zoo zoo-table clean
 
 ## demo: a model file becomes a width-elastic network, which GradAug then trains on real images
 demo: $(READY)
@@ -24,6 +24,11 @@ lint: $(READY)
 ## zoo: the long runs over many real networks
 zoo: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) -m zoo
+
+## zoo-table: every torchvision model and two of each timm family; hours. Goes on where it was interrupted
+zoo-table: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/zoo.py --models torchvision --models timm \
+		--json build/zoo.json --markdown docs/zoo.md --resume
 
 clean:
 	rm -rf build $(VENV)

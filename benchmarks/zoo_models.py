@@ -1,0 +1,86 @@
+"""Which models the zoo run measures: torchvision's list, two small models of every timm family, and anything named."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torchvision
+
+LARGE = 300_000_000
+"""Models with more parameters are listed apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model as `netslim convert` takes it, and the family it stands for."""
+
+    source: str
+    family: str
+
+
+def chosen(names: Iterable[str], variants: int = 2) -> list[Entry]:
+    """The models that the words stand for, in a fixed order, each once."""
+    entries: list[Entry] = []
+    for name in names:
+        if name == "torchvision":
+            entries += torchvision_models()
+        elif name == "timm":
+            entries += timm_models(variants)
+        else:
+            entries.append(Entry(name, name.partition(":")[0]))
+    return list(dict.fromkeys(entries))
+
+
+def torchvision_models() -> list[Entry]:
+    """Every registered model but the quantized ones; the family is the module that defines it."""
+    models = torchvision.models
+    names = sorted(name for name in models.list_models() if not name.startswith("quantized_"))
+    return [Entry(f"torchvision:{name}", _module(models.get_model_builder(name).__module__)) for name in names]
+
+
+def timm_models(variants: int) -> list[Entry]:
+    """The `variants` models of fewest parameters of every family; a family is a module of entry points."""
+    return [
+        Entry(f"timm:{name}", family)
+        for family, names in sorted(timm_families().items())
+        for name in sorted(names, key=lambda n: (timm_parameters(n), n))[:variants]
+    ]
+
+
+def timm_families() -> dict[str, list[str]]:
+    """Names of timm's models by the module that registers them."""
+    import timm
+
+    registry = importlib.import_module("timm.models")
+    families: dict[str, list[str]] = defaultdict(list)
+    for name in timm.list_models():
+        families[_module(registry.model_entrypoint(name).__module__)].append(name)
+    return families
+
+
+def timm_parameters(name: str) -> int:
+    """Counted on the meta device; a model that cannot be built there comes last."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters())
+    except Exception:
+        return 1 << 62
+
+
+def _module(dotted: str) -> str:
+    return dotted.rpartition(".")[2]
+
+
+def home(entry: Entry) -> str:
+    """The dotted name of the module that defines a torchvision model, else ''."""
+    library, _, name = entry.source.partition(":")
+    if library != "torchvision":
+        return ""
+    return inspect.unwrap(torchvision.models.get_model_builder(name)).__module__

@@ -1,0 +1,8 @@
+"""The benchmarks are scripts that import each other by bare name, as Python finds them beside the one that is run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
