@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
-from netslim.analysis import analyse, batch_of_two, bind
+from netslim.analysis import analyse
 from netslim.axes import Reason
+from netslim.bench import prepare
 from netslim.errors import ProofError
+from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
 from netslim.plan import Plan, freeze_groups
-from netslim.proof import Proof, failing_groups, prepare, verify
+from netslim.proof import Proof, failing_groups, judge
 from netslim.slimnet import SlimNet
 from netslim.trace import fast_path_off
 from netslim.tree import plain_tree, shell_tree
@@ -38,7 +40,7 @@ def convert(model: nn.Module, example_inputs: Any, *, prove: bool = True, progre
     net = _build(plan, model, constants)
     if prove and not any(t.is_meta for t in net.parameters()):
         say("prove", 0.0)
-        check_full_width(model, net, example_inputs)
+        check_full_width(model, net)
         net = _proved(net, say)
         say("prove", 1.0)
     return net
@@ -53,58 +55,64 @@ def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNe
     return SlimNet(plan, tree, constants).train(model.training)
 
 
-def check_full_width(model: nn.Module, net: SlimNet, example_inputs: Any) -> None:
+def check_full_width(model: nn.Module, net: SlimNet) -> None:
     """Raises ProofError unless both give bit-identical outputs in eval mode on random inputs of the example's shape."""
-    inputs = batch_of_two(bind(model, example_inputs))
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(t: Tensor) -> Tensor:
-        return torch.randn(t.shape, generator=generator).to(_place(model)) if t.is_floating_point() else t
-
-    inputs = tree_map_only(Tensor, draw, inputs)
     was, net_was = _modes(model), net.training
     try:
         model.eval()
+        net.eval()
         with torch.no_grad(), fast_path_off():
-            wanted, got = model(**copy.copy(inputs)), net.eval()(**inputs)
+            try:  # one image: a batch of the example's size might be written into the program
+                inputs = _drawn_for(model, of_one(net.plan.inputs))
+                wanted = model(**copy.copy(inputs))
+            except Exception:
+                inputs = _drawn_for(model, of_two(net.plan.inputs))
+                wanted = model(**copy.copy(inputs))
+            got = net(**inputs)
     finally:
         for module, training in was:
             module.training = training
         net.train(net_was)
-    for a, b in zip(tree_leaves(wanted), tree_leaves(got), strict=True):
-        if isinstance(a, Tensor) and not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
+    for a, b in zip(every_tensor(wanted), every_tensor(got), strict=True):
+        if not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
             raise ProofError(
                 "the converted network differs from the model at full width, so the model does something that was not "
                 "recorded (random numbers or Python state in eval mode?); please report it with the model."
             )
 
 
+def _drawn_for(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    return tree_map_only(Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0)))
+
+
 def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
     return [(module, module.training) for module in model.modules()]
 
 
-def _place(model: nn.Module) -> Tensor:
-    return next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+def _place(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
     """The network with a passed proof, without the groups that had to be frozen for it."""
     for attempt in range(_ATTEMPTS):
-        proof = verify(net, seed=attempt)
+        if not net.groups:
+            break
+        bench = prepare(net, seed=attempt)
+        proof = judge(bench, seed=attempt)
         if proof.passed:
             net.proof = proof
             return net
         say("prove", 0.5)
-        bench = prepare(net, seed=attempt)
         wrong = failing_groups(net, bench, seed=attempt * 1000) or set(range(len(net.groups)))
-        reason = Reason("its sub-networks differ from the masked full network, so it was frozen by the proof")
-        net = _rebuilt(net, freeze_groups(net.plan, wrong, reason))
-    net = _rebuilt(net, freeze_groups(net.plan, set(range(len(net.groups))), reason))
+        net = _rebuilt(net, freeze_groups(net.plan, wrong, _UNPROVED))
+    net = _rebuilt(net, freeze_groups(net.plan, set(range(len(net.groups))), _UNPROVED))
     net.proof = Proof()
     return net
 
 
 _ATTEMPTS = 4
+_UNPROVED = Reason("its sub-networks differ from the masked full network, so it was frozen by the proof")
 
 
 def _rebuilt(net: SlimNet, plan: Plan) -> SlimNet:

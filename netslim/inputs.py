@@ -127,13 +127,24 @@ def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None 
 
 def of_two(inputs: Inputs) -> dict[str, Any]:
     """The same for two images where every input is a tensor of one: batch norm cannot train on one value."""
-    if any(isinstance(v, (list, tuple, dict)) or not _is_one(v) for v in inputs.values() if v is not None):
-        return dict(inputs)
-    return {k: replace(v, shape=(2, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
+    return _of(2, inputs) if batch(inputs) == 1 else dict(inputs)
 
 
-def _is_one(value: Any) -> bool:
-    return not isinstance(value, Input) or (len(value.shape) > 1 and value.shape[0] == 1)
+def of_one(inputs: Inputs) -> dict[str, Any]:
+    """The same for one image where all inputs are tensors with one batch size."""
+    return _of(1, inputs) if batch(inputs) else dict(inputs)
+
+
+def batch(inputs: Inputs) -> int | None:
+    """The first dimension that all inputs have in common; None where some are nested or have another."""
+    tensors = [v for v in inputs.values() if isinstance(v, Input)]
+    nested = any(isinstance(v, (list, tuple, dict)) for v in inputs.values())
+    sizes = {v.shape[0] if len(v.shape) > 1 else None for v in tensors}
+    return None if nested or len(sizes) != 1 else sizes.pop()
+
+
+def _of(size: int, inputs: Inputs) -> dict[str, Any]:
+    return {k: replace(v, shape=(size, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
 
 
 def every_tensor(value: Any) -> Iterator[Tensor]:

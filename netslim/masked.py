@@ -1,4 +1,4 @@
-"""The masked network: the full program with zeros for the dropped channels of every parameter.
+"""The masked network: the full network with zeros for the dropped channels of every parameter.
 
 It knows nothing of how a sub-network runs. Results that by design are statistics of the kept channels (layer norm,
 softmax over channels, contractions of two activations) are computed from kept entries here as well.
@@ -6,8 +6,8 @@ softmax over channels, contractions of two activations) are computed from kept e
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,35 +28,74 @@ def tensors_of(value: Any) -> list[Tensor]:
     return list(every_tensor(value))
 
 
-def masked_run(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor], kept: Sequence[Runs]) -> list[Tensor]:
-    """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
+def observed(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Output tensors of a run, and those of every region inside it in the order of their calls.
 
     inputs: arguments by name, or all tensors in order.
     """
+    seen: list[Tensor] = []
+    handles = [
+        module.register_forward_hook(lambda _module, _args, out: seen.extend(every_tensor(out)))
+        for module in net._regions.values()
+    ]
+    try:
+        out = net(**inputs) if isinstance(inputs, Mapping) else net(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tensors_of(out), seen
+
+
+def everything(net: SlimNet, inputs: Mapping[str, Any]) -> list[Tensor]:
+    """What `observed` gives, as one list."""
+    outputs, inside = observed(net, inputs)
+    return outputs + inside
+
+
+def masked_run(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor], kept: Sequence[Runs]) -> list[Tensor]:
+    """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
+
+    They are followed by the kept channels of the outputs of every region inside it (see `observed`).
+    """
     sets = IndexSets(dict(enumerate(kept)))
-    masked: SlimNet = copy.deepcopy(net)
     engine = MaskedEngine(RULES, sets)
-    tensors = dict(masked.named_parameters(remove_duplicate=False)) | dict(masked.named_buffers(remove_duplicate=False))
-    for name, layouts in net.plan.layouts.items():
-        with torch.no_grad():
-            if tensors[name].is_floating_point() and LIFTED not in name.split("."):
-                tensors[name].copy_(_masked(tensors[name], [sets.partial(d) for d in layouts]))
-        engine.set(tensors[name], layouts)
-    for tensor in tensors_of(inputs):
-        engine.set(tensor, list(map(Const, tensor.shape)))
-    with torch.inference_mode(), engine:
-        out = masked(**inputs) if isinstance(inputs, Mapping) else masked(*inputs)
-        return [t.clone() for t in tensors_of(out)]
+    tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
+    with _zeros(net, tensors, sets):
+        for name, layouts in net.plan.layouts.items():
+            engine.set(tensors[name], layouts)
+        for tensor in tensors_of(inputs):
+            engine.set(tensor, list(map(Const, tensor.shape)))
+        with torch.inference_mode(), engine:
+            outputs, inside = observed(net, inputs)
+        kept_inside = [take(t, make_cut(tuple(map(sets.partial, engine.dims(t))))) for t in inside]
+        return [t.clone() for t in (*outputs, *kept_inside)]
+
+
+@contextlib.contextmanager
+def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets) -> Iterator[None]:
+    """Parameters and buffers with zeros for their dropped channels, until it closes."""
+    before: dict[int, tuple[Tensor, Tensor]] = {}
+    with torch.no_grad():
+        for name, layouts in net.plan.layouts.items():
+            tensor, found = tensors[name], [sets.partial(d) for d in layouts]
+            constant = LIFTED in name.split(".") or not tensor.is_floating_point()
+            if id(tensor) not in before and not constant and any(f is not None for f in found):
+                before[id(tensor)] = tensor, tensor.data
+                tensor.data = _masked(tensor.data, found)
+    try:
+        yield
+    finally:
+        for tensor, data in before.values():
+            tensor.data = data
 
 
 def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:
-    mask = torch.ones_like(tensor)
     for dim, found in enumerate(index_sets):
         if found is not None:
             keep = torch.zeros(tensor.shape[dim], dtype=tensor.dtype)
             keep[list(positions(found))] = 1
-            mask *= keep.view(-1, *[1] * (tensor.dim() - dim - 1))
-    return tensor * mask
+            tensor = tensor * keep.view(-1, *[1] * (tensor.dim() - dim - 1))
+    return tensor
 
 
 class MaskedEngine(Engine):

@@ -23,6 +23,7 @@ LAYERS = (
     "rewrite",
     "analysis slimnet extract",
     "masked cost source export",
+    "bench",
     "proof",
     "stored archive conversion",
     "report",

@@ -1,0 +1,168 @@
+"""The copy of a network that is put to the test: lively weights, inputs for it, and the outputs to compare with.
+
+It runs in double precision, where a network can; rounding then hides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from netslim.axes import Elastic, Layout, leaves, positions
+from netslim.inputs import drawn, of_one, of_two
+from netslim.lively import Balance, enliven
+from netslim.masked import everything
+from netslim.plan import groups_in
+from netslim.slimnet import SlimNet
+from netslim.subnet import IndexSets
+
+TOLERANCE = 1e-6
+"""Largest relative difference, in float64, that counts as equal."""
+
+COARSE = 1e-3
+"""The same in float32, for a network that computes in nothing else."""
+
+CHEAP = 4e9
+"""Forward FLOPs for one image up to which two images are used."""
+
+
+@dataclass
+class Bench:
+    """A lively copy of a network, inputs for it, the modes to test, and its full outputs by mode."""
+
+    net: SlimNet
+    inputs: dict[str, Any]
+    modes: tuple[bool, ...]
+    tolerance: float = TOLERANCE
+    idle: tuple[str, ...] = ()
+    full: dict[bool, list[Tensor]] = field(default_factory=dict)
+
+
+def prepare(net: SlimNet, seed: int = 0) -> Bench:
+    """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
+    whole = net.plan.whole
+    modes = (False,) if whole is None or whole.same else (False, True)
+    lively: SlimNet = copy.deepcopy(net).to("cpu")
+    enliven(lively, seed)
+    inputs = _balanced(lively, modes, seed)
+    idle = set(range(len(net.groups)))
+    for mode in modes:
+        idle &= _idle(lively, inputs, mode)
+    bench = _in_double(lively, inputs, modes)
+    bench.idle = tuple(net.groups[i].name for i in sorted(idle))
+    return bench
+
+
+def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> dict[str, Any]:
+    """Even out the network on one image; inputs of two images where that is cheap or a batch is needed."""
+    one, two = of_one(lively.plan.inputs), of_two(lively.plan.inputs)
+
+    def draw(inputs: Any) -> dict[str, Any]:
+        return drawn(inputs, torch.Generator().manual_seed(seed + 1), _dtype(lively))
+
+    lively.eval()
+    with torch.no_grad(), Balance(lively), FlopCounterMode(display=False) as flops:
+        try:
+            lively(**draw(one))
+        except Exception:  # what looks like a batch is none
+            one = two
+            lively(**draw(two))
+    return draw(two if True in modes or flops.get_total_flops() < CHEAP else one)
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _in_double(lively: SlimNet, inputs: dict[str, Any], modes: tuple[bool, ...]) -> Bench:
+    """The bench with its full outputs, in double precision if the network can run in it."""
+    was = _dtype(lively)
+    exact = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    bench = Bench(lively.double(), exact, modes)
+    try:
+        bench.full = {mode: _full(bench, mode) for mode in modes}
+    except RuntimeError:  # it makes float32 tensors of its own
+        bench = Bench(lively.to(was), inputs, modes, COARSE)
+        bench.full = {mode: _full(bench, mode) for mode in modes}
+    return bench
+
+
+def _full(bench: Bench, mode: bool) -> list[Tensor]:
+    with torch.inference_mode(), still(bench.net, mode):
+        return everything(bench.net, bench.inputs)
+
+
+@contextlib.contextmanager
+def still(net: SlimNet, training: bool) -> Iterator[None]:
+    """The network in one mode, with random layers doing nothing."""
+    net.train(training)
+    for module in net.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
+            module.eval()
+    with Calm():
+        yield
+
+
+class Calm(TorchDispatchMode):
+    """Dropout drops nothing and random draws are all the same, so that two runs can be compared."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+            return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
+        out = func(*args, **(kwargs or {}))
+        if name in ("bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "uniform_", "normal_"):
+            out.fill_(1.0)
+        return out
+
+
+# ------------------------------------------------------------------------------------------- groups without effect
+
+
+def _idle(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
+    """Groups whose last channel has no gradient in any parameter: no output depends on it."""
+    with still(net, mode), torch.enable_grad():
+        outputs = [o for o in everything(net, inputs) if o.requires_grad]
+        if not outputs:
+            return set()
+        generator = torch.Generator().manual_seed(7)
+        losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
+        parameters = dict(net.named_parameters(remove_duplicate=False))
+        try:
+            found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True)
+        except RuntimeError:  # the model overwrites what its own backward needs: it can run, but not train
+            return set()
+        grads = dict(zip(parameters, found, strict=True))
+    alive: set[int] = set()
+    for name, layouts in net.plan.layouts.items():
+        grad = grads.get(name)
+        if grad is None:
+            continue
+        for dim, layout in enumerate(layouts):
+            weight = grad.abs().movedim(dim, 0).flatten(1).sum(1) if grad.dim() > 1 else grad.abs()
+            alive |= _touched(layout, weight)
+    return set(range(len(net.groups))) - alive
+
+
+def _touched(layout: Layout, weight: Tensor) -> set[int]:
+    found = set()
+    for group in groups_in(layout):
+        others = {g: ((0, _size(layout, g)),) for g in groups_in(layout)}
+        kept = set(positions(IndexSets({**others, group: ((0, 1),)}).of(layout)))
+        dropped = [i for i in range(layout.size) if i not in kept]
+        if float(weight[dropped].sum()) > 0:
+            found.add(group)
+    return found
+
+
+def _size(layout: Layout, group: int) -> int:
+    return next(leaf.size for leaf in leaves(layout) if isinstance(leaf, Elastic) and leaf.group == group)
