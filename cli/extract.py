@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import WidthType, json_option
+from .options import WidthType, json_option, trust_option
 
 SUFFIXES = (".pt", ".pth", ".onnx")
 
@@ -17,8 +17,9 @@ SUFFIXES = (".pt", ".pth", ".onnx")
 @click.option("--width", type=WidthType(), required=True, help="Share of the channels to keep, in (0, 1].")
 @click.option("--depth", multiple=True, metavar="BLOCK", help="Leave out this block; repeat.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="slim.pt or slim.onnx.")
+@trust_option
 @json_option
-def extract(archive: str, width: float, depth: tuple[str, ...], output: Path, as_json: bool) -> None:
+def extract(archive: str, width: float, depth: tuple[str, ...], output: Path, trust: bool, as_json: bool) -> None:
     """Cut a plain, smaller network out of a converted one.
 
     A .pt file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). A .onnx
@@ -33,7 +34,7 @@ def extract(archive: str, width: float, depth: tuple[str, ...], output: Path, as
     from netslim.export import write_module, write_onnx
     from netslim.report import say
 
-    net = netslim.load(archive)
+    net = netslim.load(archive, trust=trust)
     model = net.extract(width=width, depth=dict.fromkeys(depth, False))
     if output.suffix == ".onnx":
         write_onnx(model, net.input_shapes, output)

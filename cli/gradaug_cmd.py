@@ -12,7 +12,7 @@ import click
 from gradaug.config import MODES, TrainConfig
 from netslim.errors import InputError
 
-from .options import json_option
+from .options import json_option, trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/MODE]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out after its last complete epoch.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@trust_option
 @json_option
 @click.pass_context
 def train(
@@ -73,6 +74,7 @@ def train(
     out: Path | None,
     resume: bool,
     overwrite: bool,
+    trust: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -90,7 +92,7 @@ def train(
     from gradaug.loop import train as run
     from gradaug.report import progress_for, score_table
 
-    net = _load(model)
+    net = _load(model, trust)
     result = run(net, config, out, resume=resume, overwrite=overwrite, progress=progress_for(Console(stderr=True)))
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
@@ -120,6 +122,7 @@ def train(
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images in each of them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, ...")
+@trust_option
 @json_option
 def evaluate(
     model: str,
@@ -130,6 +133,7 @@ def evaluate(
     batch_size: int,
     seed: int,
     device: str,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Score MODEL at several widths on the validation images of a data set."""
@@ -147,7 +151,7 @@ def evaluate(
     from gradaug.loop import choose_device, score_widths
     from gradaug.report import score_table
 
-    net = _load(model).to(choose_device(device))
+    net = _load(model, trust).to(choose_device(device))
     source = load(data, image_shape(net), seed)
     require_fit(net, source)
     rows = score_widths(net, source, config, list(widths))
@@ -179,7 +183,7 @@ def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _load(path: str) -> SlimNet:
+def _load(path: str, trust: bool) -> SlimNet:
     import netslim
 
-    return netslim.load(path)
+    return netslim.load(path, trust=trust)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import SourceOptions, json_option, open_net, source_options
+from .options import SourceOptions, json_option, open_net, source_options, trust_option
 
 PARTS = ("groups", "blocks", "frozen")
 
@@ -21,6 +21,7 @@ PARTS = ("groups", "blocks", "frozen")
 @click.option("--why", metavar="PARAM", help="Say why the dimensions of one parameter are tied or frozen.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the graph of the groups.")
 @source_options
+@trust_option
 @json_option
 def inspect(
     target: str,
@@ -29,6 +30,7 @@ def inspect(
     frozen: bool,
     why: str | None,
     plot: Path | None,
+    trust: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -41,7 +43,7 @@ def inspect(
         from netslim.files import check_writable
 
         check_writable(plot)
-    net = open_net(target, SourceOptions(**values))
+    net = open_net(target, SourceOptions(**values), trust)
     from netslim.report import inspection, inspection_dict, plot_groups, say
 
     wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)

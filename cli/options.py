@@ -98,6 +98,9 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+trust_option = click.option(
+    "--trust", is_flag=True, help="Run code that converted.pt refers to (only for networks that keep some of it)."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -125,7 +128,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
         raise type(error)(f"{error} (The input shape was a guess: say it with --input-shape.)") from error
 
 
-def open_net(target: str, options: SourceOptions) -> SlimNet:
+def open_net(target: str, options: SourceOptions, trust: bool = False) -> SlimNet:
     """The converted network in an archive, or a SOURCE converted in memory without proof."""
     import netslim
     from netslim.source import is_source
@@ -136,4 +139,4 @@ def open_net(target: str, options: SourceOptions) -> SlimNet:
         raise click.UsageError(
             f"{target} is converted already: --entry, --arg, --weights and --input-shape are for SOURCE."
         )
-    return netslim.load(target)
+    return netslim.load(target, trust=trust)

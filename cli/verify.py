@@ -7,19 +7,20 @@ from typing import Any
 
 import click
 
-from .options import SourceOptions, json_option, open_net, source_options
+from .options import SourceOptions, json_option, open_net, source_options, trust_option
 
 
 @click.command()
 @click.argument("target", metavar="SOURCE|converted.pt")
 @source_options
+@trust_option
 @json_option
-def verify(target: str, as_json: bool, **values: Any) -> None:
+def verify(target: str, trust: bool, as_json: bool, **values: Any) -> None:
     """Prove that every sub-network equals the masked full network.
 
     Each group is narrowed on its own, then all of them at random. Exit code 1 when one disagrees.
     """
-    net = open_net(target, SourceOptions(**values))
+    net = open_net(target, SourceOptions(**values), trust)
     import netslim
     from netslim.errors import ProofError
     from netslim.report import proof_dict, proof_table, say

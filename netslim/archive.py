@@ -20,10 +20,11 @@ from netslim.extract import PLAIN
 from netslim.files import atomic_write
 from netslim.plan import Plan
 from netslim.proof import Proof
+from netslim.shells import Shells, dump, names
 from netslim.slimnet import SlimNet
 from netslim.stored import plan_data, plan_from
 from netslim.trace import LIFTED
-from netslim.tree import Tree, slim
+from netslim.tree import OWN, Tree, slim
 
 FORMAT, VERSION = "netslim", 1
 
@@ -36,11 +37,14 @@ def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
     for name, module in [("", net), *_walk(net)]:
         if LIFTED not in name.split("."):
             modules.append(_module_data(name, module, tensors, seen))
+    own = {path: module for path, module in _walk(net) if module is not None} | {"": getattr(net, "_shell", net)}
+    python = {path: module for path, module in own.items() if _is_python(module)}
     constants = {n: b.cpu() for n, b in net.named_buffers(remove_duplicate=False) if LIFTED in n.split(".")}
     data = {
         "format": FORMAT, "version": VERSION, "torch": str(torch.__version__), "plan": plan_data(net.plan),
         "modules": modules, "tensors": {n: t.detach().cpu() for n, t in tensors.items()}, "constants": constants,
-        "proof": None if net.proof is None else net.proof.to_data(),
+        "proof": None if net.proof is None else net.proof.to_data(), "python": names(python),
+        "shells": dump(python, own, tensors) if python else None,
     }  # fmt: skip
     try:
         with atomic_write(Path(path)) as temporary:
@@ -49,12 +53,19 @@ def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
         raise ArchiveError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def load(path: str | os.PathLike[str]) -> SlimNet:
+def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
     """Read a converted network onto the CPU, in eval mode.
 
-    Raises ArchiveError when the file is missing, damaged, foreign or newer than this netslim.
+    trust: a network whose forward could not be followed as a whole keeps classes of the model's; they are imported, and
+    their objects unpickled, only when you say that you trust the file.
+    Raises ArchiveError when the file is missing, damaged, foreign, newer than this netslim, or needs trust.
     """
     data = _read(Path(path))
+    if data.get("shells") is not None and not trust:
+        raise ArchiveError(
+            f"{path} needs code of its model ({', '.join(map(str, data['python'][-3:]))}), whose forward could not be "
+            "followed as a whole; if you trust the file, load it with trust=True, or --trust."
+        )
     try:
         net = _network(data)
     except ArchiveError:
@@ -95,7 +106,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _network(data: Mapping[str, Any]) -> SlimNet:
     plan = plan_from(data["plan"])
     _check_paths(plan, data)
-    tree = _tree(data["modules"], data["tensors"])
+    shells = None if data["shells"] is None else Shells(data["shells"])
+    tree = _tree(data["modules"], data["tensors"], shells)
     net = SlimNet(plan, tree, data["constants"])
     net.proof = None if data["proof"] is None else Proof.from_data(data["proof"])
     return net
@@ -137,10 +149,13 @@ def _module_data(path: str, module: nn.Module | None, tensors: dict[str, Tensor]
     if id(module) in seen:
         return [path, "=", seen[id(module)], {}, [], []]
     seen[id(module)] = path
-    is_tree = isinstance(module, (SlimNet, Tree))
+    shell = module._shell if isinstance(module, SlimNet) and module.plan.whole is None else module
+    is_tree = isinstance(shell, (SlimNet, Tree))
     plain = PLAIN.get(type(module), (type(module),))[0]
-    kind = "Tree" if is_tree else f"{plain.__module__}.{plain.__qualname__}"
-    attributes = {"origin": getattr(module, "origin", "")} if is_tree else _attributes(path, module)
+    kind = "Tree" if is_tree else "Python" if _is_python(shell) else f"{plain.__module__}.{plain.__qualname__}"
+    attributes = {"origin": getattr(module, "origin", "")} if is_tree else {}
+    if kind not in ("Tree", "Python"):
+        attributes = _attributes(path, module)
     attributes["training"] = module.training
     prefix = f"{path}." if path else ""
     params, buffers = [], []
@@ -161,7 +176,17 @@ def _store(tensor: Tensor | None, name: str, tensors: dict[str, Tensor], seen: d
     return seen[id(tensor)]
 
 
-_PRIVATE = {"training", "kept"} | set(nn.Module().__dict__)
+def _is_python(module: nn.Module) -> bool:
+    """Whether a module is of a class that is neither torch's nor netslim's."""
+    if isinstance(module, (SlimNet, Tree)) or type(module) in PLAIN:
+        return False
+    try:
+        return _leaf_class(f"{type(module).__module__}.{type(module).__qualname__}") is not type(module)
+    except ArchiveError:
+        return True
+
+
+_PRIVATE = {"training", "kept"} | OWN | set(nn.Module().__dict__)
 
 
 def _attributes(path: str, module: nn.Module) -> dict[str, Any]:
@@ -197,41 +222,56 @@ def _leaf_class(name: str) -> type[nn.Module]:
     return found
 
 
-def _tree(modules: list[Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+def _tree(modules: list[Any], tensors: Mapping[str, Tensor], shells: Shells | None) -> nn.Module:
     made: dict[str, nn.Module | None] = {}
     shared: dict[tuple[str, str], Any] = {}
     for path, kind, same, attributes, params, buffers in modules:
-        module = (
-            made[same] if kind == "=" else _module(kind, attributes, params, buffers, tensors, shared) if kind else None
-        )
+        module: nn.Module | None = None
+        if kind == "=":
+            module = made[same]
+        elif kind:
+            module = _empty(kind, path, attributes, shells)
+            _give_tensors(module, params, buffers, tensors, shared)
+            module = slim(module)
         made[path] = module
         if path:
             parent, _, name = path.rpartition(".")
             made[parent]._modules[name] = module  # type: ignore[union-attr]
     root = made[""]
     assert root is not None
+    if shells is not None:
+        found = {path: module for path, module in made.items() if module is not None}
+        held = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers(remove_duplicate=False))
+        shells.fill(found, held)
     return root
 
 
-def _module(
-    kind: str,
-    attributes: dict[str, Any],
-    params: Any,
-    buffers: Any,
-    tensors: Mapping[str, Tensor],
-    shared: dict[tuple[str, str], Any],
-) -> nn.Module:
+def _empty(kind: str, path: str, attributes: dict[str, Any], shells: Shells | None) -> nn.Module:
+    """A module of the named kind without tensors and children."""
     if kind == "Tree":
-        module: nn.Module = Tree(str(attributes["origin"]))
-        module.training = bool(attributes["training"])
-    else:
-        plain = _leaf_class(kind)
-        module = plain.__new__(plain)
-        nn.Module.__init__(module)
-        for name, value in attributes.items():
-            if name in _PRIVATE - {"training"} or not _is_plain(value):
-                raise ArchiveError(f"the file sets {name!r} of a {kind}, which is not allowed.")
-            module.__dict__[name] = value
+        tree = Tree(str(attributes["origin"]))
+        tree.training = bool(attributes["training"])
+        return tree
+    plain = _python_class(path, shells) if kind == "Python" else _leaf_class(kind)
+    module = plain.__new__(plain)
+    nn.Module.__init__(module)
+    for name, value in attributes.items():
+        if name in _PRIVATE - {"training"} or not _is_plain(value):
+            raise ArchiveError(f"the file sets {name!r} of a {kind}, which is not allowed.")
+        module.__dict__[name] = value
+    return module
+
+
+def _python_class(path: str, shells: Shells | None) -> type[nn.Module]:
+    found = None if shells is None else shells.classes.get(path)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ArchiveError(f"the file holds no class for its module {path!r}.")
+    return found
+
+
+def _give_tensors(
+    module: nn.Module, params: Any, buffers: Any, tensors: Mapping[str, Tensor], shared: dict[tuple[str, str], Any]
+) -> None:
     for name, key, trainable in params:
         if key and (key, "param") not in shared:
             shared[key, "param"] = nn.Parameter(tensors[key], bool(trainable))
@@ -242,4 +282,3 @@ def _module(
         module._buffers[name] = shared[key, "buffer"] if key else None
         if not persistent:
             module._non_persistent_buffers_set.add(name)
-    return slim(module)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from netslim.inputs import Input, batch, drawn
 from netslim.slimnet import SlimNet
 from netslim.subnet import Width
 from netslim.trace import skeleton
@@ -46,14 +49,21 @@ def count(
 ) -> Count:  # fmt: skip
     """Parameters and forward FLOPs of a sub-network in eval mode, counted on the meta device: no weight is touched.
 
-    `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out).
+    `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out). A network whose
+    forward reads values runs once on random images, on the CPU.
     """
-    shapes = shapes or net.input_shapes
-    meta = skeleton(net).eval()
-    inputs = [torch.empty(shape, device="meta", dtype=_dtype(net)) for shape in shapes]
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, meta.sub(width, depth, round_to=round_to):  # type: ignore[operator]
-        meta(*inputs)
-    return Count(_kept_params(net, width, round_to), flops.get_total_flops() // shapes[0][0])
+    inputs = dict(net.plan.inputs)
+    if shapes is not None:
+        new = iter(shapes)
+        inputs = tree_map(lambda leaf: replace(leaf, shape=next(new)) if isinstance(leaf, Input) else leaf, inputs)
+    whole = net.plan.whole is not None
+    copied: SlimNet = (skeleton(net) if whole else copy.deepcopy(net).to("cpu")).eval()  # type: ignore[assignment]
+    given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
+    if whole:
+        given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, copied.sub(width, depth, round_to=round_to):
+        copied(**given)
+    return Count(_kept_params(net, width, round_to), flops.get_total_flops() // (batch(inputs) or 1))
 
 
 def elastic_share(net: SlimNet, width: Width = 0.5) -> Cost:

@@ -358,6 +358,7 @@ def trace(
         for path, module in root.named_modules():
             if module is not root and leaf(module):
                 _record(stack, tracer, path, module)
+        _remember(stack, root)
         stack.enter_context(engine)
         stack.enter_context(tracer)
         value = call_the_model(root, arguments)
@@ -431,6 +432,20 @@ def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..
         stack.callback(module.__dict__.pop, "forward", None)
     else:
         stack.callback(module.__dict__.__setitem__, "forward", before)
+
+
+def _remember(stack: contextlib.ExitStack, root: nn.Module) -> None:
+    """What forward keeps on its modules (a cached table, a counter) is forgotten when the stack closes."""
+    for module in root.modules():
+        before = dict(vars(module))
+        stack.callback(_reset, module, before)
+
+
+def _reset(module: nn.Module, before: dict[str, Any]) -> None:
+    now = vars(module)
+    for name in now.keys() - before.keys():
+        del now[name]
+    now.update(before)
 
 
 @contextlib.contextmanager

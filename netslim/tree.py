@@ -27,6 +27,10 @@ class Tree(nn.Module):
         raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
+OWN = {"forward", "_point"}
+"""What a converted network puts into a module of the user's that runs a program."""
+
+
 class Shadow(nn.Module):
     """A list of netslim's and a child of the user's that have one name (`blocks`, `groups`).
 

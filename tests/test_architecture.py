@@ -20,7 +20,7 @@ LAYERS = (
     "ops sizes weights definitions",
     "trace",
     "groups userfile subnet tree lively recording runner",
-    "rewrite",
+    "rewrite shells",
     "analysis slimnet extract",
     "masked cost source export",
     "bench",
@@ -144,5 +144,5 @@ def test_no_file_is_longer_than_a_few_screens(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= LONGEST.get(str(path), 300)
 
 
-LONGEST = {"netslim/axes.py": 360, "netslim/trace.py": 480, "netslim/ops/join.py": 340, "netslim/ops/norm.py": 330}
+LONGEST = {"netslim/axes.py": 360, "netslim/trace.py": 480, "netslim/ops/join.py": 345, "netslim/ops/norm.py": 330}
 """Files that are one subject and longer for it."""

@@ -43,6 +43,7 @@ def instance_norm(call: Call) -> None:
 def _per_channel(call: Call) -> None:
     x = call.arg("input")
     dims = call.dims(x)
+    call.note("num_features", dims[1])
     for tensor in call.tensors:
         if tensor is not x and tensor.dim() == 1:
             call.unify(dims[1], call.dims(tensor)[0])
@@ -257,11 +258,9 @@ def _affine(module: Any) -> list[tuple[str, Tensor | None]]:
     return [("weight", module.weight), ("bias", getattr(module, "bias", None))]
 
 
-def shrink_features(module: nn.Module, _kept: Kept) -> None:
+def shrink_features(module: nn.Module, kept: Kept) -> None:
     norm: Any = module
-    sized = norm.weight if norm.weight is not None else norm.running_mean
-    if sized is not None:
-        norm.num_features = sized.shape[0]
+    norm.num_features = kept.ints.get("num_features", norm.num_features)
 
 
 def shrink_shape(module: nn.Module, kept: Kept) -> None:

@@ -1,0 +1,106 @@
+"""What a file holds of the Python around regions: references to classes, and the attributes of their objects.
+
+A network whose forward could not be followed keeps its own classes. They are pickled, which stores a class as the name
+to import it by; unpickling may run code, so that a file is only asked for it by someone who says that it is trusted.
+Modules and tensors inside are stored as their paths: they are in the file as data.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netslim.errors import ArchiveError
+from netslim.tree import OWN
+
+_TABLES = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+_FROM_FILE = re.compile(r"^_source\d+_")  # how the module of a mymodel.py is called while it is imported from its path
+
+
+def names(shells: Mapping[str, nn.Module]) -> list[str]:
+    """The classes, as module.Class, each once."""
+    found = (f"{_FROM_FILE.sub('', type(m).__module__)}.{type(m).__qualname__}" for m in shells.values())
+    return list(dict.fromkeys(found))
+
+
+def dump(shells: Mapping[str, nn.Module], modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Tensor:
+    """Classes and attributes of `shells` as bytes. Raises ArchiveError when something cannot be pickled."""
+    places = {id(module): ("module", path) for path, module in modules.items()}
+    places |= {id(tensor): ("tensor", name) for name, tensor in tensors.items()}
+    classes = {path: type(module) for path, module in shells.items()}
+    states = {path: _attributes(module) for path, module in shells.items()}
+    return torch.frombuffer(bytearray(_pickled(classes, {}) + _pickled(states, places)), dtype=torch.uint8)
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in vars(module).items() if k not in _TABLES and k not in OWN}
+
+
+def _pickled(value: Any, places: Mapping[int, tuple[str, str]]) -> bytes:
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            return places.get(id(obj)) if isinstance(obj, (nn.Module, Tensor)) else None
+
+    stream = io.BytesIO()
+    try:
+        Pickler(stream, protocol=4).dump(value)
+    except Exception as error:
+        raise ArchiveError(
+            f"the model's own Python cannot be stored: {str(error).splitlines()[0]}. Its forward could not be followed "
+            "as a whole, so that its objects must be picklable: use functions and classes of a module in place of "
+            "lambdas and local ones."
+        ) from error
+    return stream.getvalue()
+
+
+class Shells:
+    """The Python of a trusted file: `classes` by path first; `fill` when all modules are made."""
+
+    def __init__(self, blob: Tensor) -> None:
+        self._stream = io.BytesIO(bytes(blob.tolist()))
+        self.classes: dict[str, type[nn.Module]] = self._read({}, {})
+
+    def fill(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+        """Give every module its attributes."""
+        for path, attributes in self._read(modules, tensors).items():
+            modules[path].__dict__.update(attributes)
+
+    def _read(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Any:
+        class Unpickler(pickle.Unpickler):
+            def persistent_load(self, place: Any) -> Any:
+                kind, name = place
+                return modules[name] if kind == "module" else tensors[name]
+
+            def find_class(self, module: str, name: str) -> Any:
+                home = importlib.import_module(_FROM_FILE.sub("", module))
+                for part in name.split("."):
+                    home = getattr(home, part)
+                return home
+
+        try:
+            with _importing_from(Path.cwd()):
+                return Unpickler(self._stream).load()
+        except (ImportError, AttributeError) as error:
+            raise ArchiveError(
+                f"the file needs the model's own code, which cannot be imported here ({error}); run where it can, or "
+                "add its folder to PYTHONPATH."
+            ) from error
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
