@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.axes import Elastic, Layout, leaves, positions
+from netslim.axes import Elastic, Layout, is_fixed, leaves, positions
 from netslim.inputs import drawn, of_one, of_two
 from netslim.lively import Balance, enliven
 from netslim.masked import everything
@@ -52,7 +52,7 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     whole = net.plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
     lively: SlimNet = copy.deepcopy(net).to("cpu")
-    enliven(lively, seed)
+    enliven(lively, seed, keep=_constants(net))
     inputs = _balanced(lively, modes, seed)
     idle = set(range(len(net.groups)))
     for mode in modes:
@@ -60,6 +60,12 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     bench = _in_double(lively, inputs, modes)
     bench.idle = tuple(net.groups[i].name for i in sorted(idle))
     return bench
+
+
+def _constants(net: SlimNet) -> set[str]:
+    """Buffers that no width changes: a table of positions, a mean and a deviation of images."""
+    layouts = net.plan.layouts
+    return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
 
 
 def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> dict[str, Any]:
@@ -130,18 +136,18 @@ class Calm(TorchDispatchMode):
 
 def _idle(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
     """Groups whose last channel has no gradient in any parameter: no output depends on it."""
-    with still(net, mode), torch.enable_grad():
-        outputs = [o for o in everything(net, inputs) if o.requires_grad]
-        if not outputs:
-            return set()
-        generator = torch.Generator().manual_seed(7)
-        losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
-        parameters = dict(net.named_parameters(remove_duplicate=False))
-        try:
-            found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True)
-        except RuntimeError:  # the model overwrites what its own backward needs: it can run, but not train
-            return set()
-        grads = dict(zip(parameters, found, strict=True))
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    generator = torch.Generator().manual_seed(7)
+    try:
+        with still(net, mode), torch.enable_grad():
+            outputs = [o for o in everything(net, inputs) if o.requires_grad]
+            losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
+            found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True) if losses else ()
+    except RuntimeError:  # the model overwrites what its own backward needs: it can run, but not train
+        return set()
+    if not found:
+        return set()
+    grads = dict(zip(parameters, found, strict=True))
     alive: set[int] = set()
     for name, layouts in net.plan.layouts.items():
         grad = grads.get(name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
 
-def enliven(net: nn.Module, seed: int) -> None:
+def enliven(net: nn.Module, seed: int, keep: Collection[str] = ()) -> None:
     """Random parameters and running statistics, in place: every channel matters, and activations stay near one.
+
+    Tensors named in `keep` stay as they are: tables and constants that no width changes.
 
     Matrices and kernels are scaled by their fan-in; vectors are scales around one (where they were all equal and not
     zero, or are called weight) or shifts around zero; running variances are positive.
@@ -15,18 +19,19 @@ def enliven(net: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
-            if tensor.is_floating_point() and tensor.numel():
+            if tensor.is_floating_point() and tensor.numel() and name not in keep:
                 tensor.copy_(_draw(name.rsplit(".", 1)[-1], tensor, generator))
 
 
 def _draw(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+    positive = name == "running_var" or (not isinstance(tensor, nn.Parameter) and bool((tensor > 0).all()))
     normal = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
     uniform = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
     wide = [n for n in tensor.shape if n > 1]
-    if len(wide) > 1 and name not in ("running_mean", "running_var"):
+    if len(wide) > 1 and name not in ("running_mean", "running_var") and not positive:
         fan_in = tensor.numel() / tensor.shape[0]
         return (normal * (2.0 / max(fan_in, 1.0)) ** 0.5).to(tensor)
-    if name == "running_mean" or "bias" in name:
+    if name == "running_mean" or ("bias" in name and not positive):
         return (0.5 * normal).to(tensor)
     return (0.5 + uniform).to(tensor)
 

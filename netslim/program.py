@@ -141,6 +141,7 @@ def _names() -> dict[Any, str]:
     )
     for name in factories.split():
         named[getattr(torch, name)] = f"torch.{name}"
+    named[torch._weight_norm] = "torch._weight_norm"
     for name in "new_zeros new_ones new_full new_empty new_tensor unflatten norm".split():
         named[getattr(torch.Tensor, name)] = f"torch.Tensor.{name}"
     with contextlib.suppress(ImportError):

@@ -73,17 +73,25 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
 
 
 def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
-    """The same for a prepared copy."""
+    """The same for a prepared copy. More cases are drawn until one has an effect on the output."""
     found: list[Case] = []
     failures: list[str] = []
-    for i in range(cases):
+    living = len(bench.idle) < len(bench.net.groups)
+    for i in range(cases + _FURTHER):
+        if i >= cases and (not living or any(case.effect > bench.tolerance for case in found)):
+            break
         counts = draw_counts(bench.net.groups, random.Random(seed * 1000 + i))
         for mode in bench.modes:
             name = f"random widths {i + 1}" + (", training" if mode else "")
             case, failure = check(bench, counts, mode, name)
             found.append(case)
             failures += [failure] if failure else []
+    if living and not any(case.effect > bench.tolerance for case in found):
+        failures.append("the widths have no effect on the output")
     return Proof(tuple(found), tuple(failures), bench.idle)
+
+
+_FURTHER = 5
 
 
 def told(error: BaseException) -> str:
@@ -111,10 +119,9 @@ def check(bench: Bench, counts: Sequence[int], mode: bool, name: str = "") -> tu
     except Exception as error:
         return Case(name, float("inf"), 0.0, False), f"{name or 'a sub-network'} does not run: {told(error)}"
     difference, effect = _farthest(got, wanted), _farthest(got, bench.full[mode])
-    dead = effect <= bench.tolerance and len(bench.idle) < len(net.groups)
-    passed = difference <= bench.tolerance and not dead
+    passed = difference <= bench.tolerance
     failure = "" if passed else f"{name}: relative difference {difference:.1e}"
-    return Case(name, difference, effect, passed), failure if not dead else f"{name}: the widths have no effect"
+    return Case(name, difference, effect, passed), failure
 
 
 def _farthest(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:

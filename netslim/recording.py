@@ -26,7 +26,7 @@ from netslim.errors import InputError, TraceError
 from netslim.inputs import Inputs, described, every_tensor
 from netslim.ops import MODULES, RULES
 from netslim.program import Node, Program
-from netslim.trace import Trace, Tracer, call_the_model, fast_path_off, is_leaf, patched, skeleton, trace
+from netslim.trace import Trace, Tracer, call_the_model, computed, fast_path_off, is_leaf, patched, skeleton, trace
 
 Constants = dict[str, Tensor]
 
@@ -83,7 +83,7 @@ def _leaf(module: nn.Module) -> bool:
 
 def _in_regions(model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError) -> Recording:
     engine, constants = Engine(RULES), Constants()
-    real, meta = copy.deepcopy(model).to("cpu"), skeleton(model)
+    real, meta = copy.deepcopy(model, computed(model)).to("cpu"), skeleton(model)
     for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
         engine.set(theirs, engine.dims(ours))
     calls = _survey(real, tree_map_only(Tensor, lambda t: t.cpu(), dict(inputs)), engine)

@@ -62,7 +62,8 @@ class SlimNet(nn.Module):
 
     def _ready(self) -> None:
         """Everything that is worked out from the plan and the modules, and so is never stored."""
-        leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept")}
+        first = {id(m): path for path, m in reversed(list(walk(self)))}
+        leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept") and first[id(m)] == path}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
         whole = self.plan.whole
         regions = {path: self.get_submodule(path) for path in self.plan.regions if path}

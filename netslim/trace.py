@@ -44,12 +44,19 @@ def skeleton(model: nn.Module) -> nn.Module:
             memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
         elif tensor.is_floating_point():
             memo[id(tensor)] = torch.empty_like(tensor, device="meta")
+    memo |= computed(model)
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."
         ) from error
+
+
+def computed(model: nn.Module) -> dict[int, Any]:
+    """A copying memo for tensors that modules hold but computed themselves (old weight_norm does): detached copies."""
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
 
 
 def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
@@ -437,15 +444,14 @@ def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..
 def _remember(stack: contextlib.ExitStack, root: nn.Module) -> None:
     """What forward keeps on its modules (a cached table, a counter) is forgotten when the stack closes."""
     for module in root.modules():
-        before = dict(vars(module))
-        stack.callback(_reset, module, before)
+        for table in (vars(module), module._parameters, module._buffers, module._modules):
+            stack.callback(_reset, table, dict(table))
 
 
-def _reset(module: nn.Module, before: dict[str, Any]) -> None:
-    now = vars(module)
-    for name in now.keys() - before.keys():
-        del now[name]
-    now.update(before)
+def _reset(table: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in table.keys() - before.keys():
+        del table[name]
+    table.update(before)
 
 
 @contextlib.contextmanager

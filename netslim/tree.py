@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netslim.errors import InputError
 from netslim.ops import MODULES
-from netslim.trace import is_leaf
+from netslim.trace import computed, is_leaf
 
 
 class Tree(nn.Module):
@@ -87,7 +87,7 @@ def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
 
 def shell_tree(model: nn.Module) -> nn.Module:
     """A copy of a model with slim leaves in the place of its own; all other modules stay what they are."""
-    memo: dict[int, Any] = {}
+    memo = computed(model)
     for module in model.modules():
         if module is not model and is_leaf(module, MODULES):
             memo[id(module)] = slim(copy.deepcopy(module, memo))
