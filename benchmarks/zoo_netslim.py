@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import warnings
@@ -41,8 +42,7 @@ def netslim_job(entry: Entry, reduced: bool, analysis_only: bool = False) -> Job
         net = netslim.convert(model, inputs, prove=True)
         send({"converted": True, "convert_s": time.process_time() - start} | proof_fields(net))
         send(shares(net.plan, model).to_data() | {"stage": "costs"})
-        cost = elastic_share(net, WIDTH)
-        send({"params_kept": cost.params_share, "flops_kept": cost.flops_share, "flops": cost.flops_full})
+        send(costs(net))
         send({"stage": "training step"})
         send(training_fields(entry, model, net, inputs))
         send({"stage": ""})
@@ -77,6 +77,19 @@ def smaller(model: nn.Module, shapes: Shapes) -> Shapes:
     except Exception:
         return shapes
     return halved
+
+
+def costs(net: Any) -> Fields:
+    """Shares at half width; FLOPs only where the network runs without values."""
+    params = sum(p.numel() for p in net.parameters())
+    shapes = net.kept_shapes(WIDTH)
+    kept = sum(math.prod(shapes.get(name, p.shape)) for name, p in net.named_parameters())
+    found: Fields = {"params_kept": kept / max(1, params)}
+    try:
+        cost = elastic_share(net, WIDTH)
+    except Exception as error:
+        return found | {"cost_note": told(error)["failure"]}
+    return found | {"flops_kept": cost.flops_share, "flops": cost.flops_full}
 
 
 def proof_fields(net: Any) -> Fields:
