@@ -48,6 +48,18 @@ class Assignment(click.ParamType):
             return name, text
 
 
+class Pair(click.ParamType):
+    """Two names: layer1,layer2."""
+
+    name = "a,b"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        names = tuple(part.strip() for part in str(value).split(","))
+        if len(names) != 2 or not all(names):
+            self.fail(f"{value!r} is not two names; write them as conv1,conv2.", param, ctx)
+        return names[0], names[1]
+
+
 class WidthType(click.ParamType):
     """A ratio in (0, 1]."""
 
@@ -71,6 +83,8 @@ class SourceOptions:
     args: tuple[tuple[str, Any], ...]
     weights: Path | None
     input_shape: tuple[Shape, ...]
+    freeze: tuple[str, ...] = ()
+    tie: tuple[tuple[str, str], ...] = ()
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +98,10 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="K=V",
             help="Argument of the constructor; repeat.",
+        ),
+        click.option("--tie", type=Pair(), multiple=True, metavar="A,B", help="Give two groups one width; repeat."),
+        click.option(
+            "--freeze", multiple=True, metavar="NAME", help="Keep a layer, parameter or group at full width; repeat."
         ),
         click.option("--entry", metavar="NAME", help="Class, factory or instance in mymodel.py."),
         click.option(
@@ -121,7 +139,14 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
     if not shapes:
         click.echo(f"note: no --input-shape given; using {shown(DEFAULT)}", err=True)
     try:
-        return netslim.convert(loaded.model, example_inputs(shapes or DEFAULT), prove=prove, progress=progress)
+        return netslim.convert(
+            loaded.model,
+            example_inputs(shapes or DEFAULT),
+            prove=prove,
+            freeze=options.freeze,
+            tie=options.tie,
+            progress=progress,
+        )
     except (InputError, TraceError) as error:
         if shapes:
             raise
@@ -135,8 +160,8 @@ def open_net(target: str, options: SourceOptions, trust: bool = False) -> SlimNe
 
     if is_source(target):
         return convert_loaded(load_model(target, options), options, prove=False)
-    if any((options.entry, options.args, options.weights, options.input_shape)):
+    if any((options.entry, options.args, options.weights, options.input_shape, options.freeze, options.tie)):
         raise click.UsageError(
-            f"{target} is converted already: --entry, --arg, --weights and --input-shape are for SOURCE."
+            f"{target} is converted already: --entry, --arg, --weights, --input-shape, --freeze, --tie are for SOURCE."
         )
     return netslim.load(target, trust=trust)

@@ -15,6 +15,7 @@ from netslim.engine import Engine
 from netslim.errors import InputError
 from netslim.groups import Solution, solve
 from netslim.inputs import described
+from netslim.overrides import Overrides, apply
 from netslim.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.program import Program
 from netslim.recording import Constants, Recording, record
@@ -22,21 +23,24 @@ from netslim.rewrite import Rewriter, merged
 from netslim.trace import Trace, freeze_outputs
 
 
-def analyse(model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True) -> tuple[Plan, Constants]:
+def analyse(
+    model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True, overrides: Overrides | None = None
+) -> tuple[Plan, Constants]:
     """Find the channel groups of `model` and rewrite its forward; no weight is read, the model may live on `meta`.
 
     example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward.
     Returns the plan, and the tensors that forward uses but the model does not register.
-    Raises InputError when the inputs do not fit forward's signature, TraceError when forward fails or cannot be
-    recorded.
+    Raises InputError when the inputs do not fit forward's signature or an override names nothing, TraceError when
+    forward fails or cannot be recorded.
     """
-    inputs = bind(model, example_inputs)
-    recording = record(model, inputs, batch_of_two(inputs))
+    inputs, overrides = bind(model, example_inputs), overrides or Overrides()
+    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules)
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
         for trace in recording.regions[""].traces.values() if "" in recording.regions else ():
             freeze_outputs(engine, trace)
     tensors = dict(root.named_parameters(remove_duplicate=False)) | dict(root.named_buffers(remove_duplicate=False))
+    apply(overrides, engine, tensors)
     met = _in_program_order(recording, tensors | constants)
     solution, rewriter = _solved(recording, met, tensors | constants)
     regions = {

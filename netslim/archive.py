@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from netslim.errors import ArchiveError
 from netslim.extract import PLAIN
 from netslim.files import atomic_write
+from netslim.ops import FUNCTIONS
 from netslim.plan import Plan
+from netslim.program import is_listed
 from netslim.proof import Proof
 from netslim.shells import Shells, dump, names
 from netslim.slimnet import SlimNet
@@ -67,7 +69,7 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
             "followed as a whole; if you trust the file, load it with trust=True, or --trust."
         )
     try:
-        net = _network(data)
+        net = _network(data, trust)
     except ArchiveError:
         raise
     except Exception as error:
@@ -103,14 +105,27 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _network(data: Mapping[str, Any]) -> SlimNet:
+def _network(data: Mapping[str, Any], trust: bool) -> SlimNet:
     plan = plan_from(data["plan"])
+    _check_operators(plan, trust)
     _check_paths(plan, data)
     shells = None if data["shells"] is None else Shells(data["shells"])
     tree = _tree(data["modules"], data["tensors"], shells)
     net = SlimNet(plan, tree, data["constants"])
     net.proof = None if data["proof"] is None else Proof.from_data(data["proof"])
     return net
+
+
+def _check_operators(plan: Plan, trust: bool) -> None:
+    """A program may call operators that torch and torchvision do not have only where the file is trusted."""
+    programs = (program for region in plan.regions.values() for program in region.programs.values())
+    called = {n.target for program in programs for n in program if n.op == "call"} - FUNCTIONS.keys()
+    others = sorted(name for name in called if not is_listed(name))
+    if others and not trust:
+        raise ArchiveError(
+            f"the file's program calls {others[0]}, an operator of neither torch nor torchvision; if you trust the file, "
+            "load it with trust=True, or --trust."
+        )
 
 
 def _check_paths(plan: Plan, data: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from torch.utils._pytree import tree_map_only
 from netslim.analysis import analyse
 from netslim.axes import Reason
 from netslim.bench import prepare
+from netslim.engine import Rule
 from netslim.errors import ProofError
 from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
+from netslim.overrides import Overrides
 from netslim.plan import Plan, freeze_groups
 from netslim.proof import Proof, failing_groups, judge
 from netslim.slimnet import SlimNet
@@ -24,20 +26,35 @@ from netslim.tree import plain_tree, shell_tree
 Progress = Callable[[str, float], None]
 
 
-def convert(model: nn.Module, example_inputs: Any, *, prove: bool = True, progress: Progress | None = None) -> SlimNet:
+def convert(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    prove: bool = True,
+    freeze: Sequence[str] = (),
+    tie: Sequence[tuple[str, str]] = (),
+    rules: Mapping[Any, Rule] | None = None,
+    progress: Progress | None = None,
+) -> SlimNet:
     """A network of the same weights that can run at any width. `model` is not changed.
 
     example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward;
     only shapes and dtypes matter. With `prove`, random sub-networks are held to mask-equivalence; groups that fail are
     frozen with the reason, and the proof is repeated.
-    Raises InputError when the inputs do not fit, TraceError when forward fails or cannot be followed, ProofError when
-    the converted network differs from the model at full width.
+    freeze: layers, parameters or groups (wildcards allowed) that stay at full width. tie: pairs of groups or parameters
+    that are to keep the same channels. rules: {'library::operator': rule} for operators that netslim does not know,
+    where rule(call) says how dimensions of operands and results are tied (docs/rules.md); the proof checks it.
+    Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
+    followed, ProofError when the converted network differs from the model at full width.
     """
     say = progress or _silent
     say("trace", 0.0)
-    plan, constants = analyse(model, example_inputs)
+    overrides = Overrides(freeze, tie, rules or {})
+    plan, constants = analyse(model, example_inputs, overrides=overrides)
     say("trace", 1.0)
     net = _build(plan, model, constants)
+    if rules:
+        net.rules = overrides.all_rules
     if prove and not any(t.is_meta for t in net.parameters()):
         say("prove", 0.0)
         check_full_width(model, net)

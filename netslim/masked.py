@@ -17,7 +17,6 @@ from netslim.axes import Const, Layout, Runs, count, is_fixed, positions, resolv
 from netslim.engine import Call, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
-from netslim.ops import RULES
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
 from netslim.trace import LIFTED
@@ -58,7 +57,7 @@ def masked_run(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor], kept:
     They are followed by the kept channels of the outputs of every region inside it (see `observed`).
     """
     sets = IndexSets(dict(enumerate(kept)))
-    engine = MaskedEngine(RULES, sets)
+    engine = MaskedEngine(net.rules, sets)
     tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
     with _zeros(net, tensors, sets):
         for name, layouts in net.plan.layouts.items():

@@ -163,9 +163,16 @@ def _add(named: dict[Any, str], fn: Any, name: str) -> None:
 def name_of(fn: Callable[..., Any]) -> str | None:
     """The name a function is stored under, or None when it is not one that a program may call."""
     try:
-        return _names().get(fn)
+        name = _names().get(fn)
     except TypeError:
         return None
+    if name is None and isinstance(fn, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return f"{OPERATORS}{fn}"
+    return name
+
+
+OPERATORS = "torch.ops."
+"""Under it are operators by library and name, also those that a person has registered."""
 
 
 @functools.cache
@@ -173,12 +180,28 @@ def _functions() -> dict[str, Any]:
     return {name: fn for fn, name in _names().items()}
 
 
+def is_listed(name: str) -> bool:
+    """Whether `name` is on the allowlist: torch's, torchvision's and Python's own functions."""
+    return name in _functions()
+
+
 def function(name: str) -> Callable[..., Any]:
-    """The function stored under `name`. Raises ArchiveError when it is not on the allowlist."""
-    try:
-        return _functions()[name]
-    except KeyError:
-        raise ArchiveError(f"the program calls {name!r}, which is not a function that netslim runs") from None
+    """The function stored under `name`: one on the allowlist, or an operator that is registered here.
+
+    Raises ArchiveError for any other.
+    """
+    found: Any = _functions().get(name)
+    if found is None and name.startswith(OPERATORS):
+        found = torch
+        for part in name.split(".")[1:]:
+            found = getattr(found, part, None)
+        if not isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+            raise ArchiveError(
+                f"the program calls {name!r}, an operator that is not registered here; import its module"
+            )
+    if found is None:
+        raise ArchiveError(f"the program calls {name!r}, which is not a function that netslim runs")
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- printing

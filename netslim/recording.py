@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.axes import Const, Reason, freeze
-from netslim.engine import Engine
+from netslim.engine import Engine, Rule
 from netslim.errors import InputError, TraceError
 from netslim.inputs import Inputs, described, every_tensor
-from netslim.ops import MODULES, RULES
+from netslim.ops import MODULES
 from netslim.program import Node, Program
 from netslim.trace import Trace, Tracer, call_the_model, computed, fast_path_off, is_leaf, patched, skeleton, trace
 
@@ -59,18 +59,18 @@ class Recording:
         return found + list(self.shell)
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any]) -> Recording:
-    """Follow `model` on the example `inputs`; `two` are the same for two images.
+def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], rules: Mapping[Any, Rule]) -> Recording:
+    """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    engine, root, constants = Engine(RULES), skeleton(model), Constants()
+    engine, root, constants = Engine(rules), skeleton(model), Constants()
     try:
         traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
     except TraceError as refusal:
         if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
             raise
-        return _in_regions(model, inputs, refusal)
+        return _in_regions(model, inputs, refusal, rules)
     return Recording(root, engine, {"": Traced(described(inputs), traces)}, constants)
 
 
@@ -81,8 +81,10 @@ def _leaf(module: nn.Module) -> bool:
 # ------------------------------------------------------------------------------------------------- in regions
 
 
-def _in_regions(model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError) -> Recording:
-    engine, constants = Engine(RULES), Constants()
+def _in_regions(
+    model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError, rules: Mapping[Any, Rule]
+) -> Recording:
+    engine, constants = Engine(rules), Constants()
     real, meta = copy.deepcopy(model, computed(model)).to("cpu"), skeleton(model)
     for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
         engine.set(theirs, engine.dims(ours))

@@ -116,7 +116,25 @@ def inspection(net: SlimNet, parts: Sequence[str]) -> RenderableType:
         "frozen": lambda: frozen_table(net.frozen),
     }
     shown = [renderable for part in parts for renderable in ("", tables[part]())]
+    if "groups" in parts:
+        shown += [line for found in (_specialised(net), _refused(net)) for line in found]
     return Group(*shown[1:])
+
+
+def _specialised(net: SlimNet) -> Iterator[Text | str]:
+    """Where the program holds for inputs like the example only."""
+    if net.plan.specialised:
+        yield ""
+        yield Text("decided by a size of the example input; other sizes must agree", style="bold")
+        yield from map(Text, net.plan.specialised)
+
+
+def _refused(net: SlimNet) -> Iterator[Text | str]:
+    """Why parts of the network stay Python."""
+    if net.plan.refusal:
+        yield ""
+        yield Text("followed in parts", style="bold")
+        yield Text(f"{net.plan.refusal} These parts were followed: {', '.join(net.plan.regions) or 'none'}.")
 
 
 def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +144,8 @@ def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
         "blocks": [asdict(block) for block in net.blocks],
         "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
     }
-    return {part: found[part] for part in parts}
+    about = {"specialised": list(net.plan.specialised), "refusal": net.plan.refusal, "regions": list(net.plan.regions)}
+    return {part: found[part] for part in parts} | (about if "groups" in parts else {})
 
 
 def groups_table(net: SlimNet) -> RenderableType:
@@ -159,7 +178,9 @@ def frozen_table(frozen: Sequence[Frozen], limit: int | None = None) -> Renderab
     for cause, slots in shown:
         table.add_row(*map(Text, cause), Text(_places(slots)))
     rest = len(causes) - len(shown)
-    more = [Text(f"... and {rest} more: netslim inspect --frozen")] if rest else []
+    hint = "an operator without a rule: give one with convert(..., rules={'aten::NAME': rule}), see docs/rules.md"
+    hints = [Text(hint)] if any("no rule" in cause[0] for cause in causes) and limit is None else []
+    more = [*hints, *([Text(f"... and {rest} more: netslim inspect --frozen")] if rest else [])]
     return _titled("frozen", table, *more)
 
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from netslim.axes import count, positions
+from netslim.engine import Rule
 from netslim.errors import InputError, SubnetError
+from netslim.ops import RULES
 from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
 from netslim.runner import Followed, Run, compiled, flattened
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
@@ -35,6 +37,7 @@ class SlimNet(nn.Module):
 
     plan: Plan
     proof: Proof | None
+    rules: Mapping[Any, Rule] = RULES
     _point: Point
     _resolver: Resolver
     _leaves: dict[str, nn.Module]
@@ -55,7 +58,7 @@ class SlimNet(nn.Module):
         self._ready()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("plan", "proof"):  # also where a child has that name
+        if name in ("plan", "proof", "rules"):  # also where a child has that name
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)

@@ -20,7 +20,7 @@ LAYERS = (
     "ops sizes weights definitions",
     "trace",
     "groups userfile subnet tree lively recording runner",
-    "rewrite shells",
+    "rewrite shells overrides",
     "analysis slimnet extract",
     "masked cost source export",
     "bench",
