@@ -123,8 +123,8 @@ def _check_operators(plan: Plan, trust: bool) -> None:
     others = sorted(name for name in called if not is_listed(name))
     if others and not trust:
         raise ArchiveError(
-            f"the file's program calls {others[0]}, an operator of neither torch nor torchvision; if you trust the file, "
-            "load it with trust=True, or --trust."
+            f"the file's program calls {others[0]}, an operator of neither torch nor torchvision; if you trust the "
+            "file, load it with trust=True, or --trust."
         )
 
 
