@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.axes import Layout, freeze
+from netslim.depth import Found, find
 from netslim.engine import Engine
 from netslim.errors import InputError
+from netslim.flow import Facts
 from netslim.groups import Solution, solve
 from netslim.inputs import described
 from netslim.overrides import Overrides, apply
 from netslim.plan import Frozen, Plan, Region, Slot, groups_in
-from netslim.program import Program
+from netslim.program import Node, Program, Size
 from netslim.recording import Constants, Recording, record
 from netslim.rewrite import Rewriter, merged
 from netslim.trace import Trace, freeze_outputs
@@ -48,6 +50,7 @@ def analyse(
     }
     for traced in recording.shell:
         rewriter.leaves(traced)
+    found = find_blocks(recording, regions, rewriter, tensors)
     return Plan(
         groups=solution.groups,
         frozen=solution.frozen + _never_used(tensors, met),
@@ -58,6 +61,8 @@ def analyse(
         ints=rewriter.ints,
         inputs=described(inputs),
         refusal=recording.refusal,
+        blocks=found.blocks,
+        refused=found.refused,
         specialised=tuple(dict.fromkeys(line for traced in recording.traces for line in traced.specialised)),
         unknown=dict(engine.unknown),
         model=type(model).__name__,
@@ -136,6 +141,52 @@ def _programs(traces: Mapping[bool, Trace], rewriter: Rewriter) -> dict[bool, Pr
         program = rewriter.rewrite(replace(traces[True], program=joined))
         return {True: program, False: program}
     return {mode: rewriter.rewrite(traced) for mode, traced in traces.items()}
+
+
+def find_blocks(
+    recording: Recording, regions: Mapping[str, Region], rewriter: Rewriter, tensors: Mapping[str, Tensor]
+) -> Found:
+    """The blocks of all regions; the sizes that skipping needs are added to the rewriter's."""
+    root = recording.root
+
+    def parameters(node: Node) -> dict[str, int]:
+        if node.op == "param":
+            return (
+                {node.target: tensors[node.target].numel()}
+                if isinstance(tensors.get(node.target), nn.Parameter)
+                else {}
+            )
+        if node.op != "module":
+            return {}
+        named = root.get_submodule(node.target).named_parameters(recurse=False)
+        return {f"{node.target}.{name}": tensor.numel() for name, tensor in named}
+
+    def facts(path: str, mode: bool) -> Facts:
+        traced = recording.regions[path].traces[mode]
+        program = regions[path].programs[mode]
+        shapes = {name: tuple(v.shape) for name, v in traced.tensors.items() if isinstance(v, Tensor)}
+
+        def channels(name: str, dim: int) -> Size | int:
+            return rewriter.size(recording.engine.dims(traced.tensors[name])[dim])
+
+        return Facts(
+            shapes=shapes,
+            weights={node.name: sum(parameters(node).values()) for node in program},
+            writes=frozenset(node.name for node in program if _writes(node, root)),
+            zeros=channels,
+        )
+
+    return find(regions, facts, parameters)
+
+
+def _writes(node: Node, root: nn.Module) -> bool:
+    """Whether a node changes its first argument in place."""
+    if node.op == "module":
+        return bool(getattr(root.get_submodule(node.target), "inplace", False))
+    last = node.target.rpartition(".")[2]
+    in_place = last.endswith("_") and not last.endswith("__")
+    operators = last.startswith("__i") and last.endswith("__") and last != "__invert__"
+    return node.op == "call" and (in_place or operators or "setitem" in last or node.kwargs.get("inplace") is True)
 
 
 def _layouts(

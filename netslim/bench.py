@@ -34,15 +34,19 @@ COARSE = 1e-3
 CHEAP = 4e9
 """Forward FLOPs for one image up to which two images are used."""
 
+DEAR = 5 * CHEAP
+"""The same from which one sub-network of random depth is enough for a conversion."""
+
 
 @dataclass
 class Bench:
-    """A lively copy of a network, inputs for it, the modes to test, and its full outputs by mode."""
+    """A lively copy of a network, inputs for it, the modes to test, forward FLOPs, its full outputs by mode."""
 
     net: SlimNet
     inputs: dict[str, Any]
     modes: tuple[bool, ...]
     tolerance: float = TOLERANCE
+    flops: int = 0
     idle: tuple[str, ...] = ()
     full: dict[bool, list[Tensor]] = field(default_factory=dict)
 
@@ -53,11 +57,12 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     modes = (False,) if whole is None or whole.same else (False, True)
     lively: SlimNet = copy.deepcopy(net).to("cpu")
     enliven(lively, seed, keep=_constants(net))
-    inputs = _balanced(lively, modes, seed)
+    inputs, flops = _balanced(lively, modes, seed)
     idle = set(range(len(net.groups)))
     for mode in modes:
         idle &= _idle(lively, inputs, mode)
     bench = _in_double(lively, inputs, modes)
+    bench.flops = flops
     bench.idle = tuple(net.groups[i].name for i in sorted(idle))
     return bench
 
@@ -68,8 +73,8 @@ def _constants(net: SlimNet) -> set[str]:
     return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
 
 
-def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> dict[str, Any]:
-    """Even out the network on one image; inputs of two images where that is cheap or a batch is needed."""
+def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
+    """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
     one, two = of_one(lively.plan.inputs), of_two(lively.plan.inputs)
 
     def draw(inputs: Any) -> dict[str, Any]:
@@ -82,7 +87,8 @@ def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> dict[str, 
         except Exception:  # what looks like a batch is none
             one = two
             lively(**draw(two))
-    return draw(two if True in modes or flops.get_total_flops() < CHEAP else one)
+    counted = flops.get_total_flops()
+    return draw(two if True in modes or counted < CHEAP else one), counted
 
 
 def _dtype(net: nn.Module) -> torch.dtype:

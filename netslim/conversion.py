@@ -17,8 +17,8 @@ from netslim.engine import Rule
 from netslim.errors import ProofError
 from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
 from netslim.overrides import Overrides
-from netslim.plan import Plan, freeze_groups
-from netslim.proof import Proof, failing_groups, judge
+from netslim.plan import Plan, freeze_groups, refuse_blocks
+from netslim.proof import Proof, failing_blocks, failing_groups, judge
 from netslim.slimnet import SlimNet
 from netslim.trace import fast_path_off
 from netslim.tree import plain_tree, shell_tree
@@ -118,7 +118,7 @@ def _place(model: nn.Module) -> torch.device:
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
     """The network with a passed proof, without the groups that had to be frozen for it."""
     for attempt in range(_ATTEMPTS):
-        if not net.groups:
+        if not net.groups and not net.blocks:
             break
         bench = prepare(net, seed=attempt)
         proof = judge(bench, seed=attempt)
@@ -126,9 +126,13 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
             net.proof = proof
             return net
         say("prove", 0.5)
-        wrong = failing_groups(net, bench, seed=attempt * 1000) or set(range(len(net.groups)))
-        net = _rebuilt(net, freeze_groups(net.plan, wrong, _UNPROVED))
-    net = _rebuilt(net, freeze_groups(net.plan, set(range(len(net.groups))), _UNPROVED))
+        groups, blocks = failing_groups(net, bench, seed=attempt * 1000), failing_blocks(net, bench)
+        if not groups and not blocks:
+            groups, blocks = set(range(len(net.groups))), set(range(len(net.blocks)))
+        plan = refuse_blocks(net.plan, blocks, _UNPROVED.text)
+        net = _rebuilt(net, freeze_groups(plan, groups, _UNPROVED))
+    plan = refuse_blocks(net.plan, set(range(len(net.blocks))), _UNPROVED.text)
+    net = _rebuilt(net, freeze_groups(plan, set(range(len(net.groups))), _UNPROVED))
     net.proof = Proof()
     return net
 

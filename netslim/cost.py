@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from netslim.depth import remade, targets, without
 from netslim.inputs import Input, batch, drawn
 from netslim.slimnet import SlimNet
-from netslim.subnet import Width
+from netslim.subnet import Width, running
 from netslim.trace import skeleton
 
 
@@ -63,7 +64,7 @@ def count(
         given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
     with torch.no_grad(), FlopCounterMode(display=False) as flops, copied.sub(width, depth, round_to=round_to):
         copied(**given)
-    return Count(_kept_params(net, width, round_to), flops.get_total_flops() // (batch(inputs) or 1))
+    return Count(_kept_params(net, width, round_to, depth), flops.get_total_flops() // (batch(inputs) or 1))
 
 
 def elastic_share(net: SlimNet, width: Width = 0.5) -> Cost:
@@ -76,10 +77,14 @@ def _dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _kept_params(net: SlimNet, width: Width, round_to: int | None) -> int:
+def _kept_params(net: SlimNet, width: Width, round_to: int | None, depth: Mapping[str, bool] | None) -> int:
     cuts = net.kept_shapes(width, round_to=round_to)
+    plan, run = net.plan, running(net.plan, depth)
+    gone = targets(remade(plan, (True,) * len(run), without)) - targets(remade(plan, run, without))
     total = 0
     for name, param in net.named_parameters():
+        if name in gone or name.rpartition(".")[0] in gone:
+            continue
         size = 1
         for n in cuts.get(name, param.shape):
             size *= n

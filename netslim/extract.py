@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
+from netslim.depth import skips_of, without
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
@@ -45,7 +46,8 @@ def extract(net: SlimNet, point: Point) -> nn.Module:
 def _graph(net: SlimNet, point: Point, path: str, root: nn.Module, name: str) -> fx.GraphModule:
     """The region at `path` as a graph over `root`, which holds what is there, or is given it."""
     region, graph, values = net.plan.regions[path], fx.Graph(), dict[str, fx.Node]()
-    for node in region.programs[net.training]:
+    skips = skips_of(net.plan, path, net.training, point.run)
+    for node in without(region.programs[net.training], skips):
         _emit(net, point, node, root, f"{path}." if path else "", graph, values)
     if not all(isinstance(value, Input) for value in region.inputs.values()):
         _nested(graph, region.inputs)

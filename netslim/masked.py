@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from netslim.axes import Const, Layout, Runs, count, is_fixed, positions, resolve
+from netslim.depth import remade, zeroed
 from netslim.engine import Call, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
@@ -51,15 +53,21 @@ def everything(net: SlimNet, inputs: Mapping[str, Any]) -> list[Tensor]:
     return outputs + inside
 
 
-def masked_run(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor], kept: Sequence[Runs]) -> list[Tensor]:
+def masked_run(
+    net: SlimNet,
+    inputs: Mapping[str, Any] | Sequence[Tensor],
+    kept: Sequence[Runs],
+    run: tuple[bool, ...] = (),
+) -> list[Tensor]:
     """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
 
-    They are followed by the kept channels of the outputs of every region inside it (see `observed`).
+    What a block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed
+    by the kept channels of the outputs of every region inside the network (see `observed`).
     """
     sets = IndexSets(dict(enumerate(kept)))
     engine = MaskedEngine(net.rules, sets)
     tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
-    with _zeros(net, tensors, sets):
+    with _zeros(net, tensors, sets), _zeroed_blocks(net, run):
         for name, layouts in net.plan.layouts.items():
             engine.set(tensors[name], layouts)
         for tensor in tensors_of(inputs):
@@ -86,6 +94,21 @@ def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets) -> Iter
     finally:
         for tensor, data in before.values():
             tensor.data = data
+
+
+@contextlib.contextmanager
+def _zeroed_blocks(net: SlimNet, run: tuple[bool, ...]) -> Iterator[None]:
+    """Programs that multiply by zero what skipped blocks give, until it closes."""
+    if all(run):
+        yield
+        return
+    plan = net.plan
+    programs = remade(plan, run, zeroed)
+    net._compile({path: replace(region, programs=programs[path]) for path, region in plan.regions.items()}, ())
+    try:
+        yield
+    finally:
+        net._compile(plan.regions, plan.blocks)
 
 
 def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, leaves, product
 from netslim.inputs import Inputs, tensors_in
-from netslim.program import Program
+from netslim.program import Node, Program
 
 
 class Slot(NamedTuple):
@@ -45,12 +45,39 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """How one program does without a block.
+
+    body: the nodes that do not run; end: the node that gives the block's result, which is `value` instead, after the
+    nodes of `instead`. bodies: the values inside that zero would make the same of.
+    """
+
+    end: str
+    body: tuple[str, ...]
+    instead: tuple[Node, ...]
+    value: str
+    bodies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """A residual body that can be skipped: its sum, how many parameters it holds, and where it is written."""
+    """A part of a network that can be skipped: the parameters that it alone uses, and where it ends.
+
+    region: the path of the region that it is in; skips: how the region's programs do without it, by mode.
+    """
 
     name: str
     params: int
     where: str = ""
+    region: str = ""
+    skips: Mapping[bool, Skip] = field(default_factory=dict)
+
+
+class Refused(NamedTuple):
+    """A sum that looks like the end of a block and is none: where it is written, and why."""
+
+    where: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +120,7 @@ class Plan:
     inputs: Inputs
     refusal: str = ""
     blocks: tuple[Block, ...] = ()
+    refused: tuple[Refused, ...] = ()
     specialised: tuple[str, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
@@ -137,6 +165,13 @@ def freeze_groups(plan: Plan, ids: set[int], reason: Reason) -> Plan:
         sizes=tuple((fix(layout), at) for layout, at in plan.sizes),
         ints={path: {name: fix(layout) for name, layout in ints.items()} for path, ints in plan.ints.items()},
     )
+
+
+def refuse_blocks(plan: Plan, ids: set[int], reason: str) -> Plan:
+    """The plan without some of its blocks: they always run."""
+    refused = tuple(Refused(block.where, reason) for i, block in enumerate(plan.blocks) if i in ids)
+    kept = tuple(block for i, block in enumerate(plan.blocks) if i not in ids)
+    return replace(plan, blocks=kept, refused=plan.refused + refused)
 
 
 def groups_in(layout: Layout) -> list[int]:

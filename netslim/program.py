@@ -1,8 +1,8 @@
 """A network's forward as plain data: a list of nodes, each one call, over values named by earlier nodes.
 
 A program is what tracing returns, what the rewriter edits, what converted.pt stores and what the source of
-`SlimNet.forward` is printed from. Its literals are numbers, strings, dtypes and containers of them; `Ref`, `Size` and
-`Mode` stand for what is known only when it runs.
+`SlimNet.forward` is printed from (printing.py). Its literals are numbers, strings, dtypes and containers of them;
+`Ref`, `Size` and `Mode` stand for what is known only when it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 import importlib
 import math
 import operator
-from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType
@@ -204,101 +203,5 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------- printing
-
-RESERVED = frozenset("self point sizes kept track take torch math operator netslim OrderedDict".split())
+RESERVED = frozenset("self point sizes kept track run take torch math operator netslim OrderedDict".split())
 """Names that the printed function uses itself."""
-
-
-class Printer:
-    """Prints a program as the source of a Python function `forward(self, ...)`."""
-
-    def __init__(self, path: Callable[[str, str], str]) -> None:
-        self.path = path  # path of a module or parameter, and which of the two -> Python expression
-        self.constants: dict[str, Any] = {}
-
-    def source(self, program: Program, name: str = "forward") -> str:
-        lines = [f"def {name}(self, {', '.join(node.name for node in program.inputs)}):"]
-        lines += ["    point = self._point", "    sizes, kept, track = point.sizes, point.kept, point.track"]
-        last_use = {ref: i for i, node in enumerate(program) for ref in node.refs}
-        for i, node in enumerate(program):
-            if node.op == "input":
-                continue
-            spent = [ref for ref in dict.fromkeys(node.refs) if last_use[ref] == i]
-            free = f"; {' = '.join(spent)} = None" if spent and node.op != "output" else ""
-            lines.append(f"    {self.line(node)}{free}" + (f"  # {node.where}" if node.where else ""))
-        return "\n".join(lines) + "\n"
-
-    def line(self, node: Node) -> str:
-        if node.op == "output":
-            return f"return {self.expr(node.args[0])}"
-        if node.op == "param":
-            slot = node.args[0] if node.args else None
-            value = self.path(node.target, "param")
-            return f"{node.name} = " + (value if slot is None else f"take({value}, kept[{slot}])")
-        return f"{node.name} = {self.call(node)}"
-
-    def call(self, node: Node) -> str:
-        args = [self.expr(arg) for arg in node.args]
-        kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
-        if node.op == "module":
-            return f"{self.path(node.target, 'module')}({', '.join(args + kwargs)})"
-        if node.target == "torch.Tensor.__getitem__":
-            return f"operator.getitem({', '.join(args)})"
-        if node.target == "torch.Tensor.__setitem__":
-            return f"operator.setitem({', '.join(args)})"
-        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
-            method = node.target.removeprefix("torch.Tensor.")
-            if method.endswith(".__get__"):
-                return f"{args[0]}.{method.removesuffix('.__get__')}"
-            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
-        return f"{node.target}({', '.join(args + kwargs)})"
-
-    def expr(self, value: Any) -> str:
-        if isinstance(value, Ref):
-            return value.name
-        if isinstance(value, Size):
-            return f"sizes[{value.index}]"
-        if isinstance(value, Mode):
-            return "(not self.training)" if value.negated else "self.training"
-        if isinstance(value, Track):
-            return "track"
-        if isinstance(value, tuple):
-            return "(" + "".join(self.expr(v) + ", " for v in value) + ")"
-        if isinstance(value, list):
-            return "[" + ", ".join(self.expr(v) for v in value) + "]"
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{k!r}: {self.expr(v)}" for k, v in value.items()) + "}"
-        if isinstance(value, slice):
-            return f"slice({self.expr(value.start)}, {self.expr(value.stop)}, {self.expr(value.step)})"
-        if isinstance(value, Struct):
-            return self._struct(value)
-        if isinstance(value, torch.device):
-            return f"torch.device({str(value)!r})"
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"float({str(value)!r})"
-        return "..." if value is Ellipsis else repr(value)
-
-    def _struct(self, value: Struct) -> str:
-        items = ", ".join(self.expr(v) for v in value.values)
-        if value.kind == "OrderedDict":
-            return f"OrderedDict(zip({value.keys!r}, ({items},)))"
-        name = f"struct_{value.kind}"
-        self.constants[name] = _namedtuple(value.kind, value.keys)
-        return f"{name}({items})"
-
-
-@functools.cache
-def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
-    return namedtuple(name, keys)
-
-
-def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
-    """The function `forward` that `source` defines, with the source shown in tracebacks."""
-    import linecache
-
-    filename = f"<netslim forward {abs(hash(source)):x}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    scope = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
-    exec(compile(source, filename, "exec"), scope)
-    return scope["forward"]

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.bench import Bench, prepare, still
+from netslim.bench import DEAR, Bench, prepare, still
 from netslim.errors import NetslimError
 from netslim.masked import everything, masked_run
-from netslim.plan import Group
+from netslim.plan import Block, Group
 from netslim.slimnet import SlimNet
 
 
@@ -63,7 +63,7 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
 
     A network that does not even run at full width fails, with the reason.
     """
-    if not net.groups:
+    if not net.groups and not net.blocks:
         return Proof()
     try:
         bench = prepare(net, seed)
@@ -73,22 +73,36 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
 
 
 def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
-    """The same for a prepared copy. More cases are drawn until one has an effect on the output."""
+    """The same for a prepared copy: random widths, then random widths and depths together.
+
+    More cases are drawn until one has an effect on the output.
+    """
+    plan = bench.net.plan
+    deep = 0 if not plan.blocks else cases if bench.flops < DEAR else 1
     found: list[Case] = []
     failures: list[str] = []
-    living = len(bench.idle) < len(bench.net.groups)
-    for i in range(cases + _FURTHER):
-        if i >= cases and (not living or any(case.effect > bench.tolerance for case in found)):
+    living = len(bench.idle) < len(plan.groups)
+    for i in range(cases + deep + _FURTHER):
+        if i >= cases + deep and (not living or any(case.effect > bench.tolerance for case in found)):
             break
-        counts = draw_counts(bench.net.groups, random.Random(seed * 1000 + i))
+        rng = random.Random(seed * 1000 + i)
+        counts, depth = draw_counts(plan.groups, rng), cases <= i < cases + deep
+        run = draw_run(plan.blocks, rng) if depth else (True,) * len(plan.blocks)
         for mode in bench.modes:
-            name = f"random widths {i + 1}" + (", training" if mode else "")
-            case, failure = check(bench, counts, mode, name)
+            kind = f"random widths and depths {i - cases + 1}" if depth else f"random widths {i + 1}"
+            case, failure = check(bench, counts, mode, kind + (", training" if mode else ""), run)
             found.append(case)
             failures += [failure] if failure else []
     if living and not any(case.effect > bench.tolerance for case in found):
         failures.append("the widths have no effect on the output")
     return Proof(tuple(found), tuple(failures), bench.idle)
+
+
+def draw_run(blocks: Sequence[Block], rng: random.Random) -> tuple[bool, ...]:
+    """Each block runs or not, with equal chances; at least one does not."""
+    run = [rng.random() < 0.5 for _ in blocks]
+    run[rng.randrange(len(run))] = False
+    return tuple(run)
 
 
 _FURTHER = 5
@@ -105,14 +119,17 @@ def draw_counts(groups: Sequence[Group], rng: random.Random) -> list[int]:
     return [rng.randint(max(1, g.size // 4), g.size - 1) for g in groups]
 
 
-def check(bench: Bench, counts: Sequence[int], mode: bool, name: str = "") -> tuple[Case, str]:
+def check(
+    bench: Bench, counts: Sequence[int], mode: bool, name: str = "", run: tuple[bool, ...] = ()
+) -> tuple[Case, str]:
     """One sub-network against its masked network; the failure is a sentence, or empty."""
     net = bench.net
     width = {g.name: int(k) for g, k in zip(net.groups, counts, strict=True)}
+    depth = {block.name: runs for block, runs in zip(net.blocks, run, strict=False)}
     try:
         with still(net, mode):
-            wanted = masked_run(net, bench.inputs, [((0, k),) for k in counts])
-            with torch.inference_mode(), net.sub(width):
+            wanted = masked_run(net, bench.inputs, [((0, k),) for k in counts], run)
+            with torch.inference_mode(), net.sub(width, depth):
                 got = everything(net, bench.inputs)
     except NetslimError:
         raise
@@ -143,8 +160,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 def failing_groups(net: SlimNet, bench: Bench, seed: int = 0) -> set[int]:
     """The groups to freeze so that the rest is right, found by halving: empty when everything is right."""
-    rng = random.Random(seed)
-    counts = draw_counts(net.groups, rng)
+    counts = draw_counts(net.groups, random.Random(seed))
 
     def wrong(active: Sequence[int]) -> bool:
         chosen = [counts[i] if i in active else g.size for i, g in enumerate(net.groups)]
@@ -153,8 +169,19 @@ def failing_groups(net: SlimNet, bench: Bench, seed: int = 0) -> set[int]:
     return _bisect(list(range(len(net.groups))), wrong)
 
 
-def _equal(bench: Bench, counts: Sequence[int], mode: bool) -> bool:
-    case, _ = check(bench, counts, mode)
+def failing_blocks(net: SlimNet, bench: Bench) -> set[int]:
+    """The blocks to leave alone so that the rest is right, at full width: empty when everything is right."""
+    counts = [group.size for group in net.groups]
+
+    def wrong(active: Sequence[int]) -> bool:
+        run = tuple(i not in active for i in range(len(net.blocks)))
+        return any(not _equal(bench, counts, mode, run) for mode in bench.modes)
+
+    return _bisect(list(range(len(net.blocks))), wrong)
+
+
+def _equal(bench: Bench, counts: Sequence[int], mode: bool, run: tuple[bool, ...] = ()) -> bool:
+    case, _ = check(bench, counts, mode, run=run)
     return case.max_rel_diff <= bench.tolerance
 
 

@@ -6,7 +6,6 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,11 +140,17 @@ def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
     """The same as data."""
     found = {
         "groups": [{"name": g.name, "size": g.size, "slots": [list(slot) for slot in g.slots]} for g in net.groups],
-        "blocks": [asdict(block) for block in net.blocks],
+        "blocks": [{"name": b.name, "params": b.params, "where": b.where, "region": b.region} for b in net.blocks],
         "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
     }
-    about = {"specialised": list(net.plan.specialised), "refusal": net.plan.refusal, "regions": list(net.plan.regions)}
-    return {part: found[part] for part in parts} | (about if "groups" in parts else {})
+    about: dict[str, Any] = {
+        "specialised": list(net.plan.specialised),
+        "refusal": net.plan.refusal,
+        "regions": list(net.plan.regions),
+    }
+    refused = {"refused_blocks": [item._asdict() for item in net.plan.refused]}
+    chosen = {part: found[part] for part in parts}
+    return chosen | (about if "groups" in parts else {}) | (refused if "blocks" in parts else {})
 
 
 def groups_table(net: SlimNet) -> RenderableType:
@@ -158,12 +163,23 @@ def groups_table(net: SlimNet) -> RenderableType:
 
 def blocks_table(net: SlimNet) -> RenderableType:
     """One row per skippable block."""
+    refused = _refused_table(net)
     if not net.blocks:
-        return Text("no block can be skipped")
+        return Group(Text("no block can be skipped"), *refused)
     table = _table("block", "parameters", "where", right=(1,))
     for block in net.blocks:
         table.add_row(Text(block.name), f"{block.params:,}", Text(block.where))
-    return _titled(f"{len(net.blocks)} skippable blocks", table)
+    return _titled(f"{len(net.blocks)} skippable blocks", table, *refused)
+
+
+def _refused_table(net: SlimNet) -> list[RenderableType]:
+    """Sums that look like the end of a block, with the reason why they are none."""
+    if not net.plan.refused:
+        return []
+    table = _table("sum", "not a block, because")
+    for refused in net.plan.refused:
+        table.add_row(Text(refused.where), Text(refused.reason))
+    return ["", _titled("refused", table)]
 
 
 def frozen_table(frozen: Sequence[Frozen], limit: int | None = None) -> RenderableType:

@@ -96,6 +96,11 @@ class Rewriter:
             reason = Reason("used by Python that cannot be followed", node.target.rsplit(".", 1)[-1], node.where)
             yield from ((layout, reason) for layout in wanted if not is_fixed(layout))
 
+    def size(self, layout: Layout) -> Size | int:
+        """How many channels of a layout, as the engine has it, are kept."""
+        solved = self.solution.solved(layout)
+        return solved.size if is_fixed(solved) else self._size(solved, solved.size)
+
     def _size(self, layout: Layout, at: int) -> Size:
         return Size(self.sizes.setdefault((layout, at), len(self.sizes)))
 

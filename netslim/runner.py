@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +13,18 @@ from torch.utils._pytree import tree_leaves
 from netslim.errors import InputError
 from netslim.kept import take
 from netslim.ops import FUNCTIONS
-from netslim.plan import Region
-from netslim.program import Printer, compile_source
+from netslim.plan import Block, Region
+from netslim.printing import Guards, Printer, compile_source
 
 Run = dict[bool, Callable[..., Any]]
 _OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
 
 
-def compiled(region: Region, prefix: str, taken: Callable[[str], bool]) -> Run:
+def compiled(region: Region, prefix: str, taken: Callable[[str], bool], blocks: Sequence[Block] = ()) -> Run:
     """The region's forward by mode: functions of the module at `prefix` and the flat input tensors.
 
-    taken: whether a name of a child or parameter is one that the module's class uses itself.
+    blocks: all blocks of the network, in the order of the point's `run`. taken: whether a name of a child or parameter
+    is one that the module's class uses itself.
     """
 
     def path(full: str, kind: str) -> str:
@@ -31,11 +32,22 @@ def compiled(region: Region, prefix: str, taken: Callable[[str], bool]) -> Run:
 
     def function(mode: bool) -> Callable[..., Any]:
         printer = Printer(path)
-        source = printer.source(region.programs[mode])
+        source = printer.source(region.programs[mode], _guards(prefix.removesuffix("."), mode, blocks))
         return compile_source(source, {"take": take, "netslim": _OWN, **printer.constants})
 
     train = function(True)
     return {True: train, False: train if region.same else function(False)}
+
+
+def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:
+    guards = Guards()
+    for i, block in enumerate(blocks):
+        if block.region == path:
+            skip = block.skips[mode]
+            guards.ends[skip.end] = i, skip.instead, skip.value
+            for name in skip.body:
+                guards.around[name] = (*guards.around.get(name, ()), i)
+    return guards
 
 
 def _expression(path: str, kind: str, taken: Callable[[str], bool]) -> str:

@@ -18,9 +18,9 @@ from netslim.axes import count, positions
 from netslim.engine import Rule
 from netslim.errors import InputError, SubnetError
 from netslim.ops import RULES
-from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
+from netslim.plan import Block, Frozen, Group, Plan, Region, groups_in, why
 from netslim.runner import Followed, Run, compiled, flattened
-from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near
+from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near, running
 from netslim.tree import Shadow, lift, walk
 
 if TYPE_CHECKING:
@@ -68,15 +68,18 @@ class SlimNet(nn.Module):
         first = {id(m): path for path, m in reversed(list(walk(self)))}
         leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept") and first[id(m)] == path}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
-        whole = self.plan.whole
-        regions = {path: self.get_submodule(path) for path in self.plan.regions if path}
-        for path, module in regions.items():
-            region = self.plan.regions[path]
-            module.__dict__["forward"] = Followed(module, region, compiled(region, f"{path}.", lambda _: True))
-        self.__dict__["_leaves"], self.__dict__["_regions"] = leaves, regions
+        self.__dict__["_leaves"] = leaves
         self.__dict__["_resolver"] = Resolver(self.plan, names)
-        self.__dict__["_run"] = None if whole is None else compiled(whole, "", _is_own)
+        self.__dict__["_regions"] = {path: self.get_submodule(path) for path in self.plan.regions if path}
+        self._compile(self.plan.regions, self.plan.blocks)
         self._enter(self._resolver.full())
+
+    def _compile(self, regions: Mapping[str, Region], blocks: tuple[Block, ...]) -> None:
+        """Let the regions run these programs."""
+        self.__dict__["_run"] = compiled(regions[""], "", _is_own, blocks) if "" in regions else None
+        for path, module in self._regions.items():
+            run = compiled(regions[path], f"{path}.", lambda _: True, blocks)
+            module.__dict__["forward"] = Followed(module, regions[path], run)
 
     # -- running
 
@@ -107,9 +110,8 @@ class SlimNet(nn.Module):
         batch norm uses batch statistics, and running ones change only with `track_running_stats`.
         Raises SubnetError for a width, group or block that this network does not have.
         """
-        self._check_depth(depth)
-        before = self._point
-        self._enter(self._resolver.point(self._chosen(width, round_to, ranking), track_running_stats))
+        before, run = self._point, running(self.plan, depth)
+        self._enter(self._resolver.point(self._chosen(width, round_to, ranking), track_running_stats, run))
         try:
             yield self
         finally:
@@ -117,12 +119,6 @@ class SlimNet(nn.Module):
 
     def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
         return kept_channels(self.plan, keep_counts(self.plan, width, round_to), ranking)
-
-    def _check_depth(self, depth: Mapping[str, bool] | None) -> None:
-        names = [block.name for block in self.blocks]
-        for name in depth or ():
-            if name not in names:
-                raise SubnetError(f"this network has no block {name!r}{near(name, names)}.")
 
     def _enter(self, point: Point) -> None:
         self.__dict__["_point"] = point
@@ -217,8 +213,8 @@ class SlimNet(nn.Module):
         """
         from netslim.extract import extract
 
-        self._check_depth(depth)
-        return extract(self, self._resolver.point(self._chosen(width, round_to, ranking), True))
+        run = running(self.plan, depth)
+        return extract(self, self._resolver.point(self._chosen(width, round_to, ranking), True, run))
 
     def original_state_dict(self) -> dict[str, Tensor]:
         """The full network's weights under the original model's keys, detached."""

@@ -11,7 +11,7 @@ from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason
 from netslim.errors import ArchiveError
 from netslim.inputs import Input
 from netslim.ops import FUNCTIONS
-from netslim.plan import Block, Frozen, Group, Plan, Region, Slot
+from netslim.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
 from netslim.program import RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function, leaves
 
 
@@ -26,7 +26,8 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "ints": {p: {n: _layout_data(d) for n, d in ints.items()} for p, ints in plan.ints.items()},
         "inputs": _value_data(plan.inputs),
         "refusal": plan.refusal,
-        "blocks": [[b.name, b.params, b.where] for b in plan.blocks],
+        "blocks": [[b.name, b.params, b.where, b.region, _skips_data(b)] for b in plan.blocks],
+        "refused": [list(refused) for refused in plan.refused],
         "specialised": list(plan.specialised),
         "unknown": dict(plan.unknown),
         "model": plan.model,
@@ -53,7 +54,8 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
         ints={p: {n: layout(d) for n, d in ints.items()} for p, ints in data["ints"].items()},
         inputs=_value_from(data["inputs"]),
         refusal=str(data["refusal"]),
-        blocks=tuple(Block(*block) for block in data["blocks"]),
+        blocks=tuple(_block_from(block, data) for block in data["blocks"]),
+        refused=tuple(Refused(*map(str, found)) for found in data["refused"]),
         specialised=tuple(data["specialised"]),
         unknown=dict(data["unknown"]),
         model=str(data["model"]),
@@ -93,6 +95,27 @@ def _region_from(found: Any, data: Mapping[str, Any]) -> Region:
     inputs, nodes = found
     programs = [_program_from(n, len(data["sizes"]), len(data["cuts"])) for n in nodes]
     return Region(_value_from(inputs), {True: programs[0], False: programs[-1]})
+
+
+def _skips_data(block: Block) -> list[Any]:
+    modes = (True,) if block.skips[True] == block.skips[False] else (True, False)
+    skips = [block.skips[mode] for mode in modes]
+    return [[s.end, list(s.body), _program_data(Program(s.instead)), s.value, list(s.bodies)] for s in skips]
+
+
+def _block_from(found: Any, data: Mapping[str, Any]) -> Block:
+    name, params, where, region, skips = found
+    made = [
+        Skip(end, tuple(body), tuple(map(_node_from, instead)), value, tuple(bodies))
+        for end, body, instead, value, bodies in skips
+    ]
+    words = {word for skip in made for word in (skip.end, skip.value, *skip.body, *skip.bodies)}
+    sizes = [i.index for skip in made for node in skip.instead for i in leaves(node.args) if isinstance(i, Size)]
+    if not all(isinstance(word, str) and word.isidentifier() for word in words) or any(
+        not 0 <= i < len(data["sizes"]) for i in sizes
+    ):
+        raise ArchiveError("the file's blocks name what its program does not hold.")
+    return Block(str(name), int(params), str(where), str(region), {True: made[0], False: made[-1]})
 
 
 def _program_data(program: Program) -> list[Any]:

@@ -21,14 +21,15 @@ class Point:
     """What a running network needs to know of its sub-network.
 
     sizes, kept: the values of the program's `Size(i)` and of its cut tensors; leaves: what each leaf module keeps;
-    track: whether running statistics are updated. `leaves` is None for the ordinary full network.
+    track: whether running statistics are updated; run: which blocks run. `leaves` is None for the ordinary full
+    network.
     """
 
     sizes: tuple[int, ...]
     kept: tuple[Cut | None, ...]
     track: bool
     leaves: Mapping[str, Kept] | None = None
-    skipped: tuple[bool, ...] = ()
+    run: tuple[bool, ...] = ()
 
 
 def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[int, ...]:
@@ -48,6 +49,15 @@ def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[
         if name not in names:
             raise SubnetError(f"this network has no group {name!r}{near(name, names)}.")
     return tuple(_keep(g.name, g.size, width.get(g.name, g.size), round_to) for g in plan.groups)
+
+
+def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
+    """Which blocks run, given {block: False} for those that do not. Raises SubnetError for an unknown block."""
+    names = [block.name for block in plan.blocks]
+    for name in depth or ():
+        if name not in names:
+            raise SubnetError(f"this network has no block {name!r}{near(name, names)}.")
+    return tuple(bool((depth or {}).get(name, True)) for name in names)
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -96,18 +106,23 @@ class Resolver:
     _cache: dict[Any, Point] = field(default_factory=dict)
 
     def full(self) -> Point:
-        return Point(tuple(at for _, at in self.plan.sizes), (None,) * len(self.plan.cuts), True)
+        return Point(tuple(at for _, at in self.plan.sizes), (None,) * len(self.plan.cuts), True, run=self.all_run)
 
-    def point(self, chosen: tuple[Runs, ...], track: bool, skipped: tuple[bool, ...] = ()) -> Point:
-        """The point at which each group keeps the channels `chosen`."""
-        key = (chosen, track, skipped)
+    @property
+    def all_run(self) -> tuple[bool, ...]:
+        return (True,) * len(self.plan.blocks)
+
+    def point(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...] | None = None) -> Point:
+        """The point at which each group keeps the channels `chosen`, and the blocks of `run` (all of them) run."""
+        run = self.all_run if run is None else run
+        key = (chosen, track, run)
         if key not in self._cache:
             if len(self._cache) >= _REMEMBERED:
                 self._cache.pop(next(iter(self._cache)))
-            self._cache[key] = self._work_out(chosen, track, skipped)
+            self._cache[key] = self._work_out(chosen, track, run)
         return self._cache[key]
 
-    def _work_out(self, chosen: tuple[Runs, ...], track: bool, skipped: tuple[bool, ...]) -> Point:
+    def _work_out(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...]) -> Point:
         sets = IndexSets(dict(enumerate(chosen)))
         layouts, ints = self.plan.layouts, self.plan.ints
         cuts = {name: make_cut(tuple(map(sets.partial, dims))) for name, dims in layouts.items()}
@@ -117,7 +132,7 @@ class Resolver:
             numbers = {name: count(sets.of(layout)) for name, layout in ints.get(path, {}).items()}
             leaves[path] = Kept(kept, numbers, track)  # type: ignore[arg-type]
         sizes = tuple(count(sets.of(layout), at) for layout, at in self.plan.sizes)
-        return Point(sizes, tuple(cuts[name] for name in self.plan.cuts), track, leaves, skipped)
+        return Point(sizes, tuple(cuts[name] for name in self.plan.cuts), track, leaves, run)
 
 
 _REMEMBERED = 64  # points; a training run on a width grid meets few, one on arbitrary widths meets each once

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors",
     "files axes program inputs",
-    "kept plan engine fit build",
+    "printing kept plan engine fit build flow blocks depth",
     "ops sizes weights definitions",
     "trace",
     "groups userfile subnet tree lively recording runner",

@@ -59,7 +59,8 @@ def test_inspect_shows_parts(run: Run, converted: str, target: str) -> None:
     assert "frozen" not in result.stdout
     found = json.loads(run("inspect", target, *shape, "--json").stdout)
     assert [group["size"] for group in found["groups"]] == [8, 8]
-    assert set(found) == {"groups", "blocks", "frozen"}
+    assert found["regions"] == [""]
+    assert {"groups", "blocks", "frozen", "refused_blocks", "specialised", "refusal"} <= set(found)
 
 
 def test_inspect_says_why(run: Run, converted: str) -> None:

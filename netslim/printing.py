@@ -1,0 +1,158 @@
+"""A program as the source of a Python function, which a converted network then runs."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from netslim.program import Mode, Node, Program, Ref, Size, Struct, Track
+
+
+@dataclass(frozen=True)
+class Guards:
+    """Which blocks a node is part of, and what stands for a block's end when the block does not run.
+
+    around: node -> numbers of the blocks whose bodies it is in; ends: node -> the block's number, nodes, value.
+    """
+
+    around: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ends: dict[str, tuple[int, tuple[Node, ...], str]] = field(default_factory=dict)
+
+    def refs(self, end: str) -> list[str]:
+        """What the steps instead of a block read from before it."""
+        if end not in self.ends:
+            return []
+        _, steps, value = self.ends[end]
+        made = {step.name for step in steps}
+        return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
+
+
+class Printer:
+    """Prints a program as the source of a Python function `forward(self, ...)`."""
+
+    def __init__(self, path: Callable[[str, str], str]) -> None:
+        self.path = path  # path of a module or parameter, and which of the two -> Python expression
+        self.constants: dict[str, Any] = {}
+
+    def source(self, program: Program, guards: Guards | None = None, name: str = "forward") -> str:
+        """The function; a node in the body of blocks runs only when all of them do."""
+        guards = guards or Guards()
+        lines = [f"def {name}(self, {', '.join(node.name for node in program.inputs)}):"]
+        lines += [
+            "    point = self._point",
+            "    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run",
+        ]
+        last_use = {ref: i for i, node in enumerate(program) for ref in (*node.refs, *guards.refs(node.name))}
+        spent: dict[int, list[str]] = {}
+        for ref, i in last_use.items():
+            spent.setdefault(i, []).append(ref)
+        home = {node.name: guards.around.get(node.name, ()) for node in program}
+        for here, group in itertools.groupby(enumerate(program), key=lambda item: home[item[1].name]):
+            indent, late = "    ", list[str]()
+            if here:
+                lines.append(f"    if {' and '.join(f'run[{i}]' for i in here)}:")
+                indent = "        "
+            for i, node in group:
+                if node.op == "input":
+                    continue
+                over = spent.get(i, []) if node.op != "output" else []
+                lines += [indent + line for line in self._steps(node, [r for r in over if home.get(r) == here], guards)]
+                late += [r for r in over if home.get(r) == () != here]
+            lines += [f"    {' = '.join(late)} = None"] if late else []
+        return "\n".join(lines) + "\n"
+
+    def _steps(self, node: Node, over: Sequence[str], guards: Guards) -> list[str]:
+        """A node's line, or the two ways to the end of a block; `over` is needed no more."""
+        free = f"; {' = '.join(over)} = None" if over else ""
+        comment = f"  # {node.where}" if node.where else ""
+        if node.name not in guards.ends:
+            return [f"{self.line(node)}{free}{comment}"]
+        block, instead, value = guards.ends[node.name]
+        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", "else:"]
+        lines += [f"    {self.line(step)}" for step in instead]
+        lines.append(f"    {node.name} = {value}")
+        made = [step.name for step in instead if step.name != node.name]
+        lines[-1] += f"; {' = '.join(made)} = None" if made else ""
+        return lines + ([f"{' = '.join(over)} = None"] if over else [])
+
+    def line(self, node: Node) -> str:
+        if node.op == "output":
+            return f"return {self.expr(node.args[0])}"
+        if node.op == "param":
+            slot = node.args[0] if node.args else None
+            value = self.path(node.target, "param")
+            return f"{node.name} = " + (value if slot is None else f"take({value}, kept[{slot}])")
+        return f"{node.name} = {self.call(node)}"
+
+    def call(self, node: Node) -> str:
+        args = [self.expr(arg) for arg in node.args]
+        kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
+        if node.op == "module":
+            return f"{self.path(node.target, 'module')}({', '.join(args + kwargs)})"
+        if node.target == "torch.Tensor.__getitem__":
+            return f"operator.getitem({', '.join(args)})"
+        if node.target == "torch.Tensor.__setitem__":
+            return f"operator.setitem({', '.join(args)})"
+        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
+            method = node.target.removeprefix("torch.Tensor.")
+            if method.endswith(".__get__"):
+                return f"{args[0]}.{method.removesuffix('.__get__')}"
+            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
+        return f"{node.target}({', '.join(args + kwargs)})"
+
+    def expr(self, value: Any) -> str:
+        if isinstance(value, Ref):
+            return value.name
+        if isinstance(value, Size):
+            return f"sizes[{value.index}]"
+        if isinstance(value, Mode):
+            return "(not self.training)" if value.negated else "self.training"
+        if isinstance(value, Track):
+            return "track"
+        if isinstance(value, tuple):
+            return "(" + "".join(self.expr(v) + ", " for v in value) + ")"
+        if isinstance(value, list):
+            return "[" + ", ".join(self.expr(v) for v in value) + "]"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k!r}: {self.expr(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, slice):
+            return f"slice({self.expr(value.start)}, {self.expr(value.stop)}, {self.expr(value.step)})"
+        if isinstance(value, Struct):
+            return self._struct(value)
+        if isinstance(value, torch.device):
+            return f"torch.device({str(value)!r})"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float({str(value)!r})"
+        return "..." if value is Ellipsis else repr(value)
+
+    def _struct(self, value: Struct) -> str:
+        items = ", ".join(self.expr(v) for v in value.values)
+        if value.kind == "OrderedDict":
+            return f"OrderedDict(zip({value.keys!r}, ({items},)))"
+        name = f"struct_{value.kind}"
+        self.constants[name] = _namedtuple(value.kind, value.keys)
+        return f"{name}({items})"
+
+
+@functools.cache
+def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
+    return namedtuple(name, keys)
+
+
+def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """The function `forward` that `source` defines, with the source shown in tracebacks."""
+    import linecache
+
+    filename = f"<netslim forward {abs(hash(source)):x}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    scope = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
+    exec(compile(source, filename, "exec"), scope)
+    return scope["forward"]
