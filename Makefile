@@ -5,12 +5,13 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 WORKERS ?= auto
 
-.PHONY: demo test lint zoo zoo-table clean
+.PHONY: demo test lint zoo zoo-table properties clean
 
-## demo: a model file becomes a width-elastic network, which GradAug then trains on real images
+## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: $(READY)
 	$(BIN)/netslim convert examples/mymodel.py --input-shape 1,32,32 -o $(DEMO)/converted.pt
-	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/run --overwrite
+	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/randwidth --overwrite
+	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randdepth --data digits --out $(DEMO)/randdepth --overwrite
 
 ## test: everything that CI runs; pytest comes last
 test: lint
@@ -24,6 +25,10 @@ lint: $(READY)
 ## zoo: the long runs over many real networks
 zoo: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) -m zoo
+
+## properties: random networks, other ones every time (NETSLIM_EXAMPLES of them)
+properties: $(READY)
+	NETSLIM_EXAMPLES=$${NETSLIM_EXAMPLES:-1000} $(BIN)/python -m pytest tests/properties
 
 ## zoo-table: every torchvision model and two of each timm family; hours. Goes on where it was interrupted
 zoo-table: $(READY)

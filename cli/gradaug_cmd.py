@@ -114,6 +114,9 @@ def train(
     help="Widths to score; below 1 batch norm is recalibrated on training images.",
 )
 @click.option(
+    "--skips", type=Numbers(int), default="0", show_default=True, help="Numbers of blocks to leave out, evenly spread."
+)
+@click.option(
     "--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Round widths to this many channels."
 )
 @click.option(
@@ -128,6 +131,7 @@ def evaluate(
     model: str,
     data: str,
     widths: tuple[float, ...],
+    skips: tuple[int, ...],
     round_to: int,
     calibration_batches: int,
     batch_size: int,
@@ -148,13 +152,15 @@ def evaluate(
     from gradaug.data import load
     from gradaug.evaluate import require_fit
     from gradaug.fit import image_shape
-    from gradaug.loop import choose_device, score_widths
+    from gradaug.loop import choose_device, score_subnetworks
     from gradaug.report import score_table
 
     net = _load(model, trust).to(choose_device(device))
+    if not all(0 <= skip <= len(net.blocks) for skip in skips):
+        raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
     source = load(data, image_shape(net), seed)
     require_fit(net, source)
-    rows = score_widths(net, source, config, list(widths))
+    rows = score_subnetworks(net, source, config, list(widths), list(skips))
     if as_json:
         click.echo(json.dumps({"model": model, "data": data, "scores": [row.to_dict() for row in rows]}, indent=2))
     else:

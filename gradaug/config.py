@@ -31,7 +31,8 @@ def _setting(default: Any, meaning: str, flag: str = "", runtime: bool = False) 
 class TrainConfig:
     """The settings of one run, checked when built (:class:`netslim.errors.InputError` names the setting and its range).
 
-    ``None`` means "chosen from the network and the hardware"; :func:`gradaug.loop.resolve` fills it in.
+    ``None`` means "chosen from the network and the hardware", which :func:`gradaug.loop.resolve` fills in; for
+    `skip_blocks` and `stage_limit` it means that they are not used.
     """
 
     mode: str = _setting("randwidth", "Sub-networks: random width, random depth, both, or none (plain training).")
@@ -42,7 +43,13 @@ class TrainConfig:
     momentum: float = _setting(0.9, "Nesterov momentum.")
     weight_decay: float = _setting(5e-4, "Weight decay, on every parameter.", flag="--wd")
     alpha: float = _setting(0.8, "Smallest width of a sub-network, in (0, 1].")
-    survival: float = _setting(0.8, "Random depth: chance to keep the last block (the first is always kept).")
+    survival: float = _setting(0.8, "Random depth: chance to keep the last block.")
+    survival_first: float = _setting(1.0, "Random depth: chance to keep the first block; linear in between.")
+    skip_blocks: int | None = _setting(None, "Random depth: leave out exactly this many blocks, all equally likely.")
+    stage_limit: int | None = _setting(None, "Random depth: leave out at most this many blocks of one stage.")
+    scale_residuals: bool = _setting(
+        False, "Evaluate with each block's result times its chance to be kept, as the paper's code does."
+    )
     num_subnets: int = _setting(3, "Sub-networks per step; with random width the smallest is always among them.")
     resolutions: tuple[int, ...] | None = _setting(
         None, "Image sides for the sub-networks, e.g. 32,28,24.  [default: the full side, 7/8 and 3/4 of it]"
@@ -100,6 +107,9 @@ def _check(config: TrainConfig) -> None:
     require(0 <= config.weight_decay < math.inf, "weight_decay", "zero or a positive number")
     require(0 < config.alpha <= 1, "alpha", "in (0, 1]")
     require(0 < config.survival <= 1, "survival", "in (0, 1]")
+    require(0 < config.survival_first <= 1, "survival_first", "in (0, 1]")
+    require(config.skip_blocks is None or config.skip_blocks >= 0, "skip_blocks", "zero or a positive number of blocks")
+    require(config.stage_limit is None or config.stage_limit >= 0, "stage_limit", "zero or a positive number of blocks")
     require(config.num_subnets >= 1, "num_subnets", "at least 1 (--mode none trains without sub-networks)")
     if config.resolutions is not None:
         good = len(config.resolutions) > 0 and all(side >= 1 for side in config.resolutions)

@@ -7,6 +7,7 @@ anew on training images before it is scored, as in US-Nets and MutualNet.
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class SubnetScore:
-    """One width: its size, its cost for one image (forward FLOPs, two per multiply-add) and its score."""
+    """One sub-network: its width, its size, its cost for one image (forward FLOPs, two per multiply-add), its score.
+
+    `skipped` blocks are left out of it.
+    """
 
     width: float
     params: int
     flops: int
     recalibrated: bool
     score: Score
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -97,22 +102,35 @@ def recalibrate(net: nn.Module, batches: Iterable[Batch]) -> nn.Module:
 
 
 def subnetworks(
-    net: SlimNet, widths: Sequence[float], calibration: Iterable[Batch], validation: Iterable[Batch], round_to: int = 1
+    net: SlimNet,
+    widths: Sequence[float],
+    calibration: Iterable[Batch],
+    validation: Iterable[Batch],
+    round_to: int = 1,
+    skips: Sequence[int] = (0,),
 ) -> list[SubnetScore]:
-    """Scores `net` at each width; a width that keeps exactly what the one before it keeps is left out.
+    """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
-    The full network is scored with the running statistics it was trained with, every other one recalibrated.
+    A sub-network that keeps exactly what one before it keeps is left out. The full network is scored with the running
+    statistics it was trained with, every other one recalibrated.
     """
     rows: list[SubnetScore] = []
     full = cost.count(net, width=1.0)
-    for width in widths:
-        size = cost.count(net, width=width, round_to=round_to)
+    for width, skip in itertools.product(widths, skips):
+        depth = dict.fromkeys(spread(net, skip), False)
+        size = cost.count(net, width, depth, round_to=round_to)
         if any((row.params, row.flops) == (size.params, size.flops) for row in rows):
             continue
         whole = (size.params, size.flops) == (full.params, full.flops)
-        slim = net if whole else recalibrate(copy.deepcopy(net.extract(width=width, round_to=round_to)), calibration)
-        rows.append(SubnetScore(width, size.params, size.flops, not whole, score(slim, validation)))
+        slim = net if whole else recalibrate(copy.deepcopy(net.extract(width, depth, round_to=round_to)), calibration)
+        rows.append(SubnetScore(width, size.params, size.flops, not whole, score(slim, validation), skip))
     return rows
+
+
+def spread(net: SlimNet, skip: int) -> list[str]:
+    """`skip` blocks of the network, evenly spaced, by name."""
+    names = [block.name for block in net.blocks]
+    return [names[int((i + 0.5) * len(names) / skip)] for i in range(skip)]
 
 
 @torch.no_grad()

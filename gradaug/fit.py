@@ -24,6 +24,9 @@ def fit(
     resolutions: tuple[int, ...] | None = None,
     round_to: int | None = None,
     survival: float = 0.8,
+    survival_first: float = 1.0,
+    skip_blocks: int | None = None,
+    stage_limit: int | None = None,
 ) -> Space:
     """The space of sub-networks for `net`, with every None chosen; InputError says what cannot work and why."""
     blocks = tuple(block.name for block in net.blocks)
@@ -32,7 +35,10 @@ def fit(
     else:
         _require_resolutions(net, resolutions)
     grid = round_to or _fitting_grid(net, alpha, hardware_grid(device_of(net)))
-    space = Space(mode, alpha, num_subnets, resolutions, grid, blocks, survival)
+    space = Space(
+        mode, alpha, num_subnets, resolutions, grid, blocks, survival, survival_first, skip_blocks, stage_limit,
+        stages=tuple(block.stage for block in net.blocks),
+    )  # fmt: skip
     if space.random_width and alpha < 1 and _share(net, alpha, grid) == 1:
         raise InputError(
             f"with widths rounded to {grid} channels the smallest sub-network (width {alpha}) is the whole "

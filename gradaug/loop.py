@@ -92,7 +92,10 @@ def train_epoch(run: Run, batches: Iterator[data.Batch], log: RunLog, shown: Sil
 def finish(run: Run) -> Result:
     """Scores the network and its sub-networks, writes trained.pt and result.json."""
     seconds = run.seconds
-    rows = score_widths(run.net, run.source, run.config, reported_widths(run.config.alpha))
+    space = run.ga.space
+    widths = reported_widths(run.config.alpha) if space.random_width or space.mode == "none" else [1.0]
+    skips = reported_skips(len(space.blocks)) if space.random_depth else [0]
+    rows = score_subnetworks(run.net, run.source, run.config, widths, skips)
     result = Result(run.config, run.before, run.validate(), rows, run.steps, seconds, run.folder.path)
     run.net.eval()
     netslim.save(run.net, run.folder.trained)
@@ -138,6 +141,10 @@ class Run:
         subnets = f"{space.num_subnets} sub-networks a step ({space.mode})"
         if space.random_width:
             subnets += f", widths from {space.alpha:g} in steps of {space.round_to} channels"
+        if space.random_depth:
+            chances = f"kept with chances from {space.survival_first:g} to {space.survival:g}"
+            fixed = f"{space.skip_blocks} of them left out"
+            subnets += f", {len(space.blocks)} blocks {chances if space.skip_blocks is None else fixed}"
         if space.resolutions:
             subnets += f", resolutions {', '.join(map(str, space.resolutions))}"
         if space.mode == "none":
@@ -172,7 +179,8 @@ class Run:
         return images, labels
 
     def validate(self) -> Score:
-        return score(self.net, data.evaluation_batches(self.source.validation))
+        with self.net.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
+            return score(self.net, data.evaluation_batches(self.source.validation))
 
     def save(self) -> None:
         """Writes the checkpoint that :meth:`begin` continues from."""
@@ -209,6 +217,9 @@ def grad_aug(net: SlimNet, config: TrainConfig) -> GradAug:
         resolutions=config.resolutions,
         round_to=config.round_to,
         survival=config.survival,
+        survival_first=config.survival_first,
+        skip_blocks=config.skip_blocks,
+        stage_limit=config.stage_limit,
         seed=config.seed,
     )
 
@@ -220,16 +231,23 @@ def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
     return replace(config, resolutions=space.resolutions, round_to=space.round_to, channels_last=channels_last)
 
 
-def score_widths(net: SlimNet, source: data.DataSource, config: TrainConfig, widths: list[float]) -> list[SubnetScore]:
-    """Validation scores of the sub-networks at `widths`, recalibrated on training images."""
+def score_subnetworks(
+    net: SlimNet, source: data.DataSource, config: TrainConfig, widths: list[float], skips: list[int]
+) -> list[SubnetScore]:
+    """Validation scores of sub-networks at `widths` and without `skips` blocks, recalibrated on training images."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation)
-    return subnetworks(net, widths, calibration, validation, config.round_to or 1)
+    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips)
 
 
 def reported_widths(alpha: float, count: int = 5) -> list[float]:
     """Widths from 1 down to alpha, evenly spaced: those the network was trained for."""
     return [round(1 - (1 - alpha) * i / (count - 1), 4) for i in range(count)]
+
+
+def reported_skips(blocks: int) -> list[int]:
+    """Numbers of blocks left out: none, a tenth, a fifth, two fifths of them."""
+    return sorted({round(share * blocks) for share in (0, 0.1, 0.2, 0.4)})
 
 
 def choose_device(name: str) -> torch.device:

@@ -123,11 +123,17 @@ def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title:
         size = _size(full) if full else ("", "")
         table.add_row("full, before training", *size, f"{before.top1:.2f}", f"{before.loss:.3f}")
     for row in rows:
-        name = f"width {row.width:g}, batch norm recalibrated" if row.recalibrated else "full"
+        name = f"{_kind(row)}, batch norm recalibrated" if row.recalibrated else "full"
         if before is not None and not row.recalibrated:
             name = "full, after training"
         table.add_row(name, *_size(row), f"{row.score.top1:.2f}", f"{row.score.loss:.3f}")
     return table
+
+
+def _kind(row: SubnetScore) -> str:
+    blocks = f"{row.skipped} block{'s' * (row.skipped > 1)} left out"
+    widths = f"width {row.width:g}"
+    return widths if not row.skipped else blocks if row.width == 1 else f"{widths}, {blocks}"
 
 
 def _size(row: SubnetScore) -> tuple[str, str]:

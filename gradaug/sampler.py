@@ -5,8 +5,10 @@
     # (Draw(width=0.97, skip=(), resolution=24), Draw(width=0.85, ...), Draw(width=0.8, ...))
 
 Random width (GradAug, algorithm 1 and the authors' code): the widths of a step are alpha itself and n - 1 uniform
-values from [alpha, 1], largest first. Random depth: every residual body is kept with a probability that falls
-linearly from 1 at the first to `survival` at the last; one Bernoulli per body and sub-network, for the whole batch.
+values from [alpha, 1], largest first. Random depth: every residual body is kept with a probability that goes
+linearly from `survival_first` at the first to `survival` at the last; one Bernoulli per body and sub-network, for the
+whole batch. With `skip_blocks` that many bodies are left out, all equally likely. `stage_limit` bounds how many are
+left out of one stage (bodies whose results have one shape).
 Nothing here reads or changes a global random state, so the same step gives the same sub-networks on every rank, after
 a resume, and in a test.
 """
@@ -50,16 +52,35 @@ class Space:
     round_to: int | None = None
     blocks: tuple[str, ...] = ()
     survival: float = 0.8
+    survival_first: float = 1.0
+    skip_blocks: int | None = None
+    stage_limit: int | None = None
+    stages: tuple[int, ...] = ()
+    """The stage of each block; empty: all are one stage."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        if not 0 < self.alpha <= 1 or not 0 < self.survival <= 1:
-            raise InputError(f"alpha and survival must be in (0, 1], not {self.alpha!r} and {self.survival!r}")
+        for name in ("alpha", "survival", "survival_first"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} must be in (0, 1], not {getattr(self, name)!r}")
+        if self.random_depth and self.skip_blocks is not None and not 0 <= self.skip_blocks <= len(self.blocks):
+            raise InputError(
+                f"skip_blocks is {self.skip_blocks}, and this network has {len(self.blocks)} blocks that can be skipped"
+            )
         if self.random_depth and not self.blocks:
             raise InputError(
                 f"mode {self.mode!r} skips residual blocks, but none were found in this network; use mode 'randwidth'"
             )
+
+    @property
+    def chances(self) -> dict[str, float]:
+        """Each block's probability of being kept."""
+        if not self.random_depth:
+            return {}
+        if self.skip_blocks is not None:
+            return dict.fromkeys(self.blocks, 1 - self.skip_blocks / len(self.blocks))
+        return dict(zip(self.blocks, survivals(len(self.blocks), self.survival, self.survival_first), strict=True))
 
     @property
     def random_width(self) -> bool:
@@ -87,11 +108,11 @@ def draw(space: Space, seed: int, step: int) -> tuple[Draw, ...]:
     )
 
 
-def survivals(count: int, last: float) -> list[float]:
-    """Keep-probabilities of `count` blocks: linear from 1 at the first to `last`; a single block gets `last`."""
+def survivals(count: int, last: float, first: float = 1.0) -> list[float]:
+    """Keep-probabilities of `count` blocks: linear from `first` to `last`; a single block gets `last`."""
     if count == 1:
         return [last]
-    return [1 - (1 - last) * i / (count - 1) for i in range(count)]
+    return [first - (first - last) * i / (count - 1) for i in range(count)]
 
 
 def _widths(rng: random.Random, space: Space) -> list[float]:
@@ -100,5 +121,21 @@ def _widths(rng: random.Random, space: Space) -> list[float]:
 
 
 def _skipped(rng: random.Random, space: Space) -> tuple[str, ...]:
-    keep = survivals(len(space.blocks), space.survival)
-    return tuple(block for block, p in zip(space.blocks, keep, strict=True) if rng.random() >= p)
+    count = len(space.blocks)
+    if space.skip_blocks is None:
+        chosen = [i for i, p in enumerate(space.chances.values()) if rng.random() >= p]
+        rng.shuffle(chosen)
+    else:
+        chosen = rng.sample(range(count), count)
+    left_out: list[int] = []
+    for i in chosen:
+        if len(left_out) == space.skip_blocks:
+            break
+        if space.stage_limit is None or _in_stage(space, left_out, i) < space.stage_limit:
+            left_out.append(i)
+    return tuple(space.blocks[i] for i in sorted(left_out))
+
+
+def _in_stage(space: Space, chosen: list[int], block: int) -> int:
+    """How many of the chosen blocks are in the stage of `block`."""
+    return sum(not space.stages or space.stages[i] == space.stages[block] for i in chosen)

@@ -52,7 +52,7 @@ class GradAug:
     Args:
         net: a converted network; batch norm keeps the running statistics of the full network alone.
         mode: "randwidth", "randdepth", "both", or "none" for the plain step.
-        alpha, num_subnets, survival: see :class:`gradaug.sampler.Space`.
+        alpha, num_subnets, survival, survival_first, skip_blocks, stage_limit: see :class:`gradaug.sampler.Space`.
         resolutions: image sides a sub-network may see; None takes the full side, 7/8 and 3/4 of it, as far as the
             network runs on them; () leaves the images alone.
         round_to: widths are multiples of this many channels; None chooses for the hardware, 1 is the paper.
@@ -76,6 +76,9 @@ class GradAug:
         resolutions: Sequence[int] | None = None,
         round_to: int | None = None,
         survival: float = 0.8,
+        survival_first: float = 1.0,
+        skip_blocks: int | None = None,
+        stage_limit: int | None = None,
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
         criterion: Callable[[Any, Tensor], Tensor] = task_loss,
@@ -90,6 +93,9 @@ class GradAug:
             resolutions=None if resolutions is None else tuple(resolutions),
             round_to=round_to,
             survival=survival,
+            survival_first=survival_first,
+            skip_blocks=skip_blocks,
+            stage_limit=stage_limit,
         )
         self.seed = seed
         self.transform = transform

@@ -32,6 +32,7 @@ def find(
     """
     blocks: list[Block] = []
     refused: list[Refused] = []
+    stages: dict[tuple[int, ...], int] = {}
     for path, region in regions.items():
         modes = (True,) if region.same else (False, True)
         by_mode = [_of_program(region.programs[mode], facts(path, mode), tensors) for mode in modes]
@@ -41,7 +42,9 @@ def find(
             if len(again) == len(others):
                 skips = {mode: c.skip for mode, c in zip(modes, [candidate, *again], strict=True)}
                 skips = {True: skips[modes[-1]], False: skips[modes[0]]}
-                blocks.append(Block(name, params, candidate.where, path, skips))
+                shape = facts(path, modes[0]).shapes[candidate.skip.end][1:]
+                stage = stages.setdefault(shape, len(stages))
+                blocks.append(Block(name, params, candidate.where, path, skips, stage))
         refused += first[1]
     taken: dict[str, int] = {}
     unique = []
@@ -122,15 +125,56 @@ def _needed(nodes: list[Node]) -> tuple[Node, ...]:
 
 def zeroed(program: Program, skips: Iterable[Skip]) -> Program:
     """The program in which what the bodies give is multiplied by zero."""
-    bodies = {name for skip in skips for name in skip.bodies}
+    return scaled(program, {name: 0.0 for skip in skips for name in skip.bodies})
+
+
+def scaled(program: Program, factors: Mapping[str, float]) -> Program:
+    """The program in which values are multiplied by factors, for all that use them."""
     alias: dict[str, str] = {}
     nodes: list[Node] = []
     for node in program:
         nodes.append(_renamed(node, alias))
-        if node.name in bodies:
-            alias[node.name] = f"{node.name}_times_zero"
-            nodes.append(Node(alias[node.name], "call", "torch.mul", (Ref(node.name), 0)))
+        if node.name in factors:
+            alias[node.name] = scaled_name(node.name)
+            nodes.append(Node(alias[node.name], "call", "torch.mul", (Ref(node.name), factors[node.name])))
     return Program(tuple(nodes))
+
+
+def scaled_name(name: str) -> str:
+    return f"{name}_scaled"
+
+
+def scaled_plan(plan: Plan, factors: Mapping[str, float]) -> tuple[dict[str, Region], tuple[Block, ...]]:
+    """Regions in which what the blocks give is multiplied by their factors, and the blocks of those."""
+    regions: dict[str, Region] = {}
+    for path, region in plan.regions.items():
+        by_mode = {mode: _factors(plan, path, mode, factors) for mode in (True, False)}
+        train = scaled(region.programs[True], by_mode[True])
+        same = train if region.same else scaled(region.programs[False], by_mode[False])
+        regions[path] = replace(region, programs={True: train, False: same})
+    blocks = tuple(
+        replace(
+            block,
+            skips={
+                mode: _with_scalings(skip, _factors(plan, block.region, mode, factors))
+                for mode, skip in block.skips.items()
+            },
+        )
+        for block in plan.blocks
+    )
+    return regions, blocks
+
+
+def _factors(plan: Plan, path: str, mode: bool, factors: Mapping[str, float]) -> dict[str, float]:
+    chosen = [block for block in plan.blocks if block.region == path and block.name in factors]
+    return {name: factors[block.name] for block in chosen for name in block.skips[mode].bodies}
+
+
+def _with_scalings(skip: Skip, factors: Mapping[str, float]) -> Skip:
+    extra = tuple(scaled_name(name) for name in skip.body if name in factors)
+    value = scaled_name(skip.value) if skip.value in factors else skip.value
+    instead = tuple(_renamed(node, {name: scaled_name(name) for name in factors}) for node in skip.instead)
+    return replace(skip, body=skip.body + extra, value=value, instead=instead)
 
 
 def remade(

@@ -119,8 +119,8 @@ def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None 
             return leaf
         if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
             wanted = dtype if dtype is not None and leaf.dtype.is_floating_point else leaf.dtype
-            return torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(wanted)
-        return torch.randint(0, leaf.high + 1, leaf.shape, generator=generator).to(leaf.dtype)
+            return torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(wanted)
+        return torch.randint(0, leaf.high + 1, leaf.shape, generator=generator, device="cpu").to(leaf.dtype)
 
     return tree_map(draw, dict(inputs))
 

@@ -63,7 +63,8 @@ class Skip:
 class Block:
     """A part of a network that can be skipped: the parameters that it alone uses, and where it ends.
 
-    region: the path of the region that it is in; skips: how the region's programs do without it, by mode.
+    region: the path of the region that it is in; skips: how the region's programs do without it, by mode; stage: the
+    same number for blocks whose results have one shape.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Block:
     where: str = ""
     region: str = ""
     skips: Mapping[bool, Skip] = field(default_factory=dict)
+    stage: int = 0
 
 
 class Refused(NamedTuple):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.axes import count, positions
+from netslim.depth import scaled_plan
 from netslim.engine import Rule
 from netslim.errors import InputError, SubnetError
 from netslim.ops import RULES
@@ -116,6 +117,23 @@ class SlimNet(nn.Module):
             yield self
         finally:
             self._enter(before)
+
+    @contextlib.contextmanager
+    def scaled(self, factors: Mapping[str, float]) -> Iterator[SlimNet]:
+        """Run with the results of blocks multiplied by factors ({block: factor}); nothing stays changed on exit.
+
+        Stochastic depth (Huang et al., 2016) evaluates so: a residual is scaled by the probability that it was kept.
+        Raises SubnetError for an unknown block.
+        """
+        running(self.plan, dict.fromkeys(factors, True))
+        point = self._point
+        self._compile(*scaled_plan(self.plan, factors))
+        self._enter(point)
+        try:
+            yield self
+        finally:
+            self._compile(self.plan.regions, self.plan.blocks)
+            self._enter(point)
 
     def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
         return kept_channels(self.plan, keep_counts(self.plan, width, round_to), ranking)

@@ -26,7 +26,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "ints": {p: {n: _layout_data(d) for n, d in ints.items()} for p, ints in plan.ints.items()},
         "inputs": _value_data(plan.inputs),
         "refusal": plan.refusal,
-        "blocks": [[b.name, b.params, b.where, b.region, _skips_data(b)] for b in plan.blocks],
+        "blocks": [[b.name, b.params, b.where, b.region, _skips_data(b), b.stage] for b in plan.blocks],
         "refused": [list(refused) for refused in plan.refused],
         "specialised": list(plan.specialised),
         "unknown": dict(plan.unknown),
@@ -104,7 +104,7 @@ def _skips_data(block: Block) -> list[Any]:
 
 
 def _block_from(found: Any, data: Mapping[str, Any]) -> Block:
-    name, params, where, region, skips = found
+    name, params, where, region, skips, stage = found
     made = [
         Skip(end, tuple(body), tuple(map(_node_from, instead)), value, tuple(bodies))
         for end, body, instead, value, bodies in skips
@@ -115,7 +115,7 @@ def _block_from(found: Any, data: Mapping[str, Any]) -> Block:
         not 0 <= i < len(data["sizes"]) for i in sizes
     ):
         raise ArchiveError("the file's blocks name what its program does not hold.")
-    return Block(str(name), int(params), str(where), str(region), {True: made[0], False: made[-1]})
+    return Block(str(name), int(params), str(where), str(region), {True: made[0], False: made[-1]}, int(stage))
 
 
 def _program_data(program: Program) -> list[Any]:

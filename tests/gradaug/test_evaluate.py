@@ -65,7 +65,7 @@ def test_subnetworks_are_smaller_and_leave_the_network_alone(net: netslim.SlimNe
     assert [row.params for row in rows] == sorted({row.params for row in rows}, reverse=True)
     assert rows[0].params == sum(p.numel() for p in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-    assert set(rows[0].to_dict()) == {"width", "params", "flops", "recalibrated", "top1", "loss", "images"}
+    assert set(rows[0].to_dict()) == {"width", "skipped", "params", "flops", "recalibrated", "top1", "loss", "images"}
 
 
 def test_widths_that_keep_the_same_channels_are_listed_once(net: netslim.SlimNet) -> None:

@@ -95,3 +95,28 @@ def test_unknown_modes_and_ranges_are_named() -> None:
         Space("width")
     with pytest.raises(InputError, match=r"must be in \(0, 1\]"):
         Space(alpha=0)
+
+
+@given(seeds, steps, st.integers(0, 6))
+def test_a_fixed_number_of_blocks_is_left_out(seed: int, step: int, count: int) -> None:
+    space = Space("randdepth", blocks=tuple("abcdef"), skip_blocks=count)
+    assert {len(one.skip) for one in draw(space, seed, step)} == {count}
+
+
+@given(seeds, steps, st.integers(0, 3))
+def test_a_stage_loses_no_more_than_its_limit(seed: int, step: int, limit: int) -> None:
+    stages = (0, 0, 0, 1, 1, 2)
+    space = Space("randdepth", blocks=tuple("abcdef"), survival=0.1, stage_limit=limit, stages=stages)
+    for one in draw(space, seed, step):
+        lost = [stages["abcdef".index(block)] for block in one.skip]
+        assert all(lost.count(stage) <= limit for stage in stages)
+
+
+def test_both_ends_of_the_survival_can_be_set() -> None:
+    space = Space("randdepth", blocks=tuple("abc"), survival_first=0.9, survival=0.5)
+    assert list(space.chances.values()) == pytest.approx([0.9, 0.7, 0.5])
+
+
+def test_more_blocks_than_there_are_cannot_be_left_out() -> None:
+    with pytest.raises(InputError, match="skip_blocks is 4, and this network has 3 blocks"):
+        Space("randdepth", blocks=tuple("abc"), skip_blocks=4)
