@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 Runs = tuple[tuple[int, int], ...]
@@ -187,10 +187,10 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
     a, b = resolve(a), resolve(b)
     if a == b:
         return
-    if isinstance(a, Const) or isinstance(b, Const):
-        fixed, other = (a, b) if isinstance(a, Const) else (b, a)
-        reason = fixed.reason if isinstance(fixed, Const) else None
-        freeze(other, (lambda: reason) if reason else why)
+    if is_fixed(a) or is_fixed(b):
+        fixed, other = (a, b) if is_fixed(a) else (b, a)
+        reason = next((leaf.reason for leaf in leaves(fixed) if isinstance(leaf, Const) and leaf.reason), None)
+        freeze(other, (lambda: reason) if reason else _meets_fixed(why))
     elif isinstance(a, Axis) or isinstance(b, Axis):
         axis, other = (a, b) if isinstance(a, Axis) else (b, a)
         if any(leaf is axis for leaf in leaves(other)):
@@ -207,6 +207,10 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
         _unify_products(a, b, why)
     else:
         freeze(product(a, b), why)
+
+
+def _meets_fixed(why: Why) -> Why:
+    return lambda: replace(why(), text="meets a dimension of fixed size")
 
 
 def _unify_products(a: Product, b: Product, why: Why) -> None:

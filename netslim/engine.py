@@ -40,6 +40,7 @@ class Engine(TorchDispatchMode):
         self.unknown: dict[str, int] = {}  # operators without a rule, counted
         self._dims: dict[int, Dims] = {}  # by id; an entry goes with its tensor, so that a run holds no activations
         self._produced: set[int] = set()
+        self._open: set[Any] = set()  # composite operators that are being taken apart
         self._watched: dict[int, weakref.ref[Tensor]] = {}
 
     # -- layouts of tensors
@@ -88,13 +89,21 @@ class Engine(TorchDispatchMode):
         rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
         if rule is None and is_pointwise(func):
             rule = self.rules[torch.ops.aten.add]
-        if rule is None:
-            with self:
-                out = func.decompose(*args, **kwargs)
+        if rule is None and func not in self._open:
+            out = self._decomposed(func, args, kwargs)
             if out is not NotImplemented:
                 return out
-            rule = unknown_rule
+        rule = rule or unknown_rule
         return self.run(Call(self, func, args, kwargs), rule)
+
+    def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
+        self._open.add(func)
+        try:
+            with self:
+                return func.decompose(*args, **kwargs)
+        finally:
+            self._open.discard(func)
 
     def run(self, call: Call, rule: Rule) -> Any:
         """Execute one operator and type its results."""

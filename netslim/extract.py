@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,26 +33,74 @@ def extract(net: SlimNet, point: Point) -> nn.Module:
     A `torch.fx.GraphModule`; where forward could not be followed as a whole, the original's own classes, whose regions
     run graphs.
     """
+    source = Source(net, point)
     if net.plan.whole is not None:
         root = nn.Module()
         root.training = net.training
-        return _graph(net, point, "", root, net.plan.model or "Extracted")
-    shell = _plain_shell(net, point)
+        return _graph(source, "", root, net.plan.model or "Extracted")
+    shell = _plain_shell(source)
     for path in net.plan.regions:
         module = shell.get_submodule(path)
-        module.__dict__["forward"] = _graph(net, point, path, module, type(module).__name__).forward
+        module.__dict__["forward"] = _graph(source, path, module, type(module).__name__).forward
     return shell
 
 
-def _graph(net: SlimNet, point: Point, path: str, root: nn.Module, name: str) -> fx.GraphModule:
+@dataclass
+class Source:
+    """A converted network at a point, and the parts of its tensors made so far: shared weights stay shared."""
+
+    net: SlimNet
+    point: Point
+    parts: dict[int, Any] = field(default_factory=dict)
+
+    def part(self, tensor: Any, cut: Any) -> Any:
+        """A copy of what is kept of a parameter or buffer."""
+        if id(tensor) not in self.parts:
+            kept = take(tensor.detach(), cut).clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            self.parts[id(tensor)] = nn.Parameter(kept, tensor.requires_grad) if is_parameter else kept
+        return self.parts[id(tensor)]
+
+    def leaf(self, path: str) -> nn.Module:
+        """The plain torch layer with the kept part of a slim leaf's weights."""
+        leaf = self.net.get_submodule(path)
+        if type(leaf) not in PLAIN:
+            return copy.deepcopy(leaf)
+        kept = (None if self.point.leaves is None else self.point.leaves.get(path)) or Kept()
+        plain_class, shrink = PLAIN[type(leaf)]
+        made = plain_class.__new__(plain_class)
+        made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
+        for table in (made._parameters, made._buffers):
+            for attr, tensor in table.items():
+                if tensor is not None:
+                    table[attr] = self.part(tensor, kept.tensors.get(attr))
+        shrink(made, kept)
+        return made
+
+
+def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphModule:
     """The region at `path` as a graph over `root`, which holds what is there, or is given it."""
-    region, graph, values = net.plan.regions[path], fx.Graph(), dict[str, fx.Node]()
-    skips = skips_of(net.plan, path, net.training, point.run)
+    net, graph, values = source.net, fx.Graph(), dict[str, fx.Node]()
+    region, skips = net.plan.regions[path], skips_of(net.plan, path, net.training, source.point.run)
+    before: fx.Node | None = None  # whether gradients were on before a stretch without
     for node in without(region.programs[net.training], skips):
-        _emit(net, point, node, root, f"{path}." if path else "", graph, values)
+        before = _gradients(graph, node.grad, before)
+        _emit(source, node, root, f"{path}." if path else "", graph, values)
     if not all(isinstance(value, Input) for value in region.inputs.values()):
         _nested(graph, region.inputs)
     return fx.GraphModule(root, graph, name).train(net.training)
+
+
+def _gradients(graph: fx.Graph, wanted: bool, before: fx.Node | None) -> fx.Node | None:
+    """Turn gradients off where a stretch without them begins, and back to what they were where it ends."""
+    if wanted == (before is None):
+        return before
+    if before is not None:
+        graph.call_function(torch._C._set_grad_enabled, (before,))
+        return None
+    before = graph.call_function(torch.is_grad_enabled)
+    graph.call_function(torch._C._set_grad_enabled, (False,))
+    return before
 
 
 def _nested(graph: fx.Graph, inputs: Inputs) -> None:
@@ -71,13 +120,13 @@ def _nested(graph: fx.Graph, inputs: Inputs) -> None:
 
 
 def _emit(
-    net: SlimNet, point: Point, node: Node, root: nn.Module, prefix: str, graph: fx.Graph, values: dict[str, fx.Node]
+    source: Source, node: Node, root: nn.Module, prefix: str, graph: fx.Graph, values: dict[str, fx.Node]
 ) -> None:
     def put(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return values[leaf.name]
         if isinstance(leaf, Size):
-            return point.sizes[leaf.index]
+            return source.point.sizes[leaf.index]
         if isinstance(leaf, Mode):
             training = _training(graph)
             return graph.call_function(operator.not_, (training,)) if leaf.negated else training
@@ -87,10 +136,10 @@ def _emit(
     if node.op == "input":
         values[node.name] = graph.placeholder(node.name)
     elif node.op == "param":
-        _adopt_tensor(net, root, path, node.target, point.kept[node.args[0]] if node.args else None)
+        _adopt_tensor(source, root, path, node)
         values[node.name] = graph.create_node("get_attr", path, name=node.name)
     elif node.op == "module":
-        _adopt_leaf(net, root, path, node.target, point)
+        _adopt_leaf(source, root, path, node.target)
         values[node.name] = graph.call_module(path, map_leaves(put, node.args), map_leaves(put, node.kwargs))
     elif node.op == "output":
         graph.output(_structured(map_leaves(put, node.args[0]), graph))
@@ -145,61 +194,39 @@ def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     return root, last
 
 
-def _adopt_tensor(net: SlimNet, root: nn.Module, path: str, full: str, cut: Any) -> None:
+def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> None:
     parent, name = _parent(root, path)
     if name in parent._parameters or name in parent._buffers:
         return
-    owner = net.get_submodule(full.rpartition(".")[0])
+    owner = source.net.get_submodule(node.target.rpartition(".")[0])
+    cut = source.point.kept[node.args[0]] if node.args else None
     if name in owner._parameters:
-        parent._parameters[name] = _part(owner._parameters[name], cut)
+        parent._parameters[name] = source.part(owner._parameters[name], cut)
     else:
-        parent.register_buffer(name, _part(owner._buffers[name], cut), name not in owner._non_persistent_buffers_set)
+        persistent = name not in owner._non_persistent_buffers_set
+        parent.register_buffer(name, source.part(owner._buffers[name], cut), persistent)
 
 
-def _part(tensor: Any, cut: Any) -> Any:
-    kept = take(tensor.detach(), cut).clone()
-    return nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept
-
-
-def _adopt_leaf(net: SlimNet, root: nn.Module, path: str, full: str, point: Point) -> None:
+def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
     parent, name = _parent(root, path)
     if name not in parent._modules:
-        parent._modules[name] = plain_leaf(net.get_submodule(full), _kept(point, full))
+        parent._modules[name] = source.leaf(full)
 
 
-def _kept(point: Point, path: str) -> Kept:
-    return (None if point.leaves is None else point.leaves.get(path)) or Kept()
-
-
-def _plain_shell(net: SlimNet, point: Point) -> nn.Module:
+def _plain_shell(source: Source) -> nn.Module:
     """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
-    memo: dict[int, Any] = {}
+    net, memo = source.net, dict[int, Any]()
     modules = [("", net._shell), *walk(net)]
     for path, module in modules:
-        if type(module) in PLAIN:
-            memo.setdefault(id(module), plain_leaf(module, _kept(point, path)))
-    cuts = dict(zip(net.plan.cuts, point.kept, strict=True))
+        if type(module) in PLAIN and id(module) not in memo:
+            memo[id(module)] = source.leaf(path)
+    cuts = dict(zip(net.plan.cuts, source.point.kept, strict=True))
     for path, module in modules:
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and id(module) not in memo:
-                memo.setdefault(id(tensor), _part(tensor, cuts.get(f"{path}.{name}" if path else name)))
+                memo[id(tensor)] = source.part(tensor, cuts.get(f"{path}.{name}" if path else name))
     shell = copy.deepcopy(net._shell, memo)
     for path in net.plan.regions:
         for name in ("forward", "_point"):
             shell.get_submodule(path).__dict__.pop(name)
     return shell.train(net.training)
-
-
-def plain_leaf(leaf: nn.Module, kept: Kept) -> nn.Module:
-    """The plain torch layer with the kept part of a slim leaf's weights."""
-    if type(leaf) not in PLAIN:
-        return copy.deepcopy(leaf)
-    plain_class, shrink = PLAIN[type(leaf)]
-    made = plain_class.__new__(plain_class)
-    made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
-    for table in (made._parameters, made._buffers):
-        for attr, tensor in table.items():
-            if tensor is not None:
-                table[attr] = _part(tensor, kept.tensors.get(attr))
-    shrink(made, kept)
-    return made

@@ -55,11 +55,16 @@ class Printer:
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
         home = {node.name: guards.around.get(node.name, ()) for node in program}
-        for here, group in itertools.groupby(enumerate(program), key=lambda item: home[item[1].name]):
+        for (here, grad), group in itertools.groupby(
+            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad)
+        ):
             indent, late = "    ", list[str]()
             if here:
                 lines.append(f"    if {' and '.join(f'run[{i}]' for i in here)}:")
-                indent = "        "
+                indent += "    "
+            if not grad:
+                lines.append(f"{indent}with torch.no_grad():")
+                indent += "    "
             for i, node in group:
                 if node.op == "input":
                     continue

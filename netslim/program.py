@@ -50,7 +50,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step: op is input | param | module | call | output, target what is read or called."""
+    """One step: op is input | param | module | call | output, target what is read or called.
+
+    grad: whether gradients flow through it; the model ran it outside `torch.no_grad`.
+    """
 
     name: str
     op: str
@@ -58,6 +61,7 @@ class Node:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     where: str = ""
+    grad: bool = True
 
     @property
     def refs(self) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim import gradmode
 from netslim.axes import Const, Layout, Reason
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
@@ -93,7 +94,7 @@ class Tracer(TorchFunctionMode):
 
     def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
         super().__init__()
-        self.engine, self.quiet = engine, False
+        self.engine, self.quiet, self.grad = engine, False, True
         self.nodes: list[Node] = []
         self.tensors: dict[str, Any] = {}
         self.numbers: dict[str, Any] = {}
@@ -120,7 +121,8 @@ class Tracer(TorchFunctionMode):
 
     def add(self, op: str, target: str, hint: str, args: Any = (), kwargs: Any = None, where: str = "") -> str:
         name = self.new_name(hint)
-        self.nodes.append(Node(name, op, target, args, kwargs or {}, where))
+        grad = op not in ("call", "module") or self.grad  # a parameter that is read once may be used in both ways
+        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad))
         return name
 
     def claim(self, name: str, value: Any) -> None:
@@ -366,6 +368,7 @@ def trace(
             if module is not root and leaf(module):
                 _record(stack, tracer, path, module)
         _remember(stack, root)
+        stack.enter_context(gradmode.noted(tracer))
         stack.enter_context(engine)
         stack.enter_context(tracer)
         value = call_the_model(root, arguments)
