@@ -58,16 +58,20 @@ def masked_run(
     inputs: Mapping[str, Any] | Sequence[Tensor],
     kept: Sequence[Runs],
     run: tuple[bool, ...] = (),
+    *,
+    buffers: bool = True,
 ) -> list[Tensor]:
     """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
 
-    What a block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed
+    Without `buffers` only parameters get zeros: a network that divides by a buffer has no masked form otherwise. What a
+    block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed
     by the kept channels of the outputs of every region inside the network (see `observed`).
+    Without `buffers` only parameters get zeros: a network that divides by a buffer has no other masked form.
     """
     sets = IndexSets(dict(enumerate(kept)))
     engine = MaskedEngine(net.rules, sets)
     tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
-    with _zeros(net, tensors, sets), _zeroed_blocks(net, run):
+    with _zeros(net, tensors, sets, buffers), _zeroed_blocks(net, run):
         for name, layouts in net.plan.layouts.items():
             engine.set(tensors[name], layouts)
         for tensor in tensors_of(inputs):
@@ -79,13 +83,14 @@ def masked_run(
 
 
 @contextlib.contextmanager
-def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets) -> Iterator[None]:
+def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets, buffers: bool) -> Iterator[None]:
     """Parameters and buffers with zeros for their dropped channels, until it closes."""
     before: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
         for name, layouts in net.plan.layouts.items():
             tensor, found = tensors[name], [sets.partial(d) for d in layouts]
             constant = LIFTED in name.split(".") or not tensor.is_floating_point()
+            constant = constant or not (buffers or isinstance(tensor, torch.nn.Parameter))
             if id(tensor) not in before and not constant and any(f is not None for f in found):
                 before[id(tensor)] = tensor, tensor.data
                 tensor.data = _masked(tensor.data, found)

@@ -128,7 +128,10 @@ def check(
     depth = {block.name: runs for block, runs in zip(net.blocks, run, strict=False)}
     try:
         with still(net, mode):
-            wanted = masked_run(net, bench.inputs, [((0, k),) for k in counts], run)
+            kept = [((0, k),) for k in counts]
+            wanted = masked_run(net, bench.inputs, kept, run)
+            if not all(bool(torch.isfinite(t).all()) for t in wanted if t.is_floating_point()):
+                wanted = masked_run(net, bench.inputs, kept, run, buffers=False)
             with torch.inference_mode(), net.sub(width, depth):
                 got = everything(net, bench.inputs)
     except NetslimError:
@@ -186,7 +189,7 @@ def _equal(bench: Bench, counts: Sequence[int], mode: bool, run: tuple[bool, ...
 
 
 def _bisect(active: list[int], wrong: Callable[[Sequence[int]], bool]) -> set[int]:
-    if not wrong(active):
+    if not active or not wrong(active):
         return set()
     if len(active) == 1:
         return set(active)
