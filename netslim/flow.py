@@ -38,7 +38,7 @@ VIEWS = set(
     "getitem view reshape transpose permute narrow chunk split unbind flatten unflatten expand squeeze unsqueeze "
     "contiguous detach movedim select swapaxes view_as expand_as".split()
 )
-_SIZES = {"torch.Tensor.size", "torch.Tensor.numel", "torch.Tensor.device.__get__", "torch.Tensor.shape.__get__"}
+_SIZES = {"torch.Tensor.size", "torch.Tensor.numel", "torch.Tensor.device.__get__", "torch.Tensor.dtype.__get__"}
 
 
 def last(target: str) -> str:

@@ -63,10 +63,9 @@ def masked_run(
 ) -> list[Tensor]:
     """Outputs of the full network with zeros for the dropped channels of every parameter and buffer.
 
-    Without `buffers` only parameters get zeros: a network that divides by a buffer has no masked form otherwise. What a
-    block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed
-    by the kept channels of the outputs of every region inside the network (see `observed`).
-    Without `buffers` only parameters get zeros: a network that divides by a buffer has no other masked form.
+    Without `buffers` only parameters get zeros: a network that divides by a buffer has no other masked form. What a
+    block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed by the
+    kept channels of the outputs of every region inside the network (see `observed`).
     """
     sets = IndexSets(dict(enumerate(kept)))
     engine = MaskedEngine(net.rules, sets)

@@ -102,6 +102,7 @@ class Tracer(TorchFunctionMode):
         self.specialised: dict[str, None] = {}
         self.constants = constants
         self._node_of: dict[int, str] = {}
+        self._dtype_read: Tensor | None = None
         self._alive: list[Any] = []
         self._used: set[str] = set(RESERVED)
         self._paths = {id(t): n for n, t in _named_tensors(root)}
@@ -152,6 +153,8 @@ class Tracer(TorchFunctionMode):
             return slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
         if isinstance(value, torch.device):
             return self.device(value)
+        if isinstance(value, torch.dtype):
+            return self._dtype(value)
         if value is None or value is Ellipsis or isinstance(value, _LITERALS):
             return value
         raise TraceError(
@@ -182,6 +185,13 @@ class Tracer(TorchFunctionMode):
         first = next(node.name for node in self.nodes if node.op == "input")
         return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
 
+    def _dtype(self, dtype: torch.dtype) -> Any:
+        """A dtype; one that was just read from a tensor stands for that tensor's, so that other precisions run."""
+        read, self._dtype_read = self._dtype_read, None
+        if read is None or read.dtype != dtype or not dtype.is_floating_point:
+            return dtype
+        return Ref(self.add("call", "torch.Tensor.dtype.__get__", "dtype", (Ref(self._tensor(read)),)))
+
     def unnamed(self, func: Any) -> str:
         """The name to record for a function that is not on the allowlist."""
         raise TraceError(
@@ -205,6 +215,8 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in _SIZES:
             return self._size(name, args, kwargs)
+        if name == "torch.Tensor.dtype.__get__":
+            self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
             with _python_body(), self:
                 return func(*args, **kwargs)
@@ -337,7 +349,7 @@ def _without_unused_numbers(nodes: list[Node], numbers: set[str]) -> list[Node]:
     for node in reversed(nodes):
         idle = (
             node.name in numbers
-            or node.target in ("operator.getitem", "torch.Tensor.device.__get__")
+            or node.target in ("operator.getitem", "torch.Tensor.device.__get__", "torch.Tensor.dtype.__get__")
             or node.op == "param"
         )
         if idle and node.name not in used:

@@ -30,6 +30,7 @@ def hold(network: Network, seed: int = 0) -> netslim.SlimNet:
     images = torch.randn(3, *network.image[1:], generator=torch.Generator().manual_seed(seed))
     same_weights(net, model)
     same_output(net, model, images)
+    same_gradients(net, model, images)
     depth = random_depth(net, seed)
     extracts(net, width, depth, images)
     survives_the_archive(net, width, depth, images)
@@ -78,6 +79,24 @@ def same_output(net: netslim.SlimNet, model: nn.Module, images: Tensor) -> None:
         assert len(wanted) == len(got)
         assert all(map(torch.equal, wanted, got)), f"another output in {'training' if mode else 'eval'} mode"
     same_weights(net, model)
+
+
+def same_gradients(net: netslim.SlimNet, model: nn.Module, images: Tensor) -> None:
+    """Gradients flow where they do in the original (past no_grad and detach, too), here and in an extracted network."""
+    small = net.train().extract(1.0)
+    wanted: dict[str, Tensor | None] | None = None
+    for module in (copy.deepcopy(model).train(), copy.deepcopy(net).train(), small):
+        torch.manual_seed(1)
+        loss = torch.stack([out.square().mean() for out in outputs(module(images))]).sum()
+        if loss.requires_grad:
+            loss.backward()
+        found = {name: parameter.grad for name, parameter in module.named_parameters()}
+        wanted = wanted or found
+        for name, grad in found.items():
+            expected = wanted[name]
+            assert (grad is None) == (expected is None), name
+            if grad is not None:
+                torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-5)
 
 
 def extracts(net: netslim.SlimNet, width: dict[str, int], depth: dict[str, bool], images: Tensor) -> None:
