@@ -1,9 +1,8 @@
-"""Networks as people write them: recorded, with the groups that theory gives, proved, and run at other sizes."""
+"""How a forward is recorded: idioms of Python and torch, the lines that errors name, names that clash."""
 
 from __future__ import annotations
 
 import copy
-import random
 from typing import Any
 
 import pytest
@@ -11,75 +10,11 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 import netslim
 from netslim.errors import TraceError
-from netslim.lively import enliven
-from netslim.masked import masked_run
-from netslim.proof import draw_counts
-from tests.zoo.specimens import NETS, Auxiliary, Nested, Specimen, images
-
-
-def run(net: nn.Module, inputs: Any) -> list[Tensor]:
-    """The output tensors, in order."""
-    with torch.no_grad():
-        out = net(**copy.copy(inputs)) if isinstance(inputs, dict) else net(inputs.clone())
-    return [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-
-
-@pytest.fixture(params=NETS, scope="module")
-def specimen(request: pytest.FixtureRequest) -> Specimen:
-    return NETS[request.param]
-
-
-@pytest.fixture(scope="module")
-def model(specimen: Specimen) -> nn.Module:
-    torch.manual_seed(0)
-    return specimen.build().eval()
-
-
-@pytest.fixture(scope="module")
-def net(specimen: Specimen, model: nn.Module) -> netslim.SlimNet:
-    return netslim.convert(model, specimen.inputs)
-
-
-def test_the_groups_are_those_of_theory(specimen: Specimen, net: netslim.SlimNet) -> None:
-    assert len(net.groups) == specimen.groups, [g.name for g in net.groups]
-
-
-def test_the_conversion_is_proved(net: netslim.SlimNet) -> None:
-    assert net.proof is not None
-    assert net.proof.passed
-    assert not net.proof.idle
-    assert not [f for f in net.frozen if "proof" in f.reason]
-
-
-def test_full_width_is_the_original_bit_for_bit_at_every_size(
-    specimen: Specimen, model: nn.Module, net: netslim.SlimNet
-) -> None:
-    assert list(net.state_dict()) == list(model.state_dict())
-    for inputs in (specimen.inputs, *specimen.others):
-        for wanted, got in zip(run(model, inputs), run(net, inputs), strict=True):
-            assert torch.equal(wanted, got)
-
-
-def test_sub_networks_equal_the_masked_network_at_every_size(specimen: Specimen, net: netslim.SlimNet) -> None:
-    lively = copy.deepcopy(net).double().eval()
-    enliven(lively, seed=1)
-    counts = draw_counts(net.groups, random.Random(1))
-    width = {g.name: k for g, k in zip(net.groups, counts, strict=True)}
-    small = lively.extract(width)
-    for other in (specimen.inputs, *specimen.others):
-        doubled = tree_map_only(Tensor, Tensor.double, other)
-        named = doubled if isinstance(doubled, dict) else [doubled.clone()]
-        wanted = masked_run(lively, named, [((0, k),) for k in counts])
-        with lively.sub(width):
-            got = run(lively, doubled)
-        plain = run(small, doubled)
-        for a, b, c in zip(got, wanted, plain, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-            torch.testing.assert_close(c, a, rtol=1e-9, atol=1e-9)
+from tests.zoo.catalogue.forms import Auxiliary, Nested, nested
+from tests.zoo.specimen import images
 
 
 def test_an_auxiliary_head_runs_in_training_only() -> None:
@@ -90,7 +25,7 @@ def test_an_auxiliary_head_runs_in_training_only() -> None:
 
 
 def test_outputs_have_the_structure_of_the_original() -> None:
-    inputs = NETS["nested inputs and outputs"].inputs
+    inputs = nested(2, 16)
     out = netslim.convert(Nested(), inputs)(**inputs)
     assert list(out) == ["logits", "more"]
     assert isinstance(out["more"], tuple)
