@@ -109,28 +109,27 @@ def every(net: netslim.SlimNet) -> dict[str, bool]:
 
 def test_skipping_costs_no_compute(net: netslim.SlimNet) -> None:
     """FLOPs as torch counts them: the full network's without those of the layers in the bodies, exactly."""
-    skipped = {name for block in net.blocks for name in block.skips[False].body}
-    program = net.plan.regions[""].programs[False]
-    inside = {node.target for node in program if node.name in skipped and node.op == "module"}
-    by_layer: dict[str, int] = {}
-    handles = []
-    for name in inside:
-        layer = net.get_submodule(name)
-
-        def count(_: nn.Module, args: Any, name: str = name) -> None:
-            by_layer[name] = by_layer.get(name, 0)
-
-        handles.append(layer.register_forward_pre_hook(count))
+    skips = [block.skips[False] for block in net.blocks]
+    skipped = {name for skip in skips for name in (*skip.body, *skip.bodies)}
+    inside = {n.target for n in net.plan.regions[""].programs[False] if n.name in skipped and n.op == "module"}
+    ran: list[str] = []
+    handles = [
+        net.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: ran.append(name)) for name in inside
+    ]
     with torch.no_grad(), FlopCounterMode(display=False) as full:
         net(IMAGES)
-    assert set(by_layer) == inside
-    by_layer.clear()
+    assert set(ran) == inside
+    ran.clear()
     with torch.no_grad(), net.sub(depth=every(net)), FlopCounterMode(display=False) as short:
         net(IMAGES)
+    assert not ran
     for handle in handles:
         handle.remove()
-    assert not by_layer
-    assert short.get_total_flops() < full.get_total_flops()
+    by_layer = {str(name): sum(ops.values()) for name, ops in full.get_flop_counts().items()}
+    bodies = sum(by_layer.get(f"SlimNet.{name}", 0) for name in inside)
+    assert bodies > 0
+    assert short.get_total_flops() == full.get_total_flops() - bodies
+    assert cost.count(net, depth=every(net)).flops == short.get_total_flops() // len(IMAGES)
 
 
 def test_an_extracted_network_has_neither_the_bodies_nor_their_weights(net: netslim.SlimNet) -> None:
@@ -236,3 +235,26 @@ def test_the_proof_catches_a_block_that_is_skipped_wrongly(monkeypatch: pytest.M
     assert failing_blocks(net, bench) == {0}
     full = [group.size for group in net.groups]
     assert check(bench, full, False, run=(False,))[0].max_rel_diff > 0.01
+
+
+def test_wrapped_for_data_parallel_training_it_keeps_its_sub_networks(tmp_path: Path) -> None:
+    """Gradients of a pass that skips blocks add up under no_sync, as a GradAug step takes them."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    net = netslim.convert(Body(lambda m, x: x + m.body(x)), IMAGES, prove=False)
+    alone = copy.deepcopy(net)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(net)
+        with wrapped.no_sync(), net.sub(depth={"body": False}):
+            wrapped(IMAGES).square().mean().backward()
+        wrapped(IMAGES).square().mean().backward()
+    finally:
+        dist.destroy_process_group()
+    with alone.sub(depth={"body": False}):
+        alone(IMAGES).square().mean().backward()
+    alone(IMAGES).square().mean().backward()
+    assert list(wrapped.state_dict()) == [f"module.{name}" for name in alone.state_dict()]
+    for a, b in zip(net.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
