@@ -13,9 +13,26 @@ from typing import Any
 
 import torch
 
-from netslim.ops import conv, create, join, linear, norm, pointwise, pool, reduce, shape, vision
+from netslim.ops import (
+    conv,
+    create,
+    fourier,
+    index,
+    join,
+    linalg,
+    linear,
+    norm,
+    pointwise,
+    pool,
+    recurrent,
+    reduce,
+    shape,
+    vision,
+)  # fmt: skip
 
-FAMILIES = (pointwise, conv, linear, norm, pool, reduce, shape, join, create, vision)
+FAMILIES = (
+    pointwise, conv, linear, linalg, norm, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
+)  # fmt: skip
 
 
 def _union(table: str) -> dict[Any, Any]:

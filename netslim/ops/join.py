@@ -1,4 +1,4 @@
-"""Concatenation and cutting: cat, stack, split, slice, select, channel padding, indexing."""
+"""Concatenation and cutting: cat, stack, split, slice, select, channel padding, turning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from netslim.axes import Const, Layout, concat, cut, fresh, is_fixed
 from netslim.engine import Call
-from netslim.fit import Fitting
+from netslim.fit import Fit, Fitting
 from netslim.program import Node, Ref
 
 # ---------------------------------------------------------------------------------------------------- rules
@@ -136,64 +136,14 @@ def rearrange(call: Call) -> None:
     call.set(call.outs[0], dims)
 
 
-def index(call: Call) -> None:
-    """x[indices]: dimensions that are indexed keep their full width; the others pass through."""
-    x, indices, out = call.tensors[0], call.arg("indices"), call.outs[0]
-    dims = call.dims(x)
-    touched = [i for i, t in enumerate(indices) if t is not None]
-    call.freeze([dims[i] for i in touched], "picked by an index tensor")
-    for i in touched:
-        call.freeze(call.dims(indices[i]), "an index tensor has this dimension")
-    free_before = touched[0]
-    contiguous = touched == list(range(touched[0], touched[-1] + 1))
-    plain = not any(_is_mask(t) for t in indices if t is not None)
-    if contiguous and plain:
-        rank = max(indices[i].dim() for i in touched)
-        picked = list(map(Const, out.shape[free_before : free_before + rank]))
-        call.set(out, [*dims[:free_before], *picked, *dims[touched[-1] + 1 :]])
-    else:
-        call.freeze(dims, "picked by an index tensor")
-        call.set(out, list(map(Const, out.shape)))
-
-
-def index_put(call: Call) -> None:
-    """x[indices] = values: dimensions that are indexed keep their full width; the others are those of the values."""
-    x, indices, values = call.tensors[0], call.arg("indices"), call.arg("values")
-    dims = call.dims(x)
-    touched = [i for i, t in enumerate(indices) if t is not None]
-    places = {i + k for i in touched for k in range(max(1, indices[i].dim() if _is_mask(indices[i]) else 1))}
-    call.freeze([dims[i] for i in sorted(places)], "picked by an index tensor")
-    for i in touched:
-        call.freeze(call.dims(indices[i]), "an index tensor has this dimension")
-    after = x.dim() - max(places) - 1
-    behind = min(after, values.dim())
-    for d in range(1, behind + 1):
-        if values.shape[-d] == x.shape[-d]:
-            call.unify(dims[-d], call.dims(values)[-d])
-    call.freeze(call.dims(values)[: values.dim() - behind], "picked by an index tensor")
-    before = range(min(places)) if len(places) == max(places) - min(places) + 1 else range(max(places) + 1)
-    call.freeze([dims[i] for i in before], "picked by an index tensor")
-    call.set(call.outs[0], dims)
-
-
-def _is_mask(indices: Tensor) -> bool:
-    return indices.dtype in (torch.bool, torch.uint8)
-
-
-def index_select(call: Call) -> None:
-    x, out, dim = call.tensors[0], call.outs[0], call.arg("dim")
+def rotate(call: Call) -> None:
+    """rot90: two dimensions are turned, and an odd number of times swaps them."""
+    x, (a, b) = call.tensors[0], call.arg("dims")
     dims = list(call.dims(x))
-    call.freeze([dims[dim], *call.dims(call.arg("index"))], "picked by an index tensor")
-    dims[dim] = Const(out.shape[dim])
-    call.set(out, dims)
-
-
-def embedding(call: Call) -> None:
-    """weight (entries, features), indices (...) -> (..., features)."""
-    weight, indices = call.arg("weight"), call.arg("indices")
-    w_dims = call.dims(weight)
-    call.freeze([w_dims[0], *call.dims(indices)], "picked by an index tensor")
-    call.set(call.outs[0], [*call.dims(indices), w_dims[1]])
+    call.freeze([dims[a], dims[b]], "its order is changed")
+    if call.arg("k", 1) % 2:
+        dims[a], dims[b] = dims[b], dims[a]
+    call.set(call.outs[0], dims)
 
 
 def glu(call: Call) -> None:
@@ -217,6 +167,19 @@ def fit_split(node: Node, fit: Fitting) -> Node:
     if all(isinstance(size, int) for size in sizes):
         return node
     return fit.replace(node, target="torch.functional.split", args=(node.args[0], sizes, dim), kwargs={})
+
+
+def fit_split_at(dim: int) -> Fit:
+    """hsplit, vsplit and dsplit, which have their dimension in the name."""
+
+    def fit(node: Node, fit: Fitting) -> Node:
+        along = dim if len(fit.outs[0]) > 1 else 0
+        sizes = [fit.size(out[along]) for out in fit.outs]
+        if all(isinstance(size, int) for size in sizes):
+            return node
+        return fit.replace(node, target="torch.functional.split", args=(node.args[0], sizes, along), kwargs={})
+
+    return fit
 
 
 def fit_item(node: Node, fit: Fitting) -> Node:
@@ -290,9 +253,8 @@ def fit_pad(node: Node, fit: Fitting) -> Node:
 RULES = {
     "cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "split": split_parts, "chunk": split_parts,
     "split_with_sizes": split_parts, "unbind": unbind, "slice": slice_, "select": select, "narrow": narrow,
-    "constant_pad_nd": pad, "pad": pad_any_mode, "flip": rearrange, "roll": rearrange, "index": index,
-    "index_put": index_put, "index_put_": index_put, "_index_put_impl_": index_put,
-    "index_select": index_select, "embedding": embedding, "glu": glu,
+    "constant_pad_nd": pad, "pad": pad_any_mode, "flip": rearrange, "roll": rearrange, "rot90": rotate, "glu": glu,
+    "unsafe_split": split_parts, "unsafe_split_with_sizes": split_parts, "unsafe_chunk": split_parts,
 }  # fmt: skip
 
 FITS = {
@@ -301,6 +263,9 @@ FITS = {
     "torch.Tensor.tensor_split": fit_split, "torch.Tensor.__getitem__": fit_item,
     "torch.Tensor.__setitem__": fit_item, "torch.Tensor.narrow": fit_narrow, "torch.narrow": fit_narrow,
     "torch.Tensor.select": fit_select, "torch.select": fit_select, "torch.nn.functional.pad": fit_pad,
+} | {
+    f"torch.{owner}{name}": fit_split_at(dim)
+    for owner in ("", "Tensor.") for name, dim in (("vsplit", 0), ("hsplit", 1), ("dsplit", 2))
 }  # fmt: skip
 
 
@@ -329,11 +294,12 @@ EXAMPLES = {
     "channel pad": lambda r: F.pad(r(2, 6, 4, 4), (0, 0, 0, 0, 2, 4)) + r(2, 12, 4, 4),
     "space pad": lambda r: F.pad(r(2, 6, 4, 4), (1, 1, 1, 1)),
     "flip": lambda r: r(2, 6, 4).flip(1),
-    "index": lambda r: r(2, 6, 4)[:, :, torch.tensor([1, 3])],
-    "index_put": lambda r: r(5, 6, 4).index_put((torch.tensor([1, 3]),), r(2, 6, 4)),
-    "index_select": lambda r: r(2, 6, 4).index_select(1, torch.tensor([1, 3])),
+    "flip of space": lambda r: r(2, 6, 4, 5).flip(-1, 2),
+    "roll of space": lambda r: torch.roll(r(2, 6, 4, 5), (1, -2), dims=(2, 3)),
+    "rot90": lambda r: torch.rot90(r(2, 6, 4, 5), 1, (2, 3)),
+    "hsplit": lambda r: torch.hsplit(r(2, 12, 4), 3)[1],
+    "dsplit": lambda r: r(2, 4, 12).dsplit((3, 8))[1],
     "set item": lambda r: _set_item(r(2, 12), r(2, 3)),
-    "embedding": lambda r: F.embedding(torch.tensor([0, 2]), r(4, 6)),
     "shuffle after cat": lambda r: (
         torch.cat([r(2, 6, 4), r(2, 6, 4)], 1).view(2, 2, 6, 4).transpose(1, 2).flatten(1, 2)
     ),

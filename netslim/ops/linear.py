@@ -109,8 +109,8 @@ def shrink(module: nn.Module, _kept: Kept) -> None:
 
 
 RULES = {
-    "linear": linear, "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul,
-    "addmm": add_matmul, "baddbmm": add_matmul, "scaled_dot_product_attention": attention,
+    "linear": linear, "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul, "vdot": matmul,
+    "addmv": add_matmul, "addmm": add_matmul, "baddbmm": add_matmul, "scaled_dot_product_attention": attention,
 }  # fmt: skip
 
 MODULES = {nn.Linear: (SlimLinear, shrink)}

@@ -15,7 +15,7 @@ from netslim.engine import Call
 # not tagged by torch although each output entry depends on the entries at its own place only
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
     zeros_like ones_like full_like empty_like rand_like randn_like fill fill_ zero_ bernoulli bernoulli_ uniform_
-    normal_ exponential_ random_ clone contiguous detach detach_ alias to _to_copy lift_fresh type_as masked_fill
+    normal_ exponential_ random_ clone contiguous detach detach_ alias _to_copy lift_fresh masked_fill
     masked_fill_ where.self where.ScalarOther where.ScalarSelf where.Scalar
     _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
     leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive lerp
@@ -52,7 +52,16 @@ def scalar_result(call: Call) -> None:
             call.set(out, [])
 
 
+def cast(call: Call) -> None:
+    """x.to(other), x.type_as(other): of the other tensor only its kind counts."""
+    x = call.tensors[0]
+    for out in call.outs:
+        if out is not x:
+            call.set(out, call.dims(x))
+
+
 EXAMPLES = {
+    "to the kind of another": lambda r: (lambda x, y: x.to(y) * y.type_as(x).mean((2, 3)))(r(2, 6), r(2, 6, 2, 6)),
     "add broadcast": lambda r: r(2, 6, 4) + r(6, 1),
     "in place": lambda r: (2 * r(2, 6, 4)).add_(r(6, 1)).relu_(),
     "where": lambda r: torch.where(r(2, 6, 4) > 0, r(6, 1), r(2, 1, 4)),
@@ -62,4 +71,4 @@ EXAMPLES = {
     "gelu": lambda r: F.gelu(r(2, 6)),
 }
 
-RULES = dict.fromkeys(UNTAGGED, unify_broadcast)
+RULES = dict.fromkeys(UNTAGGED, unify_broadcast) | dict.fromkeys(("to", "type_as"), cast)

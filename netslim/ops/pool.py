@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from netslim.axes import Const, product
 from netslim.engine import Call
 
+WINDOW = "a window runs along this dimension"
+
 
 def pool(ndim: int):  # type: ignore[no-untyped-def]
     """Windows run over the last `ndim` dimensions; the ones before them are untouched."""
@@ -15,9 +17,10 @@ def pool(ndim: int):  # type: ignore[no-untyped-def]
     def rule(call: Call) -> None:
         x = call.tensors[0]
         dims = call.dims(x)
-        call.freeze(dims[-ndim:], "a window runs along this dimension")
+        call.freeze(dims[-ndim:], WINDOW)
+        reason = call.why(WINDOW)()
         for out in call.outs:
-            call.set(out, [*dims[:-ndim], *map(Const, out.shape[-ndim:])])
+            call.set(out, [*dims[:-ndim], *(Const(n, reason) for n in out.shape[-ndim:])])
 
     return rule
 
@@ -62,9 +65,18 @@ def unfold(call: Call) -> None:
     """im2col: (N, C, H, W) -> (N, C * kernel, L)."""
     x, out = call.tensors[0], call.outs[0]
     dims = call.dims(x)
-    call.freeze(dims[-2:], "a window runs along this dimension")
+    call.freeze(dims[-2:], WINDOW)
     kernel = Const(out.shape[-2] // x.shape[-3])
     call.set(out, [*dims[:-3], product(dims[-3], kernel), Const(out.shape[-1])])
+
+
+def sliding(call: Call) -> None:
+    """x.unfold(dim, size, step): windows along one dimension, whose entries come last."""
+    x, out, dim = call.tensors[0], call.outs[0], call.arg("dimension") % call.tensors[0].dim()
+    dims = list(call.dims(x))
+    call.freeze([dims[dim]], WINDOW)
+    dims[dim] = Const(out.shape[dim])
+    call.set(out, [*dims, Const(out.shape[-1])])
 
 
 def fold(call: Call) -> None:
@@ -72,7 +84,7 @@ def fold(call: Call) -> None:
     x, out = call.tensors[0], call.outs[0]
     dims = call.dims(x)
     channels, kernel = call.split(dims[-2], out.shape[-3], x.shape[-2] // out.shape[-3])
-    call.freeze([kernel, dims[-1]], "a window runs along this dimension")
+    call.freeze([kernel, dims[-1]], WINDOW)
     call.set(out, [*dims[:-2], channels, *map(Const, out.shape[-2:])])
 
 
@@ -90,6 +102,7 @@ _WINDOWS = {
 RULES = {name: pool(ndim) for ndim, names in _WINDOWS.items() for name in names.split()} | {
     "grid_sampler": grid_sample, "pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle, "native_channel_shuffle": channel_shuffle, "im2col": unfold, "col2im": fold,
+    "unfold": sliding,
 }  # fmt: skip
 
 EXAMPLES = {
@@ -103,6 +116,7 @@ EXAMPLES = {
     "pixel_unshuffle": lambda r: F.pixel_unshuffle(r(2, 6, 4, 4), 2),
     "channel_shuffle": lambda r: F.channel_shuffle(r(2, 12, 3, 3), 2),
     "unfold": lambda r: F.unfold(r(2, 6, 4, 4), 2),
+    "sliding windows": lambda r: r(2, 6, 4, 4).unfold(2, 2, 1).unfold(-2, 3, 1),
     "fold": lambda r: F.fold(r(2, 24, 4), (4, 4), 2, stride=2),
     "grid_sample": lambda r: F.grid_sample(
         r(2, 6, 4, 4), torch.zeros(2, 3, 3, 2, dtype=torch.float64), align_corners=False

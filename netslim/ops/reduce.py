@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.axes import Const, Layout
+from netslim.axes import Const, Layout, Reason
 from netslim.engine import Call
 from netslim.ops.pointwise import unify_broadcast
 
@@ -48,15 +48,16 @@ def _mix(call: Call, dims: list[int]) -> None:
 def positional(call: Call) -> None:
     """argmax, sort, cumsum: the result speaks of positions, so the dimension keeps its full width."""
     x, gone = call.tensors[0], _reduced(call)
-    call.freeze([call.dims(x)[d] for d in gone], "the result depends on the positions along this dimension")
+    text = "the result depends on the positions along this dimension"
+    call.freeze([call.dims(x)[d] for d in gone], text)
     for out in call.outs:
-        call.set(out, _remaining(call, out, gone))
+        call.set(out, _remaining(call, out, gone, call.why(text)()))
 
 
-def _remaining(call: Call, out: Tensor, gone: list[int]) -> list[Layout]:
+def _remaining(call: Call, out: Tensor, gone: list[int], why: Reason | None = None) -> list[Layout]:
     dims = call.dims(call.tensors[0])
     if out.dim() == len(dims):
-        return [Const(out.shape[i]) if i in gone else d for i, d in enumerate(dims)]
+        return [Const(out.shape[i], why) if i in gone else d for i, d in enumerate(dims)]
     return [d for i, d in enumerate(dims) if i not in gone]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -81,6 +82,17 @@ def expand(call: Call) -> None:
     call.set(out, [d if d.size == n else fresh(n) for d, n in zip(dims, out.shape, strict=True)])
 
 
+def like(rule: Callable[[Call], None]) -> Callable[[Call], None]:
+    """view_as and its kin: the sizes are those of another tensor, so the result has its axes."""
+
+    def as_other(call: Call) -> None:
+        rule(call)
+        for mine, its in zip(call.dims(call.outs[0]), call.dims(call.tensors[1]), strict=True):
+            call.unify(mine, its)
+
+    return as_other
+
+
 def repeat(call: Call) -> None:
     """A dimension of size 1 that is repeated is the same everywhere, as for expand."""
     x, out = call.tensors[0], call.outs[0]
@@ -131,7 +143,8 @@ def fit_unflatten(node: Node, fit: Fitting) -> Node:
 
 def fit_repeat(node: Node, fit: Fitting) -> Node:
     """A dimension of size 1 that is repeated into an elastic axis is repeated as often as the axis is wide."""
-    sizes, dims = spread(node.args[1:]), fit.outs[0]
+    sizes, dims = tuple(spread(node.args[1:])), fit.outs[0]
+    sizes = (1,) * (len(dims) - len(sizes)) + sizes  # tile may leave the first ones out
     own = [None] * (len(dims) - len(fit.dims(node.args[0]))) + list(fit.dims(node.args[0]))
     new = tuple(fit.resized(s, d) if o is None or o.size == 1 else s for s, d, o in zip(sizes, dims, own, strict=True))
     return fit.replace(node, args=(node.args[0], new))
@@ -149,13 +162,15 @@ RULES = {
     "view": view, "reshape": view, "_unsafe_view": view, "_reshape_alias": view, "permute": permute,
     "transpose": transpose, "t": transpose, "squeeze": squeeze, "unsqueeze": unsqueeze, "expand": expand,
     "repeat": repeat, "repeat_interleave": repeat_interleave, "squeeze_": squeeze, "unsqueeze_": unsqueeze,
+    "view_as": like(view), "reshape_as": like(view), "expand_as": like(expand),
 }  # fmt: skip
 
 FITS = {
     "torch.Tensor.squeeze": fit_squeeze, "torch.squeeze": fit_squeeze,
     "torch.Tensor.view": fit_view(1), "torch.Tensor.reshape": fit_view(1), "torch.Tensor.expand": fit_view(1),
     "torch.reshape": fit_shape_keyword, "torch.Tensor.unflatten": fit_unflatten, "torch.unflatten": fit_unflatten,
-    "torch.Tensor.repeat": fit_repeat, "torch.broadcast_to": fit_view(1), "torch.Tensor.broadcast_to": fit_view(1),
+    "torch.Tensor.repeat": fit_repeat, "torch.Tensor.tile": fit_repeat, "torch.tile": fit_repeat,
+    "torch.broadcast_to": fit_view(1), "torch.Tensor.broadcast_to": fit_view(1),
 }  # fmt: skip
 
 EXAMPLES: dict[str, Any] = {
@@ -174,6 +189,11 @@ EXAMPLES: dict[str, Any] = {
     "broadcast_to": lambda r: r(6, 1).broadcast_to(2, 6, 4) * r(2, 6, 4),
     "repeat": lambda r: r(2, 6, 4).repeat(1, 2, 1),
     "repeat channels": lambda r: r(2, 1, 4).repeat(1, 6, 1) * r(6, 1),
+    "tile": lambda r: r(2, 6, 4).tile(2, 1),
+    "tile channels": lambda r: torch.tile(r(2, 1, 4), (6, 1)) * r(6, 1),
+    "view_as": lambda r: r(2, 24).view_as(r(2, 6, 4)),
+    "expand_as": lambda r: r(2, 6, 1).expand_as(r(2, 6, 4)) * r(2, 6, 4),
+    "meshgrid": lambda r: torch.mul(*torch.meshgrid([r(6), r(5)], indexing="ij")),
     "repeat_interleave": lambda r: r(2, 6, 4).repeat_interleave(3, dim=1),
     "shuffle by view": lambda r: r(2, 12, 4).view(2, 2, 6, 4).transpose(1, 2).reshape(2, 12, 4),
     "heads": lambda r: r(2, 5, 24).reshape(2, 5, 3, 8).transpose(1, 2),

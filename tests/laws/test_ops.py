@@ -118,6 +118,18 @@ GROUPS = {
     "strided slice": 2, "select from qkv": 3, "unbind": 2,
     "channel pad": 6,  # the channels are three: padding, what is padded, padding
     "space pad": 4, "flip": 2, "index": 2, "index_select": 2, "set item": 4, "embedding": 1,
+    # indexed, turned, transformed and windowed dimensions stay; the others are batch and channels, or batch and places
+    "flip of space": 2, "roll of space": 2, "rot90": 2, "sliding windows": 2, "index_select of places": 2,
+    "gather of places": 2, "gather of channels": 2, "take_along_dim": 2, "scatter": 2, "scatter_add": 2,
+    "scatter of a value": 2, "index_add": 2, "index_copy": 2, "index_fill": 2, "embedding_bag": 1,
+    "fft2": 2, "rfft2 and back": 2, "fft over channels": 2, "fftshift": 2, "complex weights": 2,
+    "hsplit": 5, "dsplit": 5,  # two dimensions and three pieces
+    "tile": 3, "tile channels": 3, "expand_as": 3, "meshgrid": 2, "to the kind of another": 4,
+    "view_as": 2,  # of 6 x 4 the larger factor
+    "matrix exponential": 1, "linalg.norm": 3, "matrix norm": 3,
+    "cross": 2,  # not the three components
+    "cdist": 4, "bilinear form": 4, "addbmm": 4, "addr": 2, "addmv": 2, "vdot": 3, "weight_norm": 3,
+    "lstm": 3, "gru": 3, "rnn both ways": 3,  # batch, inputs, hidden: one state for both directions
     "zeros": 3, "new_ones": 3, "full": 2, "full_like": 2, "arange": 1,
 }  # fmt: skip
 

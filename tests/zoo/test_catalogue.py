@@ -27,12 +27,7 @@ KNOWN: dict[str, str] = {
     "one weight at two widths": "an extracted layer that is called and read has no forward",
     "fused attention": "the proof draws the dropout of attention anew",
     "torch's encoder": "the proof draws the dropout of attention anew",
-} | dict.fromkeys(
-    ("flips and rolls of space", "weight norm by hooks", "weight norm by parametrization", "spectral norm",
-     "spectral norm by hooks", "orthogonal", "channel permutation by a list", "channel permutation by a buffer",
-     "sorted channels", "cumulated channels", "a window over channels", "LSTM", "two layers, both ways"),
-    "an operator without a rule, or with an unclear reason",
-)  # fmt: skip
+}
 NAMES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=True) if name in KNOWN else ())
     for name in CATALOGUE

@@ -52,7 +52,8 @@ SPECIMENS = {
         dict.fromkeys(AROUND, "picked by an index tensor"),
     ),
     "channel permutation by a buffer": Specimen(
-        Permuted, {"stem": 8, "b": 6}, dict.fromkeys(AROUND, "picked by an index tensor")
+        Permuted, {"stem": 8, "b": 6},
+        dict.fromkeys(AROUND, "picked by an index tensor") | {"order[0]": "an index tensor has this dimension"},
     ),
     "sorted channels": Specimen(
         lambda: _between(_sorted), {"stem": 8, "b": 6}, dict.fromkeys(AROUND, "the result depends on the positions")

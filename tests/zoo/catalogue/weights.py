@@ -128,14 +128,26 @@ def _one_kernel_for_two(m: Any, x: Tensor) -> Tensor:
 
 
 SPECIMENS = {
-    "weight norm by hooks": Specimen(lambda: _between(_old_weight_norm(conv(8, 12))), {"stem": 8, "a.weight_g": 12}),
+    "weight norm by hooks": Specimen(lambda: _between(_old_weight_norm(conv(8, 12))), {"stem": 8, "a.weight_v": 12}),
     "weight norm by parametrization": Specimen(
         lambda: _between(parametrizations.weight_norm(conv(8, 12))),
-        {"stem": 8, "a.parametrizations.weight.original0": 12},
+        {"stem": 8, "a.parametrizations.weight.original1": 12},
     ),
-    "spectral norm": Specimen(lambda: _between(parametrizations.spectral_norm(conv(8, 12))), {}),
-    "spectral norm by hooks": Specimen(lambda: _between(nn.utils.spectral_norm(conv(8, 12))), {}),
-    "orthogonal": Specimen(lambda: _between(parametrizations.orthogonal(conv(8, 12, 1))), {}),
+    "spectral norm": Specimen(
+        lambda: _between(parametrizations.spectral_norm(conv(8, 12))),
+        {"stem": 8, "a.parametrizations.weight.original": 12},
+    ),
+    "spectral norm by hooks": Specimen(
+        lambda: _between(nn.utils.spectral_norm(conv(8, 12))), {"stem": 8, "a.weight_orig": 12}
+    ),
+    # every entry of an orthogonal matrix depends on all parameters
+    "orthogonal": Specimen(
+        lambda: _between(parametrizations.orthogonal(conv(8, 12, 1))), {},
+        dict.fromkeys(
+            ("stem.weight[0]", "stem.bias[0]", "a.bias[0]", "head.weight[1]", *(
+                f"a.parametrizations.weight.{name}[{dim}]" for name in ("original", "0.base") for dim in (0, 1))),
+            "the entries depend on their place"),
+    ),
     "parametrized twice": Specimen(
         lambda: _between(_parametrized(conv(8, 12), Symmetric(), Gain(12))),
         {"stem": 8, "a.parametrizations.weight.original": 12},
