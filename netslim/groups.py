@@ -90,10 +90,10 @@ def _choose(found: Product) -> bool:
     if len(elastic) < 2:
         return False
     kept = max(reversed(elastic), key=lambda f: f.size)
-    for factor in elastic:
-        if factor is not kept:
-            freeze(factor, lambda: Reason("another factor of the same dimension is elastic"))
-    return True
+    others = [factor for factor in elastic if factor != kept]  # an axis times itself is still one axis
+    for factor in others:
+        freeze(factor, lambda: Reason("another factor of the same dimension is elastic"))
+    return bool(others)
 
 
 def _names(slots: Mapping[int, list[Slot]]) -> dict[int, str]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from tests.zoo.catalogue import (
     attention,
+    backbones,
     concat,
     convolutions,
     forms,
     frozen,
     order,
     parameters,
+    pixelwise,
     recurrent,
     residual,
     split,
@@ -20,7 +22,10 @@ from tests.zoo.catalogue import (
 )  # fmt: skip
 from tests.zoo.specimen import Specimen
 
-THEMES = (residual, concat, split, order, convolutions, weights, parameters, attention, recurrent, forms, frozen)
+THEMES = (
+    residual, concat, split, order, convolutions, weights, parameters, attention, recurrent, forms, frozen, backbones,
+    pixelwise,
+)  # fmt: skip
 
 CATALOGUE: dict[str, Specimen] = {}
 for theme in THEMES:
