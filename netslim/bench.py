@@ -131,10 +131,22 @@ class Calm(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
             return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
-        out = func(*args, **(kwargs or {}))
+        args, kwargs = without_dropout(func, args, kwargs or {})
+        out = func(*args, **kwargs)
         if name in ("bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "uniform_", "normal_"):
             out.fill_(1.0)
         return out
+
+
+def without_dropout(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of an operator that drops within itself (attention, recurrent layers), with a rate of zero."""
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.name in ("dropout_p", "dropout"):
+            if i < len(args):
+                args = (*args[:i], 0.0, *args[i + 1 :])
+            elif argument.name in kwargs:
+                kwargs = {**kwargs, argument.name: 0.0}
+    return args, kwargs
 
 
 # ------------------------------------------------------------------------------------------- groups without effect

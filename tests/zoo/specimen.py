@@ -26,7 +26,7 @@ class Specimen:
 
     groups: size by name, all of them. frozen: why a dimension ('conv.weight[0]') stays, all of them but images and
     classes. idle: groups that no output depends on. inputs, others: example inputs, and others that the network takes
-    as well. single: it runs in single precision only.
+    as well.
     """
 
     build: Callable[[], nn.Module]
@@ -35,7 +35,6 @@ class Specimen:
     idle: tuple[str, ...] = ()
     inputs: Any = field(default_factory=lambda: images(16))
     others: tuple[Any, ...] = SQUARES
-    single: bool = False
 
 
 class Written(nn.Module):

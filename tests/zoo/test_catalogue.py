@@ -25,8 +25,6 @@ from .specimen import Specimen
 # What netslim does not manage yet. A case that passes again fails here, so that it leaves the list.
 KNOWN: dict[str, str] = {
     "one weight at two widths": "an extracted layer that is called and read has no forward",
-    "fused attention": "the proof draws the dropout of attention anew",
-    "torch's encoder": "the proof draws the dropout of attention anew",
 }
 NAMES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=True) if name in KNOWN else ())
@@ -90,16 +88,15 @@ def masked(net: netslim.SlimNet, inputs: Any, counts: list[int]) -> list[Tensor]
 
 def equals_the_masked_network(net: netslim.SlimNet, specimen: Specimen) -> None:
     """A random sub-network, and what is extracted from it, at sizes that the proof has not seen."""
-    exact, tolerance = (torch.float32, 1e-5) if specimen.single else (torch.float64, 1e-9)
-    lively = copy.deepcopy(net).to(exact).eval()
+    lively = copy.deepcopy(net).double().eval()
     enliven(lively, seed=1)
-    close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
+    close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
     counts = draw_counts(net.groups, random.Random(1))
     width = {g.name: k for g, k in zip(net.groups, counts, strict=True)}
     small = lively.extract(width)
     assert not [m for m in small.modules() if type(m).__module__.startswith("netslim")]
     for inputs in (specimen.inputs, *specimen.others):
-        inputs = tree_map_only(Tensor, lambda t: t.to(exact), inputs)
+        inputs = tree_map_only(Tensor, Tensor.double, inputs)
         named = inputs if isinstance(inputs, dict) else [inputs.clone()]
         wanted = masked(lively, named, counts)
         with torch.no_grad(), lively.sub(width):

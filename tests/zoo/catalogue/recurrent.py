@@ -24,24 +24,24 @@ OTHERS = images(16, batch=3), images(20, batch=1)
 SPECIMENS = {
     "LSTM": Specimen(
         lambda: _network(nn.LSTM(8, 10, batch_first=True)), {"stem": 8, "rnn.weight_ih_l0": 10, "after": 6},
-        others=OTHERS, single=True,
+        others=OTHERS,
     ),
     "GRU": Specimen(
         lambda: _network(nn.GRU(8, 10, batch_first=True)), {"stem": 8, "rnn.weight_ih_l0": 10, "after": 6},
-        others=OTHERS, single=True,
+        others=OTHERS,
     ),
     "plain recurrence": Specimen(
         lambda: _network(nn.RNN(8, 10, batch_first=True, bias=False)),
-        {"stem": 8, "rnn.weight_ih_l0": 10, "after": 6}, others=OTHERS, single=True,
+        {"stem": 8, "rnn.weight_ih_l0": 10, "after": 6}, others=OTHERS,
     ),
     # the states of all cells are one tensor, so that all have one width
     "two layers, both ways": Specimen(
-        lambda: _network(nn.LSTM(8, 10, 2, batch_first=True, bidirectional=True), 20),
+        lambda: _network(nn.LSTM(8, 10, 2, batch_first=True, bidirectional=True, dropout=0.2), 20),
         {"stem": 8, "rnn.weight_ih_l0": 10, "after": 6},
-        others=OTHERS, single=True,
+        others=OTHERS,
     ),
     "projected LSTM": Specimen(
         lambda: _network(nn.LSTM(8, 10, batch_first=True, proj_size=4), 4),
-        {"stem": 8, "rnn.weight_ih_l0": 10, "rnn.weight_hr_l0": 4, "after": 6}, others=OTHERS, single=True,
+        {"stem": 8, "rnn.weight_ih_l0": 10, "rnn.weight_hr_l0": 4, "after": 6}, others=OTHERS,
     ),
 }  # fmt: skip
