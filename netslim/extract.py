@@ -209,7 +209,7 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
 
 def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
     parent, name = _parent(root, path)
-    if name not in parent._modules:
+    if type(parent._modules.get(name, nn.Module())) is nn.Module:  # nothing yet, or a holder of tensors read before
         parent._modules[name] = source.leaf(full)
 
 

@@ -19,7 +19,7 @@ def uniform(call: Call) -> None:
 
 
 def counted(call: Call) -> None:
-    """arange, linspace, eye, tri...: the entries depend on their place."""
+    """arange, linspace, eye, indices of triangles: the entries depend on their place."""
     reason = Reason("the entries depend on their place", call.name, user_line())
     for tensor in call.tensors:
         call.freeze(call.dims(tensor), reason.text)
@@ -53,7 +53,7 @@ def fit_full(first: int) -> Any:
 
 
 _UNIFORM = "zeros ones full empty rand randn new_zeros new_ones new_full new_empty empty_strided randint".split()
-_COUNTED = "arange linspace logspace eye tril triu diag diagonal diag_embed tril_indices triu_indices".split()
+_COUNTED = "arange linspace logspace eye tril_indices triu_indices".split()
 
 RULES = (
     dict.fromkeys(_UNIFORM, uniform)

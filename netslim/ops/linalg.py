@@ -1,4 +1,4 @@
-"""Matrices as a whole, distances between rows, bilinear forms, and weights that are divided by their norm."""
+"""Matrices as a whole, their diagonals, distances between rows, bilinear forms, weights divided by their norm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.axes import Const
+from netslim.axes import Const, Layout
 from netslim.engine import Call
 
 
@@ -94,16 +94,75 @@ def _onto(call: Call, bias: Tensor, *dims: Any) -> None:
 
 
 def weight_norm(call: Call) -> None:
-    """v scaled to the length g along one dimension; the length runs over the others."""
-    v, g, at = call.arg("v"), call.arg("g"), call.arg("dim") % call.arg("v").dim()
+    """v scaled to the length g along one dimension, or as a whole (-1); the length runs over the others."""
+    v, g, at = call.arg("v"), call.arg("g"), call.arg("dim")
     dims = call.dims(v)
-    if g.dim() == v.dim():
+    if at != -1 and g.dim() == v.dim():
         call.unify(dims[at], call.dims(g)[at])
     call.set(call.outs[0], dims)
     for norms in call.outs[1:]:
         call.set(norms, call.dims(g))
     every = [(v, i) for i in range(v.dim())] + [(g, i) for i in range(g.dim()) if g.shape[i] > 1]
     call.over(every, lambda take: call.func(take(v).contiguous(), take(g).contiguous(), at))
+
+
+def norm_except(call: Call) -> None:
+    """The length of a weight along all dimensions but one, or of the whole (-1)."""
+    v, at = call.arg("v"), call.arg("dim")
+    dims = call.dims(v)
+    call.set(call.outs[0], [d if i == at else Const(1) for i, d in enumerate(dims)] if at != -1 else [])
+    rest = call.args[1:]
+    call.over([(v, i) for i in range(v.dim()) if i != at], lambda take: call.func(take(v), *rest, **call.kwargs))
+
+
+def row_distances(call: Call) -> None:
+    """pdist: a distance for every pair of rows; the rows stay."""
+    x, rest = call.tensors[0], call.args[1:]
+    call.freeze(call.dims(x)[:1], "pairs of rows are counted")
+    call.set(call.outs[0], [Const(n, call.why("pairs of rows are counted")()) for n in call.outs[0].shape])
+    call.over([(x, 1)], lambda take: call.func(take(x).contiguous(), *rest, **call.kwargs))
+
+
+def diagonal(call: Call) -> None:
+    """The two dimensions of a main diagonal are one axis, which comes last; another diagonal keeps them whole."""
+    x, out = call.tensors[0], call.outs[0]
+    dims = list(call.dims(x))
+    a, b = (d % x.dim() for d in (call.arg("dim1", 0), call.arg("dim2", 1)))
+    first, second = dims[a], dims[b]
+    if call.arg("offset", call.arg("diagonal", 0)) or first.size != second.size:
+        text = "a diagonal that is not the main one of a square"
+        call.freeze([first, second], text)
+        along: Layout = Const(out.shape[-1], call.why(text)())
+    else:
+        call.unify(first, second)
+        along = first
+    call.set(out, [*(d for i, d in enumerate(dims) if i not in (a, b)), along])
+
+
+def embedded_diagonal(call: Call) -> None:
+    """The last dimension laid along a diagonal: an axis twice on the main one."""
+    x, out = call.tensors[0], call.outs[0]
+    *dims, along = call.dims(x)
+    a, b = sorted(d % out.dim() for d in (call.arg("dim1", -2), call.arg("dim2", -1)))
+    size = out.shape[a]
+    if size != along.size:
+        call.freeze([along], "a diagonal that is not the main one of a square")
+        along = Const(size)
+    dims.insert(a, along)
+    dims.insert(b, along)
+    call.set(out, dims)
+
+
+def diag(call: Call) -> None:
+    """Of a vector a matrix, of a matrix a vector."""
+    (embedded_diagonal if call.tensors[0].dim() == 1 else diagonal)(call)
+
+
+def triangle(call: Call) -> None:
+    """tril and triu: the entries that stay depend on row and column."""
+    dims = call.dims(call.tensors[0])
+    call.freeze(dims[-2:], "a triangle of this dimension")
+    call.set(call.outs[0], dims)
 
 
 _MATRIX = """linalg_matrix_exp linalg_inv linalg_inv_ex inverse linalg_pinv linalg_solve linalg_solve_ex
@@ -114,6 +173,9 @@ _MATRIX = """linalg_matrix_exp linalg_inv linalg_inv_ex inverse linalg_pinv lina
 RULES = dict.fromkeys(_MATRIX, matrix_function) | {
     "linalg_cross": cross, "cdist": distances, "_cdist_forward": distances, "bilinear": bilinear,
     "addbmm": add_batch_matmul, "addr": outer, "_weight_norm_interface": weight_norm,
+    "_weight_norm": weight_norm,
+    "norm_except_dim": norm_except, "_pdist_forward": row_distances, "diagonal": diagonal, "diag": diag,
+    "diag_embed": embedded_diagonal, "tril": triangle, "triu": triangle,
 }  # fmt: skip
 
 EXAMPLES = {
@@ -128,4 +190,12 @@ EXAMPLES = {
     "addmv": lambda r: torch.addmv(r(6), r(6, 4), r(4)),
     "vdot": lambda r: torch.vdot(r(6), r(6)) * r(2, 5),
     "weight_norm": lambda r: torch._weight_norm(r(6, 5, 3), r(6, 1, 1), 0),
+    "weight_norm of the whole": lambda r: torch._weight_norm(r(6, 5, 3), r(), -1),
+    "weight_norm of inputs": lambda r: torch._weight_norm(r(6, 5, 3), r(1, 5, 1), 1),
+    "pdist": lambda r: F.pdist(r(3, 6)),
+    "diagonal": lambda r: r(2, 6, 6, 5).diagonal(dim1=1, dim2=-2),
+    "other diagonal": lambda r: r(2, 6, 6, 5).diagonal(1, 1, 2),
+    "diag_embed": lambda r: torch.diag_embed(r(2, 6, 5), dim1=0, dim2=2),
+    "diag": lambda r: torch.diag(r(6)) @ r(6, 5),
+    "tril": lambda r: r(2, 6, 4, 5).tril(),
 }

@@ -125,6 +125,12 @@ EXAMPLES = {
     "bmm": lambda r: torch.bmm(r(3, 6, 5), r(3, 5, 4)),
     "einsum": lambda r: torch.einsum("bchw,bdhw->bcd", r(2, 6, 3, 3), r(2, 5, 3, 3)),
     "einsum batch": lambda r: torch.einsum("bhlk,bhmk->bhlm", r(2, 3, 5, 4), r(2, 3, 5, 4)),
+    "einsum weights": lambda r: torch.einsum("bchw,oc->bohw", r(2, 6, 3, 3), r(8, 6)),
+    "einsum gate": lambda r: torch.einsum("bchw,bc->bchw", r(2, 6, 3, 3), r(2, 6)),
+    "einsum dots": lambda r: torch.einsum("...i,...i->...", r(2, 5, 6), r(2, 5, 6)),
+    "einsum three": lambda r: torch.einsum("bi,ij,bj->b", r(2, 6), r(6, 5), r(2, 5)),
+    "einsum diagonal": lambda r: torch.einsum("bcc,bd->bcd", r(2, 6, 6), r(2, 5)),
+    "einsum trace": lambda r: torch.einsum("bii->b", r(2, 6, 6)),
     "baddbmm": lambda r: torch.baddbmm(r(3, 1, 4), r(3, 6, 5), r(3, 5, 4)),
     "attention": lambda r: F.scaled_dot_product_attention(r(2, 3, 5, 4), r(2, 3, 5, 4), r(2, 3, 5, 6)),
 }

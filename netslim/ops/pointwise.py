@@ -16,7 +16,7 @@ from netslim.engine import Call
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
     zeros_like ones_like full_like empty_like rand_like randn_like fill fill_ zero_ bernoulli bernoulli_ uniform_
     normal_ exponential_ random_ clone contiguous detach detach_ alias _to_copy lift_fresh masked_fill
-    masked_fill_ where.self where.ScalarOther where.ScalarSelf where.Scalar
+    masked_fill_ where.self where.ScalarOther where.ScalarSelf where.Scalar complex polar
     _prelu_kernel threshold hardtanh hardtanh_ celu elu celu_ elu_ selu selu_ rrelu
     leaky_relu leaky_relu_ hardswish hardswish_ mish mish_ nan_to_num float_power positive lerp
     __and__ __or__""".split()
@@ -68,6 +68,7 @@ EXAMPLES = {
     "lerp": lambda r: torch.lerp(r(2, 6), r(2, 6), r(6)),
     "masked_fill": lambda r: r(2, 6, 4).masked_fill(r(6, 1) > 0, 3.0),
     "prelu": lambda r: F.prelu(r(2, 6, 4), r(6)),
+    "complex": lambda r: torch.complex(r(2, 6, 4), r(6, 1)).abs(),
     "gelu": lambda r: F.gelu(r(2, 6)),
 }
 

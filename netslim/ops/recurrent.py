@@ -67,7 +67,34 @@ def _run(call: Call, x: Tensor, states: Sequence[Tensor], features: Layout) -> N
         call.set(out, call.dims(state))
 
 
-RULES = {"lstm": recurrent(4), "gru": recurrent(3), "rnn_tanh": recurrent(1), "rnn_relu": recurrent(1)}
+def one_step(gates: int) -> Callable[[Call], None]:
+    """A rule for a cell that is called by itself: x (..., inputs), states (..., hidden)."""
+
+    def rule(call: Call) -> None:
+        x, states = call.tensors[0], call.arg("hx")
+        states = [states] if isinstance(states, Tensor) else list(states)
+        weights = [call.arg(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+        *batch, inputs = call.dims(x)
+        *_, hidden = call.dims(states[0])
+        stacked = product(Const(gates), hidden)
+        for tensor, last in zip(weights, (inputs, hidden, None, None), strict=True):
+            if tensor is not None:
+                call.unify(call.dims(tensor)[0], stacked)
+            if last is not None:
+                call.unify(call.dims(tensor)[1], last)
+        for state in states:
+            for mine, its in zip((*batch, hidden), call.dims(state), strict=True):
+                call.unify(mine, its)
+        for out in call.outs:
+            call.set(out, [*batch, hidden])
+
+    return rule
+
+
+RULES = {
+    "lstm": recurrent(4), "gru": recurrent(3), "rnn_tanh": recurrent(1), "rnn_relu": recurrent(1),
+    "lstm_cell": one_step(4), "gru_cell": one_step(3), "rnn_tanh_cell": one_step(1), "rnn_relu_cell": one_step(1),
+}  # fmt: skip
 
 
 def _states(r: Any, *sizes: int, cells: int = 1) -> list[Tensor]:
@@ -86,4 +113,7 @@ EXAMPLES = {
     "rnn both ways": lambda r: torch.rnn_tanh(
         r(2, 3, 6), r(2, 2, 5), [*_weights(r, 1, 6, 5), *_weights(r, 1, 6, 5)], True, 1, 0.0, False, True, True
     )[0],
+    "lstm_cell": lambda r: torch.lstm_cell(r(2, 6), [r(2, 5), r(2, 5)], *_weights(r, 4, 6, 5))[0],
+    "gru_cell": lambda r: torch.gru_cell(r(2, 6), r(2, 5), *_weights(r, 3, 6, 5)),
+    "rnn_relu_cell": lambda r: torch.rnn_relu_cell(r(2, 6), r(2, 5), r(5, 6), r(5, 5)),
 }

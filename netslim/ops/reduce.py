@@ -62,12 +62,15 @@ def _remaining(call: Call, out: Tensor, gone: list[int], why: Reason | None = No
 
 
 _REDUCTIONS = """sum mean var std var_mean std_mean amax amin aminmax max min norm linalg_vector_norm logsumexp prod any
-    all nansum nanmean median nanmedian""".split()
+    all nansum nanmean median nanmedian
+    count_nonzero""".split()
+
+_POSITIONAL = "argmax argmin sort topk cumsum cumprod cummax cummin logcumsumexp kthvalue mode".split()
 
 RULES = {"max.other": unify_broadcast, "min.other": unify_broadcast} | (
     dict.fromkeys(_REDUCTIONS, reduction)
     | dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), along)
-    | dict.fromkeys(("argmax", "argmin", "sort", "topk", "cumsum", "cumprod", "kthvalue"), positional)
+    | dict.fromkeys(_POSITIONAL, positional)
 )
 
 EXAMPLES = {
@@ -81,5 +84,9 @@ EXAMPLES = {
     "softmax over channels": lambda r: r(2, 6, 4).softmax(1),
     "log_softmax over space": lambda r: r(2, 6, 4).log_softmax(-1),
     "argmax over channels": lambda r: r(2, 6, 4).argmax(1),
+    "count_nonzero over channels": lambda r: r(2, 6, 4).count_nonzero(1) * r(2, 4),
+    "cumsum over space": lambda r: r(2, 6, 4).cumsum(-1),
+    "cumprod over space": lambda r: r(2, 6, 4).cumprod(2),
+    "cummax over space": lambda r: r(2, 6, 4).cummax(2)[0],
     "cumsum over channels": lambda r: r(2, 6, 4).cumsum(1),
 }

@@ -63,9 +63,10 @@ def transpose(call: Call) -> None:
 
 
 def squeeze(call: Call) -> None:
-    x, dim = call.tensors[0], call.arg("dim")
-    named = range(x.dim()) if dim is None else [d % max(x.dim(), 1) for d in ([dim] if isinstance(dim, int) else dim)]
-    call.set(call.outs[0], [d for i, d in enumerate(call.dims(x)) if not (i in named and d.size == 1)])
+    dims, dim = call.dims(call.tensors[0]), call.arg("dim")  # in place, the tensor itself has lost them already
+    rank = len(dims)
+    named = range(rank) if dim is None else [d % max(rank, 1) for d in ([dim] if isinstance(dim, int) else dim)]
+    call.set(call.outs[0], [d for i, d in enumerate(dims) if not (i in named and d.size == 1)])
 
 
 def unsqueeze(call: Call) -> None:
@@ -167,6 +168,7 @@ RULES = {
 
 FITS = {
     "torch.Tensor.squeeze": fit_squeeze, "torch.squeeze": fit_squeeze,
+    "torch.Tensor.squeeze_": fit_squeeze,
     "torch.Tensor.view": fit_view(1), "torch.Tensor.reshape": fit_view(1), "torch.Tensor.expand": fit_view(1),
     "torch.reshape": fit_shape_keyword, "torch.Tensor.unflatten": fit_unflatten, "torch.unflatten": fit_unflatten,
     "torch.Tensor.repeat": fit_repeat, "torch.Tensor.tile": fit_repeat, "torch.tile": fit_repeat,
@@ -183,6 +185,7 @@ EXAMPLES: dict[str, Any] = {
     "permute": lambda r: r(2, 6, 4, 5).permute(0, 2, 3, 1),
     "transpose": lambda r: r(2, 6, 4).transpose(-1, 1),
     "squeeze": lambda r: r(2, 6, 1, 1).squeeze(-1).squeeze(),
+    "squeeze in place": lambda r: (2 * r(2, 6, 1, 1)).squeeze_(-1).squeeze_() * r(6),
     "unsqueeze": lambda r: r(2, 6)[:, None, :, None],
     "expand": lambda r: r(1, 6, 1).expand(2, -1, 4) * r(2, 6, 4),
     "expand channels": lambda r: r(2, 1, 4).expand(2, 6, 4) * r(6, 1),

@@ -130,6 +130,12 @@ GROUPS = {
     "cross": 2,  # not the three components
     "cdist": 4, "bilinear form": 4, "addbmm": 4, "addr": 2, "addmv": 2, "vdot": 3, "weight_norm": 3,
     "lstm": 3, "gru": 3, "rnn both ways": 3,  # batch, inputs, hidden: one state for both directions
+    "lstm_cell": 3, "gru_cell": 3, "rnn_relu_cell": 3,
+    "weight_norm of the whole": 3, "weight_norm of inputs": 3, "pdist": 1,  # not the rows of pairs
+    "diagonal": 3, "diag_embed": 3, "diag": 2,  # rows and columns are one axis
+    "other diagonal": 2, "tril": 2, "squeeze in place": 2, "complex": 3,
+    "einsum weights": 5, "einsum gate": 4, "einsum dots": 3, "einsum three": 3, "einsum diagonal": 3, "einsum trace": 2,
+    "count_nonzero over channels": 3, "cumsum over space": 2, "cumprod over space": 2, "cummax over space": 2,
     "zeros": 3, "new_ones": 3, "full": 2, "full_like": 2, "arange": 1,
 }  # fmt: skip
 

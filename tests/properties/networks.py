@@ -16,7 +16,7 @@ from .structures import HEADS, STRUCTURES, head, shape_of
 from .tokens import TOKENS
 
 SIMPLE = LAYERS | PIECES | TOKENS
-SWITCHED_OFF: frozenset[tuple[str, int]] = frozenset({("weights", 4)})  # weight_norm
+SWITCHED_OFF: frozenset[tuple[str, int]] = frozenset()
 """(piece, flavour) that netslim is known to get wrong; never drawn."""
 
 

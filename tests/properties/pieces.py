@@ -66,16 +66,17 @@ def write_some(shape: Shape, step: Step) -> nn.Module:
         return same()
     k = 1 + step.width % (c - 1)
     return (
-        lambda: Written(lambda m, x: _written(x, slice(0, k), m.conv(x)), conv=conv(shape, k, 1)),
-        lambda: Written(lambda m, x: _written(torch.zeros_like(x), slice(c - k, None), m.conv(x)), conv=conv(shape, k)),
+        lambda: Written(lambda m, x: x + _written(x, slice(0, k), m.conv(x)), conv=conv(shape, k, 1)),
+        lambda: Written(
+            lambda m, x: x + _written(torch.zeros_like(x), slice(c - k, None), m.conv(x)), conv=conv(shape, k)),
         lambda: Written(lambda _, x: _scaled_part(x, k)),
-    )[step.flavour % 3]()
+    )[step.flavour % 3]()  # fmt: skip
 
 
 def _written(x: Tensor, where: slice, value: Tensor) -> Tensor:
     y = x.clone()
     y[:, where] = value
-    return y + x
+    return y
 
 
 def _scaled_part(x: Tensor, k: int) -> Tensor:

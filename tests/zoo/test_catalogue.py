@@ -23,9 +23,7 @@ from .catalogue import CATALOGUE
 from .specimen import Specimen
 
 # What netslim does not manage yet. A case that passes again fails here, so that it leaves the list.
-KNOWN: dict[str, str] = {
-    "one weight at two widths": "an extracted layer that is called and read has no forward",
-}
+KNOWN: dict[str, str] = {}
 NAMES = [
     pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name], strict=True) if name in KNOWN else ())
     for name in CATALOGUE
