@@ -174,6 +174,9 @@ def markdown(run: Fields, rows: Sequence[Fields]) -> str:
     method = f"""{_said(run["versions"])}. {models} models at {size}: all of torchvision but the quantized ones, and the
 smallest variants of every module of timm's models. One thread a model, at most {limits["seconds"]:.0f} s of processor
 time and {limits["gib"]:.0f} GiB; all times are seconds of processor time."""
+    left = [source for source, _ in run["models"] if source not in {row["model"] for row in rows}]
+    if left:
+        method += f"\n\n**Unfinished**: {len(left)} models are still to be measured (--resume): {', '.join(left)}."
     parts = [
         "# The zoo",
         "Written by this command, never by hand:",
