@@ -181,9 +181,16 @@ def test_what_does_not_run_counts_as_not_elastic() -> None:
 
 
 def test_the_page_says_how_it_was_made() -> None:
-    run = {"command": "python benchmarks/zoo.py", "versions": {"torch": "2"}, "reduced": False}
-    page = markdown(run | {"limits": {"seconds": 9.0, "gib": 1.0}}, [row(params=1e6, failure="a | b", convert_s=1.0)])
+    run = {
+        "command": "python benchmarks/zoo.py",
+        "versions": {"torch": "2"},
+        "reduced": False,
+        "limits": {"seconds": 9.0, "gib": 1.0},
+        "models": [["timm:a", "f"], ["timm:left", "f"]],
+    }
+    page = markdown(run, [row(params=1e6, failure="a | b", convert_s=1.0)])
     assert "    python benchmarks/zoo.py\n" in page
     assert "torch 2" in page
     assert "a \\| b" in page
+    assert "timm:left" in page
     assert " | ".join(MAIN) in page

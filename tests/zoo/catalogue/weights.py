@@ -17,6 +17,10 @@ def _chain(m: Any, x: Tensor) -> Tensor:
     return pooled(m, m.a(m.stem(x).relu()))
 
 
+def _pooled_first(m: Any, x: Tensor) -> Tensor:
+    return m.head(m.a(m.stem(x).relu().mean((2, 3))))
+
+
 def _between(layer: nn.Module) -> nn.Module:
     """A layer from 8 to 12 channels, between two ordinary ones."""
     return Written(_chain, stem=conv(3, 8), a=layer, head=head(12))
@@ -140,13 +144,22 @@ SPECIMENS = {
     "spectral norm by hooks": Specimen(
         lambda: _between(nn.utils.spectral_norm(conv(8, 12))), {"stem": 8, "a.weight_orig": 12}
     ),
-    # every entry of an orthogonal matrix depends on all parameters
+    # base @ Q(original): every entry of Q depends on all of `original`, the rows of the product on those of `base`
     "orthogonal": Specimen(
-        lambda: _between(parametrizations.orthogonal(conv(8, 12, 1))), {},
+        lambda: Written(_pooled_first, stem=conv(3, 8), a=parametrizations.orthogonal(nn.Linear(8, 12)), head=head(12)),
+        {"a.parametrizations.weight.0.base": 12},
         dict.fromkeys(
-            ("stem.weight[0]", "stem.bias[0]", "a.bias[0]", "head.weight[1]", *(
-                f"a.parametrizations.weight.{name}[{dim}]" for name in ("original", "0.base") for dim in (0, 1))),
-            "the entries depend on their place"),
+            ("stem.weight[0]", "stem.bias[0]", "a.parametrizations.weight.0.base[1]"),
+            "a matrix function depends on the whole matrix",
+        )
+        | dict.fromkeys(
+            (f"a.parametrizations.weight.original[{dim}]" for dim in (0, 1)), "a triangle of this dimension"
+        ),
+    ),
+    # the matrices of a convolution are its kernels, here of one entry each
+    "orthogonal kernels": Specimen(
+        lambda: _between(parametrizations.orthogonal(conv(8, 12, 1))),
+        {"stem": 8, "a.parametrizations.weight.original": 12},
     ),
     "parametrized twice": Specimen(
         lambda: _between(_parametrized(conv(8, 12), Symmetric(), Gain(12))),
