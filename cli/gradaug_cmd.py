@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradaug.config import MODES, TrainConfig
+from gradaug.config import MODES, TrainConfig, flag
 from netslim.errors import InputError
 
 from .options import json_option, trust_option
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from netslim import SlimNet
 
 
-class Numbers(click.ParamType):
-    """Comma-separated numbers: 32,28,24."""
+class Listed(click.ParamType):
+    """Comma-separated values: 32,28,24. An empty text is an empty list."""
 
-    def __init__(self, kind: type[int] | type[float]) -> None:
+    def __init__(self, kind: type[int] | type[float] | type[str]) -> None:
         self.kind = kind
         self.name = f"{kind.__name__},..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(self.kind(part) for part in str(value).split(","))
+            return tuple(self.kind(part) for part in str(value).split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
 
@@ -39,27 +39,43 @@ class Numbers(click.ParamType):
 TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
-    "int | None": int,
     "float": float,
-    "tuple[int, ...] | None": Numbers(int),
+    "tuple[int, ...]": Listed(int),
+    "tuple[str, ...]": Listed(str),
 }
+
+
+class Sectioned(click.Command):
+    """Shows the settings under the headings of TrainConfig's table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                field = fields.get(param.name or "")
+                sections.setdefault(field.metadata["section"] if field else "Options", []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds one option per field of TrainConfig."""
     for field in reversed(dataclasses.fields(TrainConfig)):
-        flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
-        kind = str(field.type)
-        common = {"default": field.default, "help": field.metadata["help"], "show_default": field.default is not None}
-        if kind.startswith("bool"):
-            command = click.option(f"{flag}/--no-{flag[2:]}", field.name, **common)(command)
+        name, kind = flag(field.name), str(field.type).removesuffix(" | None")
+        shown = None if field.default in (None, ()) else field.default
+        common = {"default": field.default, "help": field.metadata["help"], "show_default": shown is not None}
+        if kind == "bool":
+            command = click.option(f"{name}/--no-{name[2:]}", field.name, **common)(command)
         else:
             option_type = click.Choice(MODES) if field.name == "mode" else TYPES[kind]
-            command = click.option(flag, field.name, type=option_type, **common)(command)
+            command = click.option(name, field.name, type=option_type, **common)(command)
     return command
 
 
-@click.command("train", short_help="Train a converted network, with GradAug or plainly.")
+@click.command("train", cls=Sectioned, short_help="Train a converted network, with GradAug or plainly.")
 @click.option("--model", "model", required=True, metavar="FILE", help="The network: a file written by netslim convert.")
 @settings
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/MODE]")
@@ -108,13 +124,13 @@ def train(
 @click.option("--data", default="digits", show_default=True, help="Images to score on (their validation part).")
 @click.option(
     "--widths",
-    type=Numbers(float),
+    type=Listed(float),
     default="1.0",
     show_default=True,
     help="Widths to score; below 1 batch norm is recalibrated on training images.",
 )
 @click.option(
-    "--skips", type=Numbers(int), default="0", show_default=True, help="Numbers of blocks to leave out, evenly spread."
+    "--skips", type=Listed(int), default="0", show_default=True, help="Numbers of blocks to leave out, evenly spread."
 )
 @click.option(
     "--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Round widths to this many channels."

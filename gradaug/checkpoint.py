@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gradaug.config import TrainConfig, differences
+from gradaug.config import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
 from netslim.errors import ArchiveError
 from netslim.files import atomic_write
@@ -85,8 +85,7 @@ def merge(checkpoint: Checkpoint, config: TrainConfig, path: Path) -> TrainConfi
     CheckpointError when `config` would compute something else than the run that wrote the checkpoint.
     """
     old = TrainConfig.from_dict(checkpoint.config)
-    automatic = [name for name, value in config.to_dict().items() if value is None]
-    config = replace(config, **{name: getattr(old, name) for name in automatic})
+    config = replace(config, **{name: getattr(old, name) for name in AUTOMATIC if getattr(config, name) is None})
     changed = differences(old, config)
     if changed:
         listed = ", ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in changed.items())

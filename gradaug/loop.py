@@ -228,7 +228,7 @@ def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
     """`config` with every choice that was left to the network and the machine written down."""
     space = grad_aug(net, config).space
     channels_last = runs_channels_last(net) if config.channels_last is None else config.channels_last
-    return replace(config, resolutions=space.resolutions, round_to=space.round_to, channels_last=channels_last)
+    return replace(config, resolutions=space.resolutions or None, round_to=space.round_to, channels_last=channels_last)
 
 
 def score_subnetworks(

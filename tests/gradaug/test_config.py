@@ -28,6 +28,7 @@ from netslim.errors import InputError
         ("survival", 0.0, r"--survival must be in \(0, 1\]"),
         ("num_subnets", 0, "--num-subnets must be at least 1 .--mode none"),
         ("resolutions", (), "--resolutions must be a list of image sides"),
+        ("regularizers", ("mixup", "mixup"), "--regularizers must be a list of cutout, mixup"),
         ("resolutions", (32, 0), "--resolutions must be a list of image sides"),
         ("round_to", 0, "--round-to must be at least 1 channel"),
         ("seed", -1, "--seed must be zero or a positive integer"),
@@ -39,14 +40,28 @@ def test_a_bad_value_names_its_flag_and_range(name: str, value: Any, message: st
         TrainConfig(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "step"}, "--schedule step needs --milestones"),
+        ({"epochs": 5, "warmup": 5.0}, "leaves none of the 5 epochs"),
+        ({"batch_size": 4, "accumulate": 8}, "parts without images"),
+        ({"mode": "none", "semi": "gradaug"}, "--semi gradaug needs sub-networks"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**settings)
+
+
 def test_settings_survive_json() -> None:
     config = TrainConfig(resolutions=(32, 24), round_to=8)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(InputError, match="unknown setting learning_rate"):
-        TrainConfig.from_dict({"learning_rate": 0.1})
+def test_an_unknown_setting_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown setting num_subnet: .*; did you mean num_subnets\?"):
+        TrainConfig.from_dict({"num_subnet": 3})
 
 
 def test_only_what_changes_the_result_differs() -> None:
