@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "gradaug.checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,18 @@ class Checkpoint:
     epoch: int
     """Epochs completed."""
     step: int
-    """Optimizer steps taken."""
+    """Optimizer steps taken; it is the state of the sampler and the place in the data order, too."""
     model: dict[str, Any]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
-    random: dict[str, Any]
+    scaler: dict[str, Any] | None
+    """Of fp16's loss scaling."""
+    averages: dict[str, dict[str, Any]]
+    """Running means of the weights: "ema", "teacher"."""
+    tally: dict[str, float] | None
+    """Sums over the part of an epoch that is done; None at its end."""
+    random: list[dict[str, Any]]
+    """States of the random generators, one entry a process."""
     before: dict[str, Any]
     """Score of the network before training."""
     seconds: float
@@ -50,7 +57,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         with atomic_write(path) as temporary:
             torch.save({"format": FORMAT, "version": VERSION, **content}, temporary)
     except ArchiveError as error:
-        raise OutputError(f"{error} The checkpoint of the epoch before, if any, is intact") from error
+        raise OutputError(f"{error} An earlier checkpoint there is intact") from error
     except RuntimeError as error:  # so torch reports a full disk
         raise OutputError(f"cannot write {path}: is the disk full? An earlier checkpoint there is intact") from error
 

@@ -4,7 +4,8 @@
     ├── DataError                   a data specification is unknown, or does not fit the network
     ├── TrainingError               training cannot go on (the loss is not finite)
     ├── CheckpointError             a checkpoint cannot be read, or belongs to another run
-    └── OutputError                 the run's folder exists already, or cannot be written
+    ├── OutputError                 the run's folder exists already, or cannot be written
+    └── Stopped                     SIGTERM ended the run; its checkpoint is written
 
 Options that do not fit each other or the network are netslim's own ``InputError``.
 """
@@ -28,3 +29,10 @@ class CheckpointError(NetslimError):
 
 class OutputError(NetslimError):
     """The run's folder holds another run, or cannot be written."""
+
+
+class Stopped(NetslimError):
+    """SIGTERM ended the run after its checkpoint was written."""
+
+    exit_code = 128 + 15
+    """As a shell has it for SIGTERM."""

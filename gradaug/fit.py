@@ -27,6 +27,7 @@ def fit(
     survival_first: float = 1.0,
     skip_blocks: int | None = None,
     stage_limit: int | None = None,
+    per_group: bool = False,
 ) -> Space:
     """The space of sub-networks for `net`, with every None chosen; InputError says what cannot work and why."""
     blocks = tuple(block.name for block in net.blocks)
@@ -38,6 +39,7 @@ def fit(
     space = Space(
         mode, alpha, num_subnets, resolutions, grid, blocks, survival, survival_first, skip_blocks, stage_limit,
         stages=tuple(block.stage for block in net.blocks),
+        groups=tuple(group.name for group in net.groups) if per_group else (),
     )  # fmt: skip
     if space.random_width and alpha < 1 and _share(net, alpha, grid) == 1:
         raise InputError(

@@ -44,6 +44,8 @@ class RunFolder:
                     file.unlink(missing_ok=True)
                 if self.board.is_dir():
                     shutil.rmtree(self.board)
+            for left in self.path.glob(".checkpoint-*.pt"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}") from error
 

@@ -40,6 +40,8 @@ class Epoch:
     lr: float
     seconds: float
     images_per_second: float
+    data_wait: float = 0.0
+    """Share of the training time in which the loop waited for images."""
 
 
 class RunLog:
@@ -84,6 +86,19 @@ class RunLog:
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+class NoLog(RunLog):
+    """Of a process that leaves the writing to another."""
+
+    def __init__(self) -> None:
+        """No file."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing to close."""
+
+    def _record(self, event: str, values: dict[str, Any]) -> None:
+        """Nothing is written."""
 
 
 def _board(folder: Path, step: int) -> SummaryWriter | None:

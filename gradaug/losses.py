@@ -10,9 +10,12 @@ Inception in train mode: ``GoogLeNetOutputs(logits, aux_logits2, aux_logits1)``)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,24 +55,60 @@ def main_output(output: Any) -> Tensor:
     return heads(output)[0]
 
 
-def task_loss(output: Any, labels: Tensor) -> Tensor:
+def task_loss(output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats, plus 0.3 times that of each auxiliary head.
 
-    `labels`: class numbers (N,), or class probabilities (N, classes) as CutMix, Mixup and soft labels give.
+    `labels`: class numbers (N,), or class probabilities (N, classes) as CutMix, Mixup and soft labels give;
+    `smoothing` of either is spread evenly over the classes.
     """
     main, *auxiliary = heads(output)
-    loss = F.cross_entropy(main, labels)
+    loss = F.cross_entropy(main, labels, label_smoothing=smoothing)
     for head in auxiliary:
-        loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(head, labels)
+        loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(head, labels, label_smoothing=smoothing)
     return loss
 
 
-def distillation(output: Any, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(softmax(target) || softmax(output)) in nats, summed over classes, mean over the batch.
+def task_loss_smoothed(smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+    """:func:`task_loss` with `smoothing` of every label spread evenly over the classes (Szegedy et al. 2016)."""
+    return functools.partial(task_loss, smoothing=smoothing) if smoothing else task_loss
+
+
+def distillation(
+    output: Any,
+    target: Tensor,
+    temperature: float = 1.0,
+    divergence: str = "kl",
+    mix: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Divergence of a sub-network from the full network in nats, summed over classes, mean over the batch.
 
     `target`: the full network's logits (N, classes); detached here too, so that no gradient flows into the teacher.
-    The paper uses no temperature; another T divides both logits and multiplies the loss by T^2 (Hinton et al. 2015).
+    "kl" is KL(softmax(target) || softmax(output)), the paper's; "alpha" is :func:`alpha_divergence`. The paper uses no
+    temperature; another T divides both logits and multiplies the loss by T^2 (Hinton et al. 2015). `mix` maps the full
+    network's probabilities (N, classes) to those of the images that the sub-network saw, where these were mixed.
     """
-    student = F.log_softmax(main_output(output) / temperature, dim=-1)
-    teacher = F.log_softmax(target.detach() / temperature, dim=-1)
+    student = F.log_softmax(_wide(main_output(output)) / temperature, dim=-1)
+    teacher = F.log_softmax(_wide(target.detach()) / temperature, dim=-1)
+    if mix is not None:
+        teacher = mix(teacher.exp()).log()
+    if divergence == "alpha":
+        return alpha_divergence(teacher, student) * temperature**2
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Half-precision logits in float32."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def alpha_divergence(teacher: Tensor, student: Tensor, clip: float = 5.0) -> Tensor:
+    """The larger of two alpha-divergences of each image, mean over the batch (Wang et al. 2021, AlphaNet, section 3).
+
+    With p the teacher's and q the student's probabilities (both given as logarithms, (N, classes)): alpha = 1 is
+    KL(p || q), which punishes a student that is too sure; alpha = -1 is (sum q^2 / p - 1) / 2, which punishes one that
+    is not sure enough. The ratio q / p is clipped at `clip`, so that rare classes do not dominate.
+    """
+    towards = (teacher.exp() * (teacher - student)).sum(-1)
+    ratio = (student - teacher).clamp(max=math.log(clip)).exp()
+    away = ((student.exp() * ratio).sum(-1) - 1) / 2
+    return torch.maximum(towards, away).mean()

@@ -27,7 +27,8 @@ from netslim.errors import InputError
 class Draw:
     """One sub-network of one step and the size of the images it sees."""
 
-    width: float = 1.0
+    width: float | tuple[tuple[str, float], ...] = 1.0
+    """A ratio for the whole network, or (group, ratio) pairs."""
     skip: tuple[str, ...] = ()
     """Names of the residual bodies that are left out."""
     resolution: int | None = None
@@ -37,7 +38,8 @@ class Draw:
     def sub(self) -> dict[str, Any]:
         """Arguments for ``SlimNet.sub``."""
         depth = dict.fromkeys(self.skip, False) or None
-        return {"width": self.width, "depth": depth, "round_to": self.round_to}
+        width = self.width if isinstance(self.width, float) else dict(self.width)
+        return {"width": width, "depth": depth, "round_to": self.round_to}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Space:
     stage_limit: int | None = None
     stages: tuple[int, ...] = ()
     """The stage of each block; empty: all are one stage."""
+    groups: tuple[str, ...] = ()
+    """Channel groups that draw a width each; empty: one width for the whole sub-network."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -91,12 +95,17 @@ class Space:
         return self.mode in ("randdepth", "both")
 
 
-def draw(space: Space, seed: int, step: int) -> tuple[Draw, ...]:
-    """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none"."""
+def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
+    """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none".
+
+    Another `rank` draws others; the processes of a run share theirs by all asking as rank 0.
+    """
     if space.mode == "none":
         return ()
-    rng = random.Random(f"gradaug/{seed}/{step}")
-    widths = _widths(rng, space) if space.random_width else [1.0] * space.num_subnets
+    rng = random.Random(f"gradaug/{seed}/{step}" + (f"/{rank}" if rank else ""))
+    widths: list[Any] = [1.0] * space.num_subnets
+    if space.random_width:
+        widths = _group_widths(rng, space) if space.groups else _widths(rng, space)
     return tuple(
         Draw(
             width=width,
@@ -118,6 +127,12 @@ def survivals(count: int, last: float, first: float = 1.0) -> list[float]:
 def _widths(rng: random.Random, space: Space) -> list[float]:
     uniform = [rng.uniform(space.alpha, 1.0) for _ in range(space.num_subnets - 1)]
     return sorted([space.alpha, *uniform], reverse=True)
+
+
+def _group_widths(rng: random.Random, space: Space) -> list[tuple[tuple[str, float], ...]]:
+    """Every group its own width; alpha everywhere comes last, as the smallest sub-network does."""
+    drawn = [tuple((group, rng.uniform(space.alpha, 1.0)) for group in space.groups) for _ in range(space.num_subnets)]
+    return [*drawn[1:], tuple((group, space.alpha) for group in space.groups)]
 
 
 def _skipped(rng: random.Random, space: Space) -> tuple[str, ...]:

@@ -8,12 +8,20 @@
 
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
 gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
+
+With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from gradaug.fit import fit
 from gradaug.losses import distillation, main_output, task_loss
@@ -21,12 +29,13 @@ from gradaug.sampler import Draw, Space, draw
 from gradaug.views import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import torch
-    from torch import Tensor
+    from collections.abc import Sequence
 
     from netslim import SlimNet
+
+Mix = Callable[[Tensor], Tensor]
+"""Probabilities (N, classes) of the images as they were -> of the images as a view mixed them."""
+View = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, "Mix | None"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,14 @@ class Losses:
     subnets: tuple[Tensor, ...]
     """Distillation loss of each sub-network, in the order drawn."""
     output: Tensor
-    """The full network's main logits (N, classes)."""
+    """The full network's main logits for the labelled images (N, classes)."""
+    weight: float = 1.0
+    """Of each sub-network's loss."""
 
     @property
     def total(self) -> Tensor:
         """The loss whose gradient was taken: the plain sum, never divided by 1 + n."""
-        return sum(self.subnets, start=self.full)
+        return sum((self.weight * subnet for subnet in self.subnets), start=self.full)
 
 
 class GradAug:
@@ -53,13 +64,22 @@ class GradAug:
         net: a converted network; batch norm keeps the running statistics of the full network alone.
         mode: "randwidth", "randdepth", "both", or "none" for the plain step.
         alpha, num_subnets, survival, survival_first, skip_blocks, stage_limit: see :class:`gradaug.sampler.Space`.
+        per_group: every channel group draws a width of its own.
         resolutions: image sides a sub-network may see; None takes the full side, 7/8 and 3/4 of it, as far as the
             network runs on them; () leaves the images alone.
         round_to: widths are multiples of this many channels; None chooses for the hardware, 1 is the paper.
-        seed: with the step number it fixes the sub-networks.
+        seed, rank: with the step number they fix the sub-networks; a rank of its own gives a process others.
         transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor.
+        view: as `transform`, but it is told (seed, step, number of the sub-network), so that it can be repeated, and
+            also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.transforms`).
         criterion: loss of the full network, (output, labels) -> scalar.
-        temperature: of the distillation; the paper has none (1.0).
+        temperature, divergence: of the distillation, see :func:`gradaug.losses.distillation`.
+        subnet_weight: of each sub-network's loss; the paper has 1.
+        track_stats: sub-networks update the running statistics too (the paper's random-depth code does).
+        accumulate: calls of :meth:`backward` that make up one optimizer step, each with an equal part of its batch.
+        amp: run the passes in this dtype (torch.bfloat16, torch.float16), by autocast.
+        scaler: a torch.amp.GradScaler, which scales every loss; unscaling and stepping are the caller's.
+        forward: what to call for the network's output, e.g. ``torch.compile(net)``.
 
     Raises:
         netslim.errors.InputError: the mode needs residual blocks and there are none, or a resolution or the grid
@@ -73,6 +93,7 @@ class GradAug:
         *,
         alpha: float = 0.8,
         num_subnets: int = 3,
+        per_group: bool = False,
         resolutions: Sequence[int] | None = None,
         round_to: int | None = None,
         survival: float = 0.8,
@@ -80,9 +101,18 @@ class GradAug:
         skip_blocks: int | None = None,
         stage_limit: int | None = None,
         seed: int = 0,
+        rank: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
+        view: View | None = None,
         criterion: Callable[[Any, Tensor], Tensor] = task_loss,
         temperature: float = 1.0,
+        divergence: str = "kl",
+        subnet_weight: float = 1.0,
+        track_stats: bool = False,
+        accumulate: int = 1,
+        amp: torch.dtype | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        forward: Callable[[Tensor], Any] | None = None,
     ) -> None:
         self.net = net
         self.space: Space = fit(
@@ -96,29 +126,45 @@ class GradAug:
             survival_first=survival_first,
             skip_blocks=skip_blocks,
             stage_limit=stage_limit,
+            per_group=per_group,
         )
-        self.seed = seed
-        self.transform = transform
+        self.seed, self.rank = seed, rank
+        self.transform, self.view = transform, view
         self.criterion = criterion
-        self.temperature = temperature
+        self.temperature, self.divergence = temperature, divergence
+        self.subnet_weight, self.track_stats = subnet_weight, track_stats
+        self.accumulate, self.amp, self.scaler = accumulate, amp, scaler
+        self.forward = forward or net
         self.steps = 0
-        """Steps taken so far; set it when you resume, and the same sub-networks follow."""
+        """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
+        self._part = 0
 
-    def backward(self, images: Tensor, labels: Tensor, draws: Sequence[Draw] | None = None) -> Losses:
+    def backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        draws: Sequence[Draw] | None = None,
+        unlabelled: Tensor | None = None,
+    ) -> Losses:
         """Adds the step's gradients to the parameters' ``.grad``; zeroing them and the optimizer step are the caller's.
 
         `images` (N, ...), `labels` (N,) class numbers or (N, classes) probabilities. `draws` overrides the sampler.
+        `unlabelled` (M, ...): images without labels, which take part in the sub-networks' losses only, with the full
+        network's output on them as the target (GradAug-semi).
         """
         if draws is None:
-            draws = draw(self.space, self.seed, self.steps)
-        output = self.net(images)
-        full = self.criterion(output, labels)
-        full.backward()
+            draws = draw(self.space, self.seed, self.steps, self.rank)
+        every = images if unlabelled is None else torch.cat([images, unlabelled])
+        with self._precision(every):
+            output = self.forward(every)
+            full = self.criterion(_first(output, len(images), len(every)), labels)
         target = main_output(output).detach()
         del output
-        subnets = tuple(self._subnet_backward(images, target, chosen) for chosen in draws)
-        self.steps += 1
-        return Losses(full.detach(), subnets, target)
+        self._accumulate(full)
+        subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
+        self._part = (self._part + 1) % self.accumulate
+        self.steps += self._part == 0
+        return Losses(full.detach(), subnets, target[: len(images)], self.subnet_weight)
 
     def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> Losses:
         """Zero the gradients, :meth:`backward`, one optimizer step."""
@@ -127,10 +173,28 @@ class GradAug:
         optimizer.step()
         return losses
 
-    def _subnet_backward(self, images: Tensor, target: Tensor, chosen: Draw) -> Tensor:
-        view = self.transform(images) if self.transform else images
-        view = resize(view, chosen.resolution)
-        with self.net.sub(**chosen.sub()):
-            loss = distillation(self.net(view), target, self.temperature)
-            loss.backward()
+    def _subnet_backward(self, images: Tensor, target: Tensor, chosen: Draw, number: int) -> Tensor:
+        images = self.transform(images) if self.transform else images
+        images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
+        images = resize(images, chosen.resolution)
+        with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
+            with self._precision(images):
+                output = self.forward(images)
+            loss = distillation(output, target, self.temperature, self.divergence, mix)
+            self._accumulate(self.subnet_weight * loss)
         return loss.detach()
+
+    def _accumulate(self, loss: Tensor) -> None:
+        """Adds the gradient of this part of the step's loss."""
+        loss = loss / self.accumulate
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _precision(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(images.device.type, self.amp, enabled=self.amp is not None)
+
+
+def _first(output: Any, count: int, of: int) -> Any:
+    """The output for the first `count` images of `of`."""
+    if count == of:
+        return output
+    return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)

@@ -1,10 +1,14 @@
-"""Running means over one epoch, and the guard that stops a run whose loss is not finite."""
+"""Running means over one epoch, and the guard that stops a run whose loss is not finite.
+
+The figures of a step are one small vector, so that several processes can add theirs up in the exchange of gradients
+(:func:`gradaug.sync.average_gradients`) and a GPU need not be waited for: :class:`Readout` hands it over one step late.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,65 +22,121 @@ if TYPE_CHECKING:
 
     from gradaug.step import Losses
 
+FIGURES = ("full", "subnets", "hits", "images", "stop")
+"""What a vector of figures holds: the losses times the images, correct answers, images, and a wish to stop."""
+
+
+def figures(losses: Losses, labels: Tensor, stop: bool = False) -> Tensor:
+    """The vector of one batch, on the device; vectors of several batches and processes are added."""
+    subnets = sum(losses.subnets, start=torch.zeros_like(losses.full))
+    numbers = labels.argmax(-1) if labels.is_floating_point() else labels
+    hits, images = top1_hits(losses.output, numbers).to(losses.full), len(numbers)
+    count = torch.full_like(losses.full, images)
+    return torch.stack([losses.full * images, subnets * images, hits, count, torch.full_like(losses.full, stop)])
+
+
+class Readout:
+    """Vectors from the device in the order of the steps: at once from a CPU, one step late from a GPU."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def push(self, vector: Tensor) -> list[list[float]]:
+        """Takes a vector in, returns those that are ready."""
+        if vector.device.type != "cuda":
+            return [vector.tolist()]
+        ready = self.flush()
+        event = torch.cuda.Event()
+        host = vector.to("cpu", non_blocking=True)
+        event.record()
+        self._waiting = host, event
+        return ready
+
+    def flush(self) -> list[list[float]]:
+        """What is still on its way."""
+        if self._waiting is None:
+            return []
+        host, event = self._waiting
+        event.synchronize()
+        self._waiting = None
+        return [host.tolist()]
+
 
 class Tally:
     """Adds up one epoch. `done` epochs came before it; `kept` is the last good checkpoint, for the message."""
 
-    def __init__(self, done: int, lr: float, kept: Path) -> None:
-        self.done, self.lr, self.kept = done, lr, kept
+    def __init__(self, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None) -> None:
+        self.done, self.step, self.lr, self.kept = done, step, lr, kept
         self.started = time.perf_counter()
-        self.batches = self.images = 0
-        self.last_full = self.last_subnets = 0.0
-        self.sum_full = self.sum_subnets = self.hits = 0.0
+        self.sums = dict.fromkeys(FIGURES, 0.0) | (sums or {})
+        self.since = self.sums["images"]
+        self.waited = 0.0
+        """Seconds in which the loop waited for images."""
+        self.last = (0.0, 0.0)
+        """Losses of the last step: the full network's and the sum of the sub-networks'."""
 
-    def add(self, losses: Losses, labels: Tensor, step: int) -> None:
-        """Takes in step number `step` (from 1) before its optimizer step: a bad gradient never reaches the weights.
+    def add(self, vector: list[float]) -> None:
+        """Takes in the figures of the next step. Raises TrainingError when a loss is not finite."""
+        self.step += 1
+        values = dict(zip(FIGURES, vector, strict=True))
+        self.last = values["full"] / values["images"], values["subnets"] / values["images"]
+        self._require_finite(self.last[0], "the loss of the full network")
+        self._require_finite(self.last[1], "the loss of the sub-networks")
+        for name, value in values.items():
+            self.sums[name] += value
 
-        Raises TrainingError when a loss is not finite.
-        """
-        self.last_full = float(losses.full)
-        self.last_subnets = float(sum(losses.subnets, start=torch.zeros_like(losses.full)))
-        self._require_finite(self.last_full, "the loss of the full network", step)
-        self._require_finite(self.last_subnets, "the loss of the sub-networks", step)
-        self.batches += 1
-        self.images += len(labels)
-        self.sum_full += self.last_full
-        self.sum_subnets += self.last_subnets
-        self.hits += float(top1_hits(losses.output, labels))
+    @property
+    def stopping(self) -> bool:
+        """Whether a process was asked to stop."""
+        return self.sums["stop"] > 0
+
+    def state(self) -> dict[str, float]:
+        """For a checkpoint in mid-epoch."""
+        return {**self.sums, "stop": 0.0}
 
     @property
     def loss(self) -> float:
         """Mean task loss of the full network so far."""
-        return self.sum_full / self.batches
+        return self._mean("full")
 
     @property
     def top1(self) -> float:
         """Training top-1 of the full network so far, in percent."""
-        return 100 * self.hits / self.images
+        return 100 * self._mean("hits")
 
     @property
     def images_per_second(self) -> float:
-        return self.images / (time.perf_counter() - self.started)
+        return (self.sums["images"] - self.since) / (time.perf_counter() - self.started)
 
-    def epoch(self, step: int, validation: Score, lr: float, speed: float) -> Epoch:
+    def speed(self) -> dict[str, Any]:
+        """Images per second and the share of the time spent waiting for them, so far."""
+        return {
+            "images_per_second": self.images_per_second,
+            "data_wait": self.waited / (time.perf_counter() - self.started),
+        }
+
+    def epoch(self, validation: Score, lr: float, speed: dict[str, Any]) -> Epoch:
         """The epoch's record; a validation loss that is not finite stops the run before its checkpoint is written."""
-        self._require_finite(validation.loss, "the validation loss", step)
+        self._require_finite(validation.loss, "the validation loss")
         return Epoch(
             epoch=self.done + 1,
-            step=step,
+            step=self.step,
             train_loss=self.loss,
-            subnet_loss=self.sum_subnets / self.batches,
+            subnet_loss=self._mean("subnets"),
             train_top1=self.top1,
             val_loss=validation.loss,
             val_top1=validation.top1,
             lr=lr,
             seconds=time.perf_counter() - self.started,
-            images_per_second=speed,
+            **speed,
         )
 
-    def _require_finite(self, value: float, name: str, step: int) -> None:
+    def _mean(self, name: str) -> float:
+        return self.sums[name] / max(self.sums["images"], 1)
+
+    def _require_finite(self, value: float, name: str) -> None:
         if not math.isfinite(value):
             raise TrainingError(
-                f"{name} became {value} at step {step} (epoch {self.done + 1}); start again with a smaller --lr than "
-                f"{self.lr:g}. The last good checkpoint, after epoch {self.done}, is kept in {self.kept}"
+                f"{name} became {value} at step {self.step} (epoch {self.done + 1}); start again with a smaller --lr "
+                f"than {self.lr:g}. The last good checkpoint is kept in {self.kept}"
             )

@@ -26,7 +26,10 @@ def saved() -> ck.Checkpoint:
         model={"weight": torch.ones(2)},
         optimizer={},
         schedule={},
-        random=ck.random_state(),
+        scaler=None,
+        averages={},
+        tally=None,
+        random=[ck.random_state()],
         before={"top1": 10.0, "loss": 2.3, "images": 360},
         seconds=1.5,
     )
@@ -67,8 +70,8 @@ def test_truncated(saved: ck.Checkpoint, tmp_path: Path, cut: float) -> None:
     [
         ({"weight": torch.ones(2)}, "is not a gradaug checkpoint"),
         ([1, 2], "is not a gradaug checkpoint"),
-        ({"format": ck.FORMAT, "version": 99}, "has format version 99 and this gradaug reads version 1"),
-        ({"format": ck.FORMAT, "version": 1, "epoch": 3}, "is damaged: it lacks config, step, model"),
+        ({"format": ck.FORMAT, "version": 99}, "has format version 99 and this gradaug reads version 2"),
+        ({"format": ck.FORMAT, "version": 2, "epoch": 3}, "is damaged: it lacks config, step, model"),
     ],
 )
 def test_foreign_and_newer(content: Any, message: str, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Running means of a network's weights: an EMA, and the mean teacher, which teaches on images without labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gradaug.losses import main_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netslim import SlimNet
+
+RAMP = 0.2
+"""Share of the run after which the consistency loss has its full weight."""
+
+
+class Average:
+    """An exponential moving average of parameters and buffers; starts as a copy of `net`."""
+
+    def __init__(self, net: SlimNet, decay: float) -> None:
+        self.model = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.model.requires_grad_(False)
+
+    @property
+    def net(self) -> SlimNet:
+        return cast("SlimNet", self.model.module)
+
+    def update(self, net: nn.Module) -> None:
+        """After every optimizer step."""
+        self.model.update_parameters(net)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state)
+
+
+class MeanTeacher(Average):
+    """Mean Teacher (Tarvainen and Valpola, NeurIPS 2017): the student agrees with the running mean of itself.
+
+    The loss is the mean squared difference of the probabilities on two augmentations of unlabelled images, times a
+    weight that rises along exp(-5 (1 - t)^2) over the first fifth of the run. The teacher runs with batch statistics.
+    """
+
+    def __init__(self, net: SlimNet, decay: float, weight: float, steps: int) -> None:
+        super().__init__(net, decay)
+        self.weight, self.steps = weight, steps
+
+    def loss(self, student: Callable[[Tensor], Any], images: Tensor, others: Tensor, step: int) -> Tensor:
+        """`images` and `others` (M, ...): two augmentations of the same images, for the student and the teacher."""
+        with torch.no_grad(), self.net.train().sub():
+            target = main_output(self.net(others)).float().softmax(-1)
+        answer = main_output(student(images)).float().softmax(-1)
+        return self.weight * ramp(step / (RAMP * self.steps)) * F.mse_loss(answer, target)
+
+
+def ramp(share: float) -> float:
+    """From exp(-5) at 0 to 1 at 1 and beyond (Laine and Aila 2017)."""
+    return math.exp(-5 * (1 - min(share, 1)) ** 2)

@@ -1,0 +1,240 @@
+"""What a training run consists of, built from a network and a TrainConfig: data, step, optimizer, averages, state.
+
+:mod:`gradaug.loop` says what happens in which order; this file says with what.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gradaug import checkpoint as ck
+from gradaug import data, sync
+from gradaug.average import Average, MeanTeacher
+from gradaug.evaluate import Score, require_fit, score
+from gradaug.fit import image_shape, runs_channels_last
+from gradaug.losses import task_loss_smoothed
+from gradaug.optim import schedule, sgd
+from gradaug.step import GradAug
+from gradaug.tally import Tally, figures
+from netslim import SlimNet
+from netslim.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradaug.config import TrainConfig
+    from gradaug.folder import RunFolder
+
+PRECISIONS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Run:
+    """Building it checks everything and writes nothing. `saved` is continued from, if given."""
+
+    def __init__(
+        self, net: SlimNet, config: TrainConfig, folder: RunFolder, saved: ck.Checkpoint | None, world: sync.World
+    ) -> None:
+        if saved:
+            config = ck.merge(saved, config, folder.checkpoint)
+        self.device = choose_device(config.device, world.local_rank)
+        self.net, self.folder, self.world = net.to(self.device), folder, world
+        self.source = data.load(config.data, image_shape(net), config.seed)
+        require_fit(net, self.source)
+        self.config = config = resolve(config, net)
+        if config.channels_last:
+            net.to(memory_format=torch.channels_last)
+        torch.manual_seed(config.seed + 1_000_003 * world.rank)
+        sync.share_state(net)
+        self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
+        self.steps = config.epochs * self.per_epoch
+        self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
+        self.forward: Callable[[Tensor], Any] = torch.compile(net, dynamic=False) if config.compile else net
+        self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward)
+        self.optimizer = sgd(net, config)
+        self.schedule = schedule(self.optimizer, config, self.per_epoch)
+        self.averages = self._averages()
+        self.done = 0
+        self._started = time.perf_counter()
+
+    def _averages(self) -> dict[str, Average]:
+        found: dict[str, Average] = {}
+        if self.config.ema is not None:
+            found["ema"] = Average(self.net, self.config.ema)
+        if self.config.semi == "mean-teacher":
+            found["teacher"] = MeanTeacher(self.net, self.config.teacher_decay, self.config.consistency, self.steps)
+        return found
+
+    def begin(self, saved: ck.Checkpoint | None) -> Tally:
+        """Continues from `saved`; a new run scores the untrained network and writes its first checkpoint."""
+        if saved:
+            self._restore(saved)
+        else:
+            self.before = self.validate()
+            self.save(None)
+        return self.tally(saved.tally if saved else None)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the coming optimizer step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the run began, without the time between an interruption and the resume."""
+        return time.perf_counter() - self._started
+
+    @property
+    def result(self) -> SlimNet:
+        """The network that the run is for: the mean teacher, the running mean of the weights, or the network itself."""
+        average = self.averages.get("teacher") or self.averages.get("ema")
+        return average.net if average else self.net
+
+    # -- one optimizer step, in its parts
+
+    def batches(self) -> Iterator[data.Batch]:
+        """The training batches that are still to come."""
+        config, pin = self.config, self.device.type == "cuda"
+        start = self.ga.steps
+        return iter(
+            data.train_batches(self.source, config.batch_size, config.seed, start, self.steps, config.workers, pin)
+        )
+
+    def backward(self, batches: Iterator[data.Batch], tally: Tally, stop: bool) -> Tensor:
+        """The gradients of one step, averaged over the processes; returns its figures, summed over them."""
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for _ in range(self.config.accumulate):
+            begun = time.perf_counter()
+            batch = next(batches)
+            tally.waited += time.perf_counter() - begun
+            images, labels = self.to_device(batch)
+            losses = self.ga.backward(images, labels)
+            total = total + figures(losses, labels, stop)
+        return sync.average_gradients(self.net.parameters(), total)
+
+    def update(self) -> None:
+        """The optimizer step, and what follows it."""
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.schedule.step()
+        for average in self.averages.values():
+            average.update(self.net)
+
+    def to_device(self, batch: data.Batch) -> data.Batch:
+        images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        if self.config.channels_last and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
+
+    # -- the state of a run
+
+    def validate(self) -> Score:
+        """The score of :attr:`result` on the validation images."""
+        with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
+            return score(self.result, data.evaluation_batches(self.source.validation))
+
+    def tally(self, sums: dict[str, float] | None = None) -> Tally:
+        """The running means of the epoch that begins, or goes on after `sums`."""
+        return Tally(self.done, self.ga.steps, self.config.lr, self.folder.checkpoint, sums)
+
+    def save(self, tally: Tally | None) -> None:
+        """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
+        states = sync.gathered(ck.random_state())
+        if not self.world.main:
+            return
+        checkpoint = ck.Checkpoint(
+            config=self.config.to_dict(),
+            epoch=self.done,
+            step=self.ga.steps,
+            model=self.net.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            scaler=self.scaler.state_dict() if self.scaler else None,
+            averages={name: average.state_dict() for name, average in self.averages.items()},
+            tally=tally.state() if tally else None,
+            random=states,
+            before=asdict(self.before),
+            seconds=self.seconds,
+        )
+        ck.save(checkpoint, self.folder.checkpoint)
+
+    def _restore(self, saved: ck.Checkpoint) -> None:
+        ck.load_weights(saved, self.net, self.folder.checkpoint)
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.schedule.load_state_dict(saved.schedule)
+        if self.scaler and saved.scaler:
+            self.scaler.load_state_dict(saved.scaler)
+        for name, average in self.averages.items():
+            average.load_state_dict(saved.averages[name])
+        self.before = Score(**saved.before)
+        self.done, self.ga.steps = saved.epoch, saved.step
+        self._started -= saved.seconds
+        if len(saved.random) == self.world.size:
+            ck.set_random_state(saved.random[self.world.rank])
+
+
+def grad_aug(
+    net: SlimNet,
+    config: TrainConfig,
+    rank: int = 0,
+    scaler: torch.amp.GradScaler | None = None,
+    forward: Callable[[Tensor], Any] | None = None,
+) -> GradAug:
+    """The step that `config` describes."""
+    return GradAug(
+        net,
+        config.mode,
+        alpha=config.alpha,
+        num_subnets=config.num_subnets,
+        per_group=config.widths == "per-group",
+        resolutions=config.resolutions,
+        round_to=config.round_to,
+        survival=config.survival,
+        survival_first=config.survival_first,
+        skip_blocks=config.skip_blocks,
+        stage_limit=config.stage_limit,
+        seed=config.seed,
+        rank=rank if config.subnets_per_rank else 0,
+        criterion=task_loss_smoothed(config.label_smoothing),
+        temperature=config.temperature,
+        divergence=config.divergence,
+        subnet_weight=config.subnet_weight,
+        track_stats=config.track_stats,
+        accumulate=config.accumulate,
+        amp=PRECISIONS[config.amp],
+        scaler=scaler,
+        forward=forward,
+    )
+
+
+def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
+    """`config` with every choice that was left to the network and the machine written down."""
+    space = grad_aug(net, config).space
+    channels_last = runs_channels_last(net) if config.channels_last is None else config.channels_last
+    return replace(config, resolutions=space.resolutions or None, round_to=space.round_to, channels_last=channels_last)
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """ "auto" is this process's GPU, or the CPU; InputError for a device that is not there."""
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda"):
+        name = f"cuda:{local_rank}"
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}); take --device cpu or auto") from error
