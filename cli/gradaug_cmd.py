@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +83,16 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/MODE]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out after its last complete epoch.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="Start so many processes, one a GPU (with --device cpu: on the CPU)."
+)
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --gpus: starts after a failure.",
+)
 @trust_option
 @json_option
 @click.pass_context
@@ -90,6 +102,8 @@ def train(
     out: Path | None,
     resume: bool,
     overwrite: bool,
+    gpus: int | None,
+    max_restarts: int,
     trust: bool,
     as_json: bool,
     **values: Any,
@@ -102,6 +116,9 @@ def train(
     """
     out = out or Path("runs") / values["mode"]
     config = _continued(context, out, values) if resume else _config(values)
+    if gpus is not None and "RANK" not in os.environ:
+        _launch(gpus, max_restarts, config.device)
+        return
 
     from rich.console import Console
 
@@ -110,6 +127,8 @@ def train(
 
     net = _load(model, trust)
     result = run(net, config, out, resume=resume, overwrite=overwrite, progress=progress_for(Console(stderr=True)))
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
@@ -181,6 +200,23 @@ def evaluate(
         click.echo(json.dumps({"model": model, "data": data, "scores": [row.to_dict() for row in rows]}, indent=2))
     else:
         Console().print(score_table(rows, title=f"{model} on the validation images of {data}"))
+
+
+def _launch(processes: int, max_restarts: int, device: str) -> None:
+    """This command again, in several processes."""
+    from gradaug.launch import launch
+    from gradaug.run import choose_device
+
+    if choose_device(device).type == "cuda":
+        import torch
+
+        if processes > torch.cuda.device_count():
+            raise click.BadParameter(f"this machine has {torch.cuda.device_count()} GPUs", param_hint="--gpus")
+    elif device != "cpu":
+        raise click.BadParameter(
+            "this machine has no GPU; with --device cpu the processes run there", param_hint="--gpus"
+        )
+    launch(processes, sys.argv[1:], max_restarts)
 
 
 def _config(values: dict[str, Any]) -> TrainConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,19 @@ class Entry:
 
 
 class Failure(click.ClickException):
-    """A mistake the user can mend: the message on stderr, exit code 1."""
+    """A mistake the user can mend: the message on stderr, exit code 1 or the error's own.
+
+    Of several processes of a run, the first speaks for all; the others report only that a process is gone.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.exit_code = getattr(error, "exit_code", 1)  # type: ignore[misc]
+        self.silent = int(os.environ.get("RANK", "0")) > 0 and type(error).__name__ != "TrainingError"
 
     def show(self, file: Any = None) -> None:
+        if self.silent:
+            return
         from rich.console import Console
         from rich.text import Text
 
@@ -65,7 +76,7 @@ class LazyGroup(click.Group):
             from netslim.errors import NetslimError
 
             if isinstance(error, NetslimError):
-                raise Failure(str(error)) from error
+                raise Failure(error) from error
             if not isinstance(error, BrokenPipeError):
                 error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
             raise

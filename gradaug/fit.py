@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradaug.modes import evaluating
 from gradaug.sampler import Space
 from gradaug.views import default_resolutions, resize
 from netslim import SlimNet, cost
@@ -118,15 +119,12 @@ def runs_channels_last(net: SlimNet) -> bool:
 @torch.no_grad()
 def _failure(net: SlimNet, side: int, channels_last: bool = False) -> str | None:
     """Why the network cannot take images of this side; None if it can."""
-    was_training = net.training
     images = blank_images(net)
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     try:
-        net.eval()
-        net(resize(images, side))
+        with evaluating(net):
+            net(resize(images, side))
         return None
     except Exception as error:
         return (str(error) or type(error).__name__).splitlines()[0]
-    finally:
-        net.train(was_training)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from gradaug.sync import current
+
 
 class synchronised_norms(TorchFunctionMode):  # noqa: N801 - used like contextlib's
     """Inside, ``F.batch_norm`` in training computes mean and variance over all processes.
@@ -29,7 +31,7 @@ class synchronised_norms(TorchFunctionMode):  # noqa: N801 - used like contextli
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is not F.batch_norm or dist.get_world_size() == 1:
+        if func is not F.batch_norm or current().size == 1:
             return func(*args, **kwargs)
         return _batch_norm(*args, **kwargs)
 

@@ -97,6 +97,12 @@ def test_running_statistics_are_those_of_the_full_pass_alone(
         assert torch.equal(buffer, expected), name
 
 
+def test_a_frozen_norm_stays_frozen(net: netslim.SlimNet) -> None:
+    net.stem_norm.eval()
+    gradaug.GradAug(net, round_to=1).backward(IMAGES, LABELS)
+    assert [name for name, module in net.named_modules() if not module.training] == ["stem_norm"]
+
+
 def test_without_subnetworks_it_is_the_plain_step(
     make_net: Callable[..., netslim.SlimNet], net: netslim.SlimNet
 ) -> None:
