@@ -134,7 +134,7 @@ class GradAug:
         self.temperature, self.divergence = temperature, divergence
         self.subnet_weight, self.track_stats = subnet_weight, track_stats
         self.accumulate, self.amp, self.scaler = accumulate, amp, scaler
-        self.forward = forward or net
+        self.forward: Callable[[Tensor], Any] = net if forward is None else forward
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0

@@ -206,3 +206,94 @@ def test_depth_needs_blocks(net: netslim.SlimNet) -> None:
     if not net.blocks:
         with pytest.raises(InputError, match="use mode 'randwidth'"):
             gradaug.GradAug(net, mode="randdepth")
+
+
+def frozen(net: netslim.SlimNet) -> netslim.SlimNet:
+    """Norms in eval mode: the network answers every image by itself."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return net
+
+
+def gradients(net: nn.Module) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in net.parameters()]
+
+
+def test_parts_of_a_batch_add_up_to_its_step(make_net: Callable[..., netslim.SlimNet]) -> None:
+    whole, parted = frozen(make_net().double().train()), frozen(make_net().double().train())
+    gradaug.GradAug(whole, round_to=1).backward(IMAGES, LABELS)
+    ga = gradaug.GradAug(parted, round_to=1, accumulate=2)
+    ga.backward(IMAGES[:3], LABELS[:3])
+    assert ga.steps == 0
+    ga.backward(IMAGES[3:], LABELS[3:])
+    assert ga.steps == 1
+    torch.testing.assert_close(gradients(whole), gradients(parted), rtol=1e-9, atol=1e-11)
+
+
+def test_unlabelled_images_take_part_in_the_sub_networks_losses_only(net: netslim.SlimNet) -> None:
+    frozen(net)
+    ga = gradaug.GradAug(net, round_to=1)
+    losses = ga.backward(IMAGES[:4], LABELS[:4], DRAWS, unlabelled=IMAGES[4:])
+    found = gradients(net)
+    net.zero_grad()
+    full = net(IMAGES)
+    expected = [F.cross_entropy(full[:4], LABELS[:4])]
+    for one in DRAWS:
+        small = F.interpolate(IMAGES, (one.resolution, one.resolution), mode="bilinear", align_corners=True)
+        with net.sub(one.width):
+            expected.append(F.kl_div(net(small).log_softmax(1), full.detach().softmax(1), reduction="batchmean"))
+    torch.stack(expected).sum().backward()
+    torch.testing.assert_close(found, gradients(net), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(losses.full, expected[0].detach())
+    assert losses.output.shape == (4, 10)
+
+
+def test_a_weight_scales_the_sub_networks_gradients(make_net: Callable[..., netslim.SlimNet]) -> None:
+    found = []
+    for weight in (0.0, 1.0, 3.0):
+        net = make_net().double().train()
+        losses = gradaug.GradAug(net, round_to=1, subnet_weight=weight).backward(IMAGES, LABELS, DRAWS)
+        torch.testing.assert_close(losses.total, losses.full + weight * torch.stack(losses.subnets).sum())
+        found.append(gradients(net))
+    for none, one, three in zip(*found, strict=True):
+        torch.testing.assert_close(three - none, 3 * (one - none))
+
+
+def test_every_group_can_draw_its_own_width(net: netslim.SlimNet) -> None:
+    ga = gradaug.GradAug(net, round_to=1, alpha=0.25, per_group=True)
+    first, *_, smallest = gradaug.draw(ga.space, 0, 0)
+    widths = dict(first.width)
+    assert set(widths) == {group.name for group in net.groups}
+    assert len(set(widths.values())) == len(widths)
+    assert set(dict(smallest.width).values()) == {0.25}
+    assert all(loss.isfinite() for loss in ga.backward(IMAGES, LABELS).subnets)
+
+
+def test_running_statistics_of_sub_networks_on_request(net: netslim.SlimNet) -> None:
+    gradaug.GradAug(net, round_to=1, track_stats=True).backward(IMAGES, LABELS, DRAWS)
+    assert int(net.stem_norm.num_batches_tracked) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_keeps_the_gradients_direction(
+    make_net: Callable[..., netslim.SlimNet], dtype: torch.dtype
+) -> None:
+    nets = [make_net().train() for _ in range(2)]
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    exact = gradaug.GradAug(nets[0], round_to=1).backward(IMAGES.float(), LABELS)
+    mixed = gradaug.GradAug(nets[1], round_to=1, amp=dtype, scaler=scaler).backward(IMAGES.float(), LABELS)
+    optimizer = torch.optim.SGD(nets[1].parameters(), lr=0.1)
+    scaler.unscale_(optimizer)
+    one, other = (torch.cat([g.flatten() for g in gradients(net)]) for net in nets)
+    assert float(F.cosine_similarity(one, other, dim=0)) > 0.98
+    torch.testing.assert_close(mixed.total.float(), exact.total, rtol=0.1, atol=0.05)
+    assert mixed.output.dtype == dtype
+
+
+def test_a_compiled_forward_gives_the_same_gradients(make_net: Callable[..., netslim.SlimNet]) -> None:
+    nets = [make_net().double().train() for _ in range(2)]
+    gradaug.GradAug(nets[0], round_to=1).backward(IMAGES, LABELS, DRAWS)
+    compiled = torch.compile(nets[1], dynamic=False, backend="eager")
+    gradaug.GradAug(nets[1], round_to=1, forward=compiled).backward(IMAGES, LABELS, DRAWS)
+    torch.testing.assert_close(gradients(nets[0]), gradients(nets[1]), rtol=1e-9, atol=1e-11)
