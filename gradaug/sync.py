@@ -66,7 +66,13 @@ def joined(cuda: bool) -> Iterator[World]:
         return
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+    store, rank, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # The launcher's store outlives a restart, with the addresses of processes that are gone. On one machine all
+        # processes count the restarts alike.
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield current()
     finally:

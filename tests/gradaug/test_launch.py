@@ -1,0 +1,103 @@
+"""``gradaug train --gpus``: several processes as one run, which survives the loss of one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import netslim
+from gradaug.checkpoint import load
+
+from .processes import Digitals
+
+SETTINGS = "--mode both --alpha 0.5 --epochs 2 --batch-size 96 --round-to 1 --resolutions 8,6 --checkpoint-every 1"
+TWO = "--gpus 2 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("model") / "converted.pt"
+    netslim.save(netslim.convert(Digitals(), torch.randn(2, 1, 8, 8)), path)
+    return path
+
+
+def start(model: Path, out: Path, options: str = TWO) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gradaug", "train", "--model", str(model), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *SETTINGS.split(), *options.split()], env=environment, **pipes)
+
+
+def worker(out: Path, rank: int) -> int:
+    """The process id of a rank of the run in `out`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = str(out).encode() in (path / "cmdline").read_bytes()
+            if ours and f"\0RANK={rank}\0".encode() in (path / "environ").read_bytes():
+                return int(path.name)
+        except OSError:  # it has ended
+            continue
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    while not (out / "checkpoint.pt").exists() or load(out / "checkpoint.pt").step < step:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder of a run in two processes, and what it said."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    with start(model, out) as run:
+        result, progress = run.communicate()
+    assert run.returncode == 0, progress
+    return out, result, progress
+
+
+def test_one_process_speaks_for_all(undisturbed: tuple[Path, str, str]) -> None:
+    out, result, progress = undisturbed
+    assert result.count("validation top-1") == 1
+    assert progress.count("2 processes (cpu)") == 1
+    assert progress.count("epoch 2/2") == 1
+    assert json.loads((out / "result.json").read_text())["steps"] == 2 * (1437 // 96)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_that_loses_a_process_is_started_again_and_goes_on(
+    model: Path, undisturbed: tuple[Path, str, str], tmp_path: Path, rank: int
+) -> None:
+    with start(model, tmp_path / "run", f"{TWO} --max-restarts 1") as run:
+        wait_for_step(tmp_path / "run", 3)
+        os.kill(worker(tmp_path / "run", rank), signal.SIGKILL)
+        _, progress = run.communicate(timeout=120)
+    assert run.returncode == 0, progress
+    first, second = (load(out / "checkpoint.pt").model for out in (undisturbed[0], tmp_path / "run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_without_restarts_the_loss_of_a_process_ends_the_run_with_a_sentence(model: Path, tmp_path: Path) -> None:
+    with start(model, tmp_path / "run") as run:
+        wait_for_step(tmp_path / "run", 3)
+        os.kill(worker(tmp_path / "run", 1), signal.SIGKILL)
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "process 1 of 2 ended with signal 9" in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_a_users_mistake_is_told_once(model: Path, tmp_path: Path) -> None:
+    with start(model, tmp_path / "run", f"{TWO} --data cifra10") as run:
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert said.count("unknown data 'cifra10'") == 1
+    assert "Traceback" not in said
