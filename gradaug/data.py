@@ -66,11 +66,23 @@ def load(spec: str, shape: tuple[int, ...], seed: int = 0) -> DataSource:
 
 
 def train_batches(
-    source: DataSource, batch_size: int, seed: int, start: int, stop: int, workers: int = 0, pin: bool = False
+    source: DataSource,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    pin: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    parts: int = 1,
 ) -> DataLoader[Batch]:
-    """The batches of steps `start` to `stop` - 1, one iterator across epochs, so that workers start once."""
+    """The batches of steps `start` to `stop` - 1, one iterator across epochs, so that workers start once.
+
+    `batch_size` images make a step: each of `world` processes gets its share of them, in `parts` pieces.
+    """
     steps = TrainSteps(len(source.train), batch_size, seed, start, stop)
-    return _loader(source.train, steps, workers, pin)
+    return _loader(source.train, Shares(steps, rank, world, parts), workers, pin)
 
 
 def evaluation_batches(images: Images, batch_size: int = EVALUATION_BATCH) -> DataLoader[Batch]:
@@ -114,6 +126,27 @@ class TrainSteps(Sampler[list[Key]]):
                 order = permutation(self.images, self.seed, epoch)
             first = place * self.batch_size
             yield [(epoch, index) for index in order[first : first + self.batch_size]]
+
+
+class Shares(Sampler[list[Key]]):
+    """One process's share of every batch, piece by piece."""
+
+    def __init__(self, steps: TrainSteps, rank: int, world: int, parts: int) -> None:
+        if steps.batch_size % (world * parts):
+            raise DataError(
+                f"a batch of {steps.batch_size} images cannot be shared evenly by {world} processes in {parts} parts; "
+                f"choose a --batch-size that is a multiple of {world * parts}"
+            )
+        self.steps, self.rank, self.world, self.parts = steps, rank, world, parts
+
+    def __len__(self) -> int:
+        return self.parts * len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for keys in self.steps:
+            size = len(keys) // (self.world * self.parts)
+            first = self.rank * self.parts * size
+            yield from (keys[first + i * size : first + (i + 1) * size] for i in range(self.parts))
 
 
 def permutation(count: int, seed: int, epoch: int) -> list[int]:

@@ -99,9 +99,10 @@ class Run:
     def batches(self) -> Iterator[data.Batch]:
         """The training batches that are still to come."""
         config, pin = self.config, self.device.type == "cuda"
-        start = self.ga.steps
+        share = {"rank": self.world.rank, "world": self.world.size, "parts": config.accumulate}
+        steps = self.ga.steps, self.steps
         return iter(
-            data.train_batches(self.source, config.batch_size, config.seed, start, self.steps, config.workers, pin)
+            data.train_batches(self.source, config.batch_size, config.seed, *steps, config.workers, pin, **share)
         )
 
     def backward(self, batches: Iterator[data.Batch], tally: Tally, stop: bool) -> Tensor:

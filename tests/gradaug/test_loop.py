@@ -209,3 +209,40 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(run: Run, short: gradaug.Tr
         assert "epoch 2/2  loss" in shown
         assert ("8/8" in shown) == terminal
         assert ("\x1b" in shown) == terminal
+
+
+def test_a_batch_in_parts_trains_to_the_same_network(run: Run, short: gradaug.TrainConfig, tmp_path: Path) -> None:
+    """As near as batch norm on half a batch allows."""
+    whole, parted = (run(replace(short, accumulate=n, epochs=1), tmp_path / str(n)) for n in (1, 2))
+    assert parted[1].steps == whole[1].steps == 4
+    for one, other in zip(whole[0].parameters(), parted[0].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.1, atol=0.1)
+    assert not same(weights(whole[0]), weights(parted[0]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"amp": "bf16"},
+        {"amp": "fp16"},
+        {"clip_norm": 0.1},
+        {"ema": 0.5},
+        {"widths": "per-group", "alpha": 0.5},
+        {"divergence": "alpha"},
+        {"label_smoothing": 0.1, "warmup": 1.0, "decay_norms": False},
+        {"schedule": "step", "milestones": (1,)},
+        {"subnet_weight": 0.5, "temperature": 2.0},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_setting_changes_a_run_and_is_resumed(
+    run: Run, short: gradaug.TrainConfig, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    plain = weights(run(short, tmp_path / "plain")[0])
+    config = replace(short, **settings)
+    whole = weights(netslim.load(run(config, tmp_path / "whole")[1].folder / "trained.pt"))
+    assert not same(plain, whole)
+    with pytest.raises(StopError):
+        run(replace(config, checkpoint_every=1), tmp_path / "cut", progress=StopAfter(5))
+    _, resumed = run(config, tmp_path / "cut", resume=True)
+    assert same(weights(netslim.load(resumed.folder / "trained.pt")), whole)
