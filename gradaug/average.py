@@ -54,8 +54,9 @@ class MeanTeacher(Average):
         super().__init__(net, decay)
         self.weight, self.steps = weight, steps
 
-    def loss(self, student: Callable[[Tensor], Any], images: Tensor, others: Tensor, step: int) -> Tensor:
-        """`images` and `others` (M, ...): two augmentations of the same images, for the student and the teacher."""
+    def loss(self, student: Callable[[Tensor], Any], images: Tensor, step: int) -> Tensor:
+        """`images` (2M, ...): M images for the student, and the same M, augmented differently, for the teacher."""
+        images, others = images.chunk(2)
         with torch.no_grad(), self.net.train().sub():
             target = main_output(self.net(others)).float().softmax(-1)
         answer = main_output(student(images)).float().softmax(-1)

@@ -135,7 +135,10 @@ class TrainConfig:
     )
     teacher_decay: float = _setting(0.99, "Data", "Mean teacher: decay of its weights.", BELOW_ONE)
     consistency: float = _setting(
-        10.0, "Data", "Mean teacher: weight of the consistency loss, reached after a fifth of the epochs.", NON_NEGATIVE
+        100.0,
+        "Data",
+        "Mean teacher: weight of the consistency loss, reached after a fifth of the epochs.",
+        NON_NEGATIVE,
     )
 
     epochs: int = _setting(15, "Optimisation", "Passes over the training images.", COUNT)

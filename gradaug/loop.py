@@ -22,7 +22,7 @@ from gradaug.folder import RunFolder
 from gradaug.log import NoLog, RunLog
 from gradaug.report import Silent
 from gradaug.result import Result
-from gradaug.run import Run, choose_device, resolve
+from gradaug.run import Run, Step, choose_device, resolve
 from gradaug.signals import stop_requests
 from gradaug.sync_norm import synchronised_norms
 from gradaug.tally import Readout
@@ -82,7 +82,7 @@ def train(
 
 
 def train_epoch(
-    run: Run, batches: Iterator[data.Batch], tally: Tally, log: RunLog, shown: Silent, asked: Callable[[], bool]
+    run: Run, batches: Iterator[Step], tally: Tally, log: RunLog, shown: Silent, asked: Callable[[], bool]
 ) -> Epoch:
     """One epoch, or the rest of it, and its validation: all that happens to the weights happens in these lines."""
     readout = Readout()

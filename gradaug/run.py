@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from gradaug.config import TrainConfig
     from gradaug.folder import RunFolder
 
+Step = tuple[data.Batch, data.Batch | None]
+"""Labelled images of a part of a step, and unlabelled ones."""
+
 PRECISIONS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,7 +47,9 @@ class Run:
             config = ck.merge(saved, config, folder.checkpoint)
         self.device = choose_device(config.device, world.local_rank)
         self.net, self.folder, self.world = net.to(self.device), folder, world
-        self.source = data.load(config.data, image_shape(net), config.seed)
+        self.source = data.load(
+            config.data, image_shape(net), config.seed, labels=config.labels, augment=config.augment
+        )
         require_fit(net, self.source)
         self.config = config = resolve(config, net)
         if config.channels_last:
@@ -96,25 +102,36 @@ class Run:
 
     # -- one optimizer step, in its parts
 
-    def batches(self) -> Iterator[data.Batch]:
-        """The training batches that are still to come."""
+    def batches(self) -> Iterator[Step]:
+        """The training batches that are still to come, each with its unlabelled images where the run uses them."""
         config, pin = self.config, self.device.type == "cuda"
         share = {"rank": self.world.rank, "world": self.world.size, "parts": config.accumulate}
         steps = self.ga.steps, self.steps
-        return iter(
-            data.train_batches(self.source, config.batch_size, config.seed, *steps, config.workers, pin, **share)
-        )
+        labelled = data.train_batches(self.source, config.batch_size, config.seed, *steps, config.workers, pin, **share)
+        if config.semi == "none":
+            return zip(labelled, itertools.repeat(None))
+        source = self.source
+        if config.semi == "mean-teacher" and source.unlabelled is not None:
+            source = replace(source, unlabelled=data.TwoViews(source.unlabelled))
+        count = config.unlabelled_batch or config.batch_size
+        others = data.unlabelled_batches(source, count, config.seed, *steps, config.workers, pin, **share)
+        return zip(labelled, others, strict=True)
 
-    def backward(self, batches: Iterator[data.Batch], tally: Tally, stop: bool) -> Tensor:
+    def backward(self, batches: Iterator[Step], tally: Tally, stop: bool) -> Tensor:
         """The gradients of one step, averaged over the processes; returns its figures, summed over them."""
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for _ in range(self.config.accumulate):
             begun = time.perf_counter()
-            batch = next(batches)
+            labelled, unlabelled = next(batches)
             tally.waited += time.perf_counter() - begun
-            images, labels = self.to_device(batch)
-            losses = self.ga.backward(images, labels)
+            images, labels = self.to_device(labelled)
+            others = None if unlabelled is None else self.to_device(unlabelled)[0]
+            teacher = self.averages.get("teacher")
+            if isinstance(teacher, MeanTeacher) and others is not None:
+                self.ga.accumulate_loss(teacher.loss(self.forward, others, self.ga.steps))
+                others = None
+            losses = self.ga.backward(images, labels, None, others)
             total = total + figures(losses, labels, stop)
         return sync.average_gradients(self.net.parameters(), total)
 

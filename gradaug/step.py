@@ -160,7 +160,7 @@ class GradAug:
             full = self.criterion(_first(output, len(images), len(every)), labels)
         target = main_output(output).detach()
         del output
-        self._accumulate(full)
+        self.accumulate_loss(full)
         subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
@@ -181,11 +181,11 @@ class GradAug:
             with self._precision(images):
                 output = self.forward(images)
             loss = distillation(output, target, self.temperature, self.divergence, mix)
-            self._accumulate(self.subnet_weight * loss)
+            self.accumulate_loss(self.subnet_weight * loss)
         return loss.detach()
 
-    def _accumulate(self, loss: Tensor) -> None:
-        """Adds the gradient of this part of the step's loss."""
+    def accumulate_loss(self, loss: Tensor) -> None:
+        """Adds the gradient of a further loss on this part of the step's batch."""
         loss = loss / self.accumulate
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 

@@ -39,13 +39,14 @@ THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/log.py cli/*.py",
     "networkx": "netslim/groups.py netslim/slimnet.py netslim/report.py netslim/blocks.py",
     "torchvision": "netslim/source.py netslim/ops/*.py netslim/archive.py netslim/program.py "
-    "gradaug/data.py gradaug/evaluate.py gradaug/views.py",
+    "gradaug/data/*.py gradaug/evaluate.py gradaug/views.py",
     "timm": "netslim/source.py",
     "matplotlib": "netslim/report.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py",
-    "sklearn": "gradaug/data.py",
+    "PIL": "gradaug/data/folder.py",
+    "sklearn": "gradaug/data/digits.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

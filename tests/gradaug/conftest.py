@@ -83,8 +83,8 @@ def net(make_net: Callable[..., netslim.SlimNet]) -> netslim.SlimNet:
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits with 128 training images."""
 
-    def few(shape: tuple[int, ...], seed: int) -> data.DataSource:
-        full = data.digits(shape, seed)
+    def few(*arguments: Any) -> data.DataSource:
+        full = data.digits(*arguments)
         return replace(full, train=Part(full.train, 128), calibration=Part(full.calibration, 128))
 
     monkeypatch.setitem(data.SOURCES, "digits", few)

@@ -52,14 +52,14 @@ def test_a_teacher_compares_two_augmentations(net: netslim.SlimNet) -> None:
     net.train()
     teacher = MeanTeacher(net, 0.9, 100.0, steps=100)
     statistics = {name: value.clone() for name, value in teacher.net.named_buffers()}
-    loss = teacher.loss(net, IMAGES, OTHERS, step=50)
+    loss = teacher.loss(net, torch.cat([IMAGES, OTHERS]), step=50)
     answer, target = net(IMAGES).softmax(-1), net(OTHERS).softmax(-1)
     torch.testing.assert_close(loss, 100 * ((answer - target) ** 2).mean())
     assert all(torch.equal(value, statistics[name]) for name, value in teacher.net.named_buffers())
     loss.backward()
     assert all(parameter.grad is None for parameter in teacher.net.parameters())
     assert any(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
-    assert float(teacher.loss(net, IMAGES, IMAGES, 50).detach()) == pytest.approx(0, abs=1e-10)
+    assert float(teacher.loss(net, torch.cat([IMAGES, IMAGES]), 50).detach()) == pytest.approx(0, abs=1e-10)
 
 
 def test_a_state_continues(net: netslim.SlimNet, make_net: Callable[..., netslim.SlimNet]) -> None:

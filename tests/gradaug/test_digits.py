@@ -1,4 +1,4 @@
-"""Digits, and the order of the images."""
+"""Digits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradaug import data
+from gradaug.data.digits import Digits, shift
 from gradaug.errors import DataError
 
 SHAPE = (1, 32, 32)
@@ -64,28 +65,12 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone(digits: data.DataSou
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=4))
 def test_shift_moves_down_and_right(offsets: list[tuple[int, int]]) -> None:
     images = torch.arange(len(offsets) * 35.0).view(-1, 1, 5, 7) + 1
-    moved = data.shift(images, offsets)
+    moved = shift(images, offsets)
     for before, after, (down, right) in zip(images[:, 0], moved[:, 0], offsets, strict=True):
         y0, y1, x0, x1 = max(0, down), min(5, 5 + down), max(0, right), min(7, 7 + right)
         expected = torch.zeros(5, 7)
         expected[y0:y1, x0:x1] = before[y0 - down : y1 - down, x0 - right : x1 - right]
         assert torch.equal(after, expected)
-
-
-@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 9))
-def test_every_epoch_is_a_permutation(images: int, batch_size: int, seed: int) -> None:
-    steps = data.TrainSteps(images, batch_size, seed, 0, 10**6)
-    steps.stop = 2 * steps.per_epoch
-    keys = [key for batch in steps for key in batch]
-    for epoch in (0, 1):
-        indices = [index for e, index in keys if e == epoch]
-        assert len(indices) == len(set(indices)) == images - images % min(batch_size, images)
-    assert len(list(steps)) == len(steps)
-
-
-def test_starting_in_the_middle_continues_the_same_order() -> None:
-    whole = list(data.TrainSteps(50, 8, 1, 0, 20))
-    assert list(data.TrainSteps(50, 8, 1, 8, 20)) == whole[8:]
 
 
 def test_workers_change_nothing_and_the_global_generator_stays(digits: data.DataSource) -> None:
@@ -106,16 +91,16 @@ def test_calibration_is_at_most_one_epoch_without_augmentation(digits: data.Data
 
 def test_an_unshifted_digit_is_the_resized_one(digits: data.DataSource) -> None:
     part = digits.validation
-    assert isinstance(part, data.Digits)
+    assert isinstance(part, Digits)
     images, _ = part.__getitems__([(0, 5)])
     expected = F.interpolate(part.pixels[5:6], (32, 32), mode="bilinear", align_corners=False)
     torch.testing.assert_close(images, (expected - part.mean) / part.std)
 
 
 def test_unknown_data_lists_what_is_known() -> None:
-    with pytest.raises(DataError, match=r"unknown data 'digit': did you mean 'digits'. known are digits"):
+    with pytest.raises(DataError, match=r"unknown data 'digit': did you mean 'digits'. known are cifar10"):
         data.load("digit", SHAPE)
-    with pytest.raises(DataError, match="unknown data 'imagenet:/x': known are digits"):
+    with pytest.raises(DataError, match="unknown data 'imagenet:/x': known are cifar10, cifar100, digits"):
         data.load("imagenet:/x", SHAPE)
 
 

@@ -1,0 +1,56 @@
+"""Images, in an order and with augmentations that are functions of (seed, epoch, index) alone.
+
+    source = load("cifar100:~/data", shape=(3, 32, 32), seed=0)
+    for images, labels in train_batches(source, batch_size=128, seed=0, start=0, stop=100): ...
+
+A new data set is one entry in ``SOURCES``: a function of (what stands behind the colon, input shape, seed, number of
+labels, augmentation) that gives a :class:`DataSource`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from gradaug.data.batches import Batches as Batches
+from gradaug.data.batches import calibration_batches as calibration_batches
+from gradaug.data.batches import evaluation_batches as evaluation_batches
+from gradaug.data.batches import steps_per_epoch as steps_per_epoch
+from gradaug.data.batches import train_batches as train_batches
+from gradaug.data.batches import unlabelled_batches as unlabelled_batches
+from gradaug.data.digits import digits as digits
+from gradaug.data.folder import folder
+from gradaug.data.images import Batch as Batch
+from gradaug.data.images import DataSource as DataSource
+from gradaug.data.images import Images as Images
+from gradaug.data.images import Key as Key
+from gradaug.data.images import TwoViews as TwoViews
+from gradaug.data.stored import cifar10, cifar100, stl10
+from gradaug.data.synthetic import synthetic
+from gradaug.errors import DataError
+
+SOURCES: dict[str, Callable[[str, tuple[int, ...], int, int | None, str], DataSource]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "stl10": stl10,
+    "folder": folder,
+    "synthetic": synthetic,
+}
+
+
+def load(
+    spec: str, shape: tuple[int, ...], seed: int = 0, *, labels: int | None = None, augment: str = "standard"
+) -> DataSource:
+    """The data set `spec` (NAME or NAME:DIR) for networks with inputs of `shape` (C, H, W).
+
+    `labels`: use this many labels, as many of each class; the other training images are ``unlabelled``. `augment`:
+    "standard", "color" (folders: the paper's ImageNet jitter too) or "none". DataError says where data was looked for
+    and how to get it, or why it does not fit the network.
+    """
+    name, _, where = spec.partition(":")
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DataError(f"unknown data {spec!r}: {hint}known are {', '.join(sorted(SOURCES))}")
+    return SOURCES[name](where, shape, seed, labels, augment)

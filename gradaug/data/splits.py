@@ -1,0 +1,28 @@
+"""Low-data training: some labels, as many of each class, the rest of the images unlabelled."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from gradaug.errors import DataError
+
+
+def balanced(labels: Sequence[int], classes: int, count: int, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of `count` images, the same number of each class, and those of all others; a function of the seed.
+
+    DataError when the number cannot be shared evenly, or a class has fewer images.
+    """
+    if count % classes:
+        near = max(classes, round(count / classes) * classes)
+        raise DataError(f"{count} labels cannot be shared evenly by {classes} classes; take --labels {near}")
+    chosen: list[int] = []
+    for name in range(classes):
+        members = [index for index, label in enumerate(labels) if label == name]
+        if len(members) < count // classes:
+            raise DataError(
+                f"--labels {count} needs {count // classes} images of each class, and class {name} has {len(members)}"
+            )
+        chosen += random.Random(f"gradaug/labels/{seed}/{name}").sample(members, count // classes)
+    taken = set(chosen)
+    return sorted(chosen), [index for index in range(len(labels)) if index not in taken]

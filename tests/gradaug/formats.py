@@ -1,0 +1,66 @@
+"""Small data sets in their real on-disk formats: CIFAR's pickles, STL-10's binaries, folders of JPEG files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def _pixels(count: int, side: int, seed: int) -> np.ndarray:
+    """Smooth random images, uint8 (count, 3, side, side)."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (count, 3, 4, 4))
+    return np.kron(coarse, np.ones((side // 4, side // 4), dtype=int)).astype(np.uint8)
+
+
+def cifar10(root: Path, train: int = 50, test: int = 20) -> Path:
+    """As cifar-10-python.tar.gz unpacks: five batches to train on, one to test."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    parts = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for seed, part in enumerate(parts):
+        count = test if part == "test_batch" else train // 5
+        data = {"data": _pixels(count, 32, seed).reshape(count, -1), "labels": [i % 10 for i in range(count)]}
+        (folder / part).write_bytes(pickle.dumps(data))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(i) for i in range(10)]}))
+    return root
+
+
+def cifar100(root: Path, train: int = 200, test: int = 100) -> Path:
+    """As cifar-100-python.tar.gz unpacks."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for seed, (part, count) in enumerate({"train": train, "test": test}.items()):
+        labels = [i % 100 for i in range(count)]
+        data = {"data": _pixels(count, 32, seed).reshape(count, -1), "fine_labels": labels}
+        (folder / part).write_bytes(pickle.dumps(data))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(i) for i in range(100)]}))
+    return root
+
+
+def stl10(root: Path, train: int = 40, test: int = 20, unlabelled: int = 30) -> Path:
+    """As stl10_binary.tar.gz unpacks: column-major pixels, labels from 1."""
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    for seed, (part, count) in enumerate({"train": train, "test": test, "unlabeled": unlabelled}.items()):
+        _pixels(count, 96, seed).transpose(0, 1, 3, 2).tofile(folder / f"{part}_X.bin")
+        if part != "unlabeled":
+            np.array([i % 10 + 1 for i in range(count)], dtype=np.uint8).tofile(folder / f"{part}_y.bin")
+    (folder / "class_names.txt").write_text("\n".join(map(str, range(10))))
+    (folder / "fold_indices.txt").write_text("0")
+    return root
+
+
+def image_folder(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> Path:
+    """train/CLASS/*.jpg and val/CLASS/*.jpg, landscape and portrait; `train` and `val` images a class."""
+    for seed, (part, count) in enumerate({"train": train, "val": val}.items()):
+        for name in range(classes):
+            folder = root / part / f"class{name}"
+            folder.mkdir(parents=True)
+            for i, image in enumerate(_pixels(count, 96, 100 * seed + name)):
+                cut = image[:, :, :64] if i % 2 else image[:, :72]
+                Image.fromarray(cut.transpose(1, 2, 0)).save(folder / f"{i}.jpg")
+    return root
