@@ -271,6 +271,10 @@ def _together(config: TrainConfig) -> Iterable[tuple[bool, str]]:
         f"--accumulate {config.accumulate} cuts a batch of {config.batch_size} images into parts without images",
     )
     yield (
+        not (config.sync_bn and config.subnets_per_rank),
+        "--subnets-per-rank gives every process other channels, whose batch norm cannot be shared: leave out --sync-bn",
+    )
+    yield (
         config.semi != "gradaug" or config.mode != "none",
         "--semi gradaug needs sub-networks: choose another --mode than none",
     )

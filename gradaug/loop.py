@@ -87,7 +87,7 @@ def train_epoch(
     """One epoch, or the rest of it, and its validation: all that happens to the weights happens in these lines."""
     readout = Readout()
     run.net.train()
-    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext():
+    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext(), run.net.through(run.droppers):
         while run.ga.steps < (run.done + 1) * run.per_epoch:
             sums = run.backward(batches, tally, asked())
             _note(readout.push(sums), run, tally, log, shown)  # first: a loss that is not finite stops the run

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from gradaug import checkpoint as ck
 from gradaug import data, sync
 from gradaug.average import Average, MeanTeacher
+from gradaug.droppers import placed, set_progress
 from gradaug.evaluate import Score, require_fit, score
 from gradaug.fit import image_shape, runs_channels_last
 from gradaug.losses import task_loss_smoothed
+from gradaug.mixing import mixer
 from gradaug.optim import schedule, sgd
 from gradaug.step import GradAug
 from gradaug.tally import Tally, figures
+from gradaug.transforms import views
 from netslim import SlimNet
 from netslim.errors import InputError
 
@@ -61,6 +64,9 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
         self.forward: Callable[[Tensor], Any] = torch.compile(net, dynamic=False) if config.compile else net
         self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward)
+        self.ga.view = views(config, self.source.mean, self.source.std)
+        self.mixer = mixer(config, self.source.classes)
+        self.droppers = placed(net, config)
         self.optimizer = sgd(net, config)
         self.schedule = schedule(self.optimizer, config, self.per_epoch)
         self.averages = self._averages()
@@ -120,12 +126,15 @@ class Run:
     def backward(self, batches: Iterator[Step], tally: Tally, stop: bool) -> Tensor:
         """The gradients of one step, averaged over the processes; returns its figures, summed over them."""
         self.optimizer.zero_grad()
+        set_progress(self.droppers.values(), self.ga.steps / self.steps)
         total = torch.zeros((), device=self.device)
-        for _ in range(self.config.accumulate):
+        for part in range(self.config.accumulate):
             begun = time.perf_counter()
             labelled, unlabelled = next(batches)
             tally.waited += time.perf_counter() - begun
             images, labels = self.to_device(labelled)
+            if self.mixer:
+                images, labels = self.mixer(images, labels, (self.config.seed, self.ga.steps, part, self.world.rank))
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:

@@ -1,13 +1,16 @@
 """What a program is when blocks are skipped, and what a network's blocks are in all its programs.
 
-`without` and `zeroed` make new programs: one leaves the bodies out, the other runs them and multiplies what they give
-by zero. The first is what a sub-network is, the second what it is held against.
+`without` and `followed` make new programs: one leaves the bodies out, the other runs them and does more with what they
+give. The first is what a sub-network is; the second, multiplying by zero, what it is held against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
 
 from netslim.blocks import Candidate, find_blocks, named
 from netslim.flow import Facts
@@ -123,40 +126,60 @@ def _needed(nodes: list[Node]) -> tuple[Node, ...]:
     return tuple(reversed(kept))
 
 
-def zeroed(program: Program, skips: Iterable[Skip]) -> Program:
-    """The program in which what the bodies give is multiplied by zero."""
-    return scaled(program, {name: 0.0 for skip in skips for name in skip.bodies})
+Step = tuple[str, tuple[Any, ...]]
+"""A further call on a value: what is called, and the arguments after the value."""
 
 
-def scaled(program: Program, factors: Mapping[str, float]) -> Program:
-    """The program in which values are multiplied by factors, for all that use them."""
+Further = Step | Callable[[Tensor], Tensor]
+"""The same, or a function that a program calls by its number."""
+
+
+def by_block(further: Iterable[tuple[str, Further]]) -> tuple[dict[str, list[Step]], list[Callable[[Tensor], Tensor]]]:
+    """(block, step) pairs as the steps of each block, and the functions in the order of their numbers."""
+    functions: list[Callable[[Tensor], Tensor]] = []
+    steps: dict[str, list[Step]] = {}
+    for name, step in further:
+        if not isinstance(step, tuple):
+            functions.append(step)
+            step = f"through[{len(functions) - 1}]", ()
+        steps.setdefault(name, []).append(step)
+    return steps, functions
+
+
+def scaling(factor: float) -> Step:
+    return "torch.mul", (factor,)
+
+
+def followed(program: Program, steps: Mapping[str, Sequence[Step]]) -> Program:
+    """The program in which values go through further steps, for all that use them."""
     alias: dict[str, str] = {}
     nodes: list[Node] = []
     for node in program:
         nodes.append(_renamed(node, alias))
-        if node.name in factors:
-            alias[node.name] = scaled_name(node.name)
-            nodes.append(Node(alias[node.name], "call", "torch.mul", (Ref(node.name), factors[node.name])))
+        for i, (target, rest) in enumerate(steps.get(node.name, ())):
+            before = alias.get(node.name, node.name)
+            alias[node.name] = _after(node.name, i)
+            nodes.append(Node(alias[node.name], "call", target, (Ref(before), *rest)))
     return Program(tuple(nodes))
 
 
-def scaled_name(name: str) -> str:
-    return f"{name}_scaled"
+def _after(name: str, step: int) -> str:
+    return f"{name}_after{step}"
 
 
-def scaled_plan(plan: Plan, factors: Mapping[str, float]) -> tuple[dict[str, Region], tuple[Block, ...]]:
-    """Regions in which what the blocks give is multiplied by their factors, and the blocks of those."""
+def followed_plan(plan: Plan, steps: Mapping[str, Sequence[Step]]) -> tuple[dict[str, Region], tuple[Block, ...]]:
+    """Regions in which what the blocks give goes through their steps ({block: steps}), and the blocks of those."""
     regions: dict[str, Region] = {}
     for path, region in plan.regions.items():
-        by_mode = {mode: _factors(plan, path, mode, factors) for mode in (True, False)}
-        train = scaled(region.programs[True], by_mode[True])
-        same = train if region.same else scaled(region.programs[False], by_mode[False])
+        by_mode = {mode: _of_bodies(plan, path, mode, steps) for mode in (True, False)}
+        train = followed(region.programs[True], by_mode[True])
+        same = train if region.same else followed(region.programs[False], by_mode[False])
         regions[path] = replace(region, programs={True: train, False: same})
     blocks = tuple(
         replace(
             block,
             skips={
-                mode: _with_scalings(skip, _factors(plan, block.region, mode, factors))
+                mode: _with_steps(skip, _of_bodies(plan, block.region, mode, steps))
                 for mode, skip in block.skips.items()
             },
         )
@@ -165,16 +188,16 @@ def scaled_plan(plan: Plan, factors: Mapping[str, float]) -> tuple[dict[str, Reg
     return regions, blocks
 
 
-def _factors(plan: Plan, path: str, mode: bool, factors: Mapping[str, float]) -> dict[str, float]:
-    chosen = [block for block in plan.blocks if block.region == path and block.name in factors]
-    return {name: factors[block.name] for block in chosen for name in block.skips[mode].bodies}
+def _of_bodies(plan: Plan, path: str, mode: bool, steps: Mapping[str, Sequence[Step]]) -> dict[str, Sequence[Step]]:
+    chosen = [block for block in plan.blocks if block.region == path and steps.get(block.name)]
+    return {name: steps[block.name] for block in chosen for name in block.skips[mode].bodies}
 
 
-def _with_scalings(skip: Skip, factors: Mapping[str, float]) -> Skip:
-    extra = tuple(scaled_name(name) for name in skip.body if name in factors)
-    value = scaled_name(skip.value) if skip.value in factors else skip.value
-    instead = tuple(_renamed(node, {name: scaled_name(name) for name in factors}) for node in skip.instead)
-    return replace(skip, body=skip.body + extra, value=value, instead=instead)
+def _with_steps(skip: Skip, steps: Mapping[str, Sequence[Step]]) -> Skip:
+    last = {name: _after(name, len(more) - 1) for name, more in steps.items()}
+    extra = tuple(_after(name, i) for name in skip.body for i in range(len(steps.get(name, ()))))
+    instead = tuple(_renamed(node, last) for node in skip.instead)
+    return replace(skip, body=skip.body + extra, value=last.get(skip.value, skip.value), instead=instead)
 
 
 def remade(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from netslim.axes import Const, Layout, Runs, count, is_fixed, positions, resolve
-from netslim.depth import remade, zeroed
 from netslim.engine import Call, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
@@ -70,7 +68,8 @@ def masked_run(
     sets = IndexSets(dict(enumerate(kept)))
     engine = MaskedEngine(net.rules, sets)
     tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
-    with _zeros(net, tensors, sets, buffers), _zeroed_blocks(net, run):
+    skipped = {block.name: 0.0 for block, runs in zip(net.plan.blocks, run, strict=False) if not runs}
+    with _zeros(net, tensors, sets, buffers), net.scaled(skipped):
         for name, layouts in net.plan.layouts.items():
             engine.set(tensors[name], layouts)
         for tensor in tensors_of(inputs):
@@ -98,21 +97,6 @@ def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets, buffers
     finally:
         for tensor, data in before.values():
             tensor.data = data
-
-
-@contextlib.contextmanager
-def _zeroed_blocks(net: SlimNet, run: tuple[bool, ...]) -> Iterator[None]:
-    """Programs that multiply by zero what skipped blocks give, until it closes."""
-    if all(run):
-        yield
-        return
-    plan = net.plan
-    programs = remade(plan, run, zeroed)
-    net._compile({path: replace(region, programs=programs[path]) for path, region in plan.regions.items()}, ())
-    try:
-        yield
-    finally:
-        net._compile(plan.regions, plan.blocks)
 
 
 def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:

@@ -20,11 +20,17 @@ Run = dict[bool, Callable[..., Any]]
 _OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
 
 
-def compiled(region: Region, prefix: str, taken: Callable[[str], bool], blocks: Sequence[Block] = ()) -> Run:
+def compiled(
+    region: Region,
+    prefix: str,
+    taken: Callable[[str], bool],
+    blocks: Sequence[Block] = (),
+    through: Sequence[Callable[[Tensor], Tensor]] = (),
+) -> Run:
     """The region's forward by mode: functions of the module at `prefix` and the flat input tensors.
 
     blocks: all blocks of the network, in the order of the point's `run`. taken: whether a name of a child or parameter
-    is one that the module's class uses itself.
+    is one that the module's class uses itself. through: what the programs call by that name.
     """
 
     def path(full: str, kind: str) -> str:
@@ -33,7 +39,7 @@ def compiled(region: Region, prefix: str, taken: Callable[[str], bool], blocks: 
     def function(mode: bool) -> Callable[..., Any]:
         printer = Printer(path)
         source = printer.source(region.programs[mode], _guards(prefix.removesuffix("."), mode, blocks))
-        return compile_source(source, {"take": take, "netslim": _OWN, **printer.constants})
+        return compile_source(source, {"take": take, "netslim": _OWN, "through": through, **printer.constants})
 
     train = function(True)
     return {True: train, False: train if region.same else function(False)}

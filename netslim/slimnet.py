@@ -1,25 +1,24 @@
 """The converted network: an ordinary module that can run, extract and restore its sub-networks.
 
 Its parameters carry the original names, its containers are plain (`Tree`, Sequential, ModuleList), its leaf modules
-are torch's own classes that can also run on a part of their weights, and its forward is printed from the plan's
-program.
+are torch's own classes that also run on a part of their weights; its forward is printed from the plan's program.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from netslim.axes import count, positions
-from netslim.depth import scaled_plan
+from netslim.depth import Further, by_block, followed_plan, scaling
 from netslim.engine import Rule
 from netslim.errors import InputError, SubnetError
 from netslim.ops import RULES
-from netslim.plan import Block, Frozen, Group, Plan, Region, groups_in, why
+from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
 from netslim.runner import Followed, Run, compiled, flattened
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near, running
 from netslim.tree import Shadow, lift, walk
@@ -44,6 +43,7 @@ class SlimNet(nn.Module):
     _leaves: dict[str, nn.Module]
     _regions: dict[str, nn.Module]
     _run: Run | None
+    _steps: tuple[tuple[str, Further], ...]
     _shell: nn.Module
 
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
@@ -72,14 +72,17 @@ class SlimNet(nn.Module):
         self.__dict__["_leaves"] = leaves
         self.__dict__["_resolver"] = Resolver(self.plan, names)
         self.__dict__["_regions"] = {path: self.get_submodule(path) for path in self.plan.regions if path}
-        self._compile(self.plan.regions, self.plan.blocks)
+        self.__dict__["_steps"] = ()
+        self._compile()
         self._enter(self._resolver.full())
 
-    def _compile(self, regions: Mapping[str, Region], blocks: tuple[Block, ...]) -> None:
-        """Let the regions run these programs."""
-        self.__dict__["_run"] = compiled(regions[""], "", _is_own, blocks) if "" in regions else None
+    def _compile(self) -> None:
+        """Let the regions run their programs, with the steps that follow blocks."""
+        steps, functions = by_block(self._steps)
+        regions, blocks = followed_plan(self.plan, steps) if steps else (self.plan.regions, self.plan.blocks)
+        self.__dict__["_run"] = compiled(regions[""], "", _is_own, blocks, functions) if "" in regions else None
         for path, module in self._regions.items():
-            run = compiled(regions[path], f"{path}.", lambda _: True, blocks)
+            run = compiled(regions[path], f"{path}.", lambda _: True, blocks, functions)
             module.__dict__["forward"] = Followed(module, regions[path], run)
 
     # -- running
@@ -125,14 +128,35 @@ class SlimNet(nn.Module):
         Stochastic depth (Huang et al., 2016) evaluates so: a residual is scaled by the probability that it was kept.
         Raises SubnetError for an unknown block.
         """
-        running(self.plan, dict.fromkeys(factors, True))
-        point = self._point
-        self._compile(*scaled_plan(self.plan, factors))
+        with self._followed({name: scaling(factor) for name, factor in factors.items()}):
+            yield self
+
+    @contextlib.contextmanager
+    def through(self, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[SlimNet]:
+        """Run with the results of blocks passed through functions ({block: function}); nothing stays changed on exit.
+
+        What a block adds to its shortcut goes through its function first, in `sub()` too; a skipped block's gets
+        nothing, or the zeros that stand for its features. A copy made inside has none. Raises as `scaled` does.
+        """
+        with self._followed(functions):
+            yield self
+
+    @contextlib.contextmanager
+    def _followed(self, more: Mapping[str, Further]) -> Iterator[None]:
+        """With a further step after each of these blocks, beside those of contexts around this one."""
+        if not more:
+            yield
+            return
+        running(self.plan, dict.fromkeys(more, True))
+        before, point = self._steps, self._point
+        self.__dict__["_steps"] = (*before, *more.items())
+        self._compile()
         self._enter(point)
         try:
-            yield self
+            yield
         finally:
-            self._compile(self.plan.regions, self.plan.blocks)
+            self.__dict__["_steps"] = before
+            self._compile()
             self._enter(point)
 
     def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
@@ -257,7 +281,7 @@ class SlimNet(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_run", "_regions", "_leaves", "_resolver", "_point"):
+        for name in ("_run", "_regions", "_leaves", "_resolver", "_point", "_steps"):
             state.pop(name, None)
         return state
 

@@ -39,7 +39,7 @@ THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/log.py cli/*.py",
     "networkx": "netslim/groups.py netslim/slimnet.py netslim/report.py netslim/blocks.py",
     "torchvision": "netslim/source.py netslim/ops/*.py netslim/archive.py netslim/program.py "
-    "gradaug/data/*.py gradaug/evaluate.py gradaug/views.py",
+    "gradaug/data/*.py gradaug/droppers.py gradaug/mixing.py gradaug/transforms.py",
     "timm": "netslim/source.py",
     "matplotlib": "netslim/report.py",
     "onnxscript": "netslim/export.py",

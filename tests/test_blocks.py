@@ -179,6 +179,45 @@ def test_scaling_by_one_changes_nothing_and_by_zero_skips(net: netslim.SlimNet) 
         assert torch.equal(net(IMAGES), full)
 
 
+def test_results_of_blocks_go_through_functions(net: netslim.SlimNet) -> None:
+    calls: list[float] = []
+
+    def doubled(x: Tensor) -> Tensor:
+        calls.append(float(x.abs().sum()))
+        return 2 * x
+
+    blocks = every(net)
+    with torch.no_grad():
+        full, keys = net(IMAGES), list(net.state_dict())
+        with net.through(dict.fromkeys(blocks, nn.Identity())):
+            assert torch.equal(net(IMAGES), full)
+        with net.scaled(dict.fromkeys(blocks, 2.0)):
+            expected = net(IMAGES)
+        with net.through(dict.fromkeys(blocks, doubled)):
+            torch.testing.assert_close(net(IMAGES), expected)
+            assert calls
+            with net.scaled(dict.fromkeys(blocks, 0.5)):
+                torch.testing.assert_close(net(IMAGES), full)
+            copied = copy.deepcopy(net)
+            assert torch.equal(copied(IMAGES), full)
+            calls.clear()
+            with net.sub(depth=blocks):
+                skipped = net(IMAGES)
+            assert not calls
+            with net.sub(0.5):
+                net(IMAGES)
+            assert calls
+            assert list(net.state_dict()) == keys
+        with net.sub(depth=blocks):
+            assert torch.equal(net(IMAGES), skipped)
+        assert torch.equal(net(IMAGES), full)
+
+
+def test_a_function_for_an_unknown_block_is_an_error(net: netslim.SlimNet) -> None:
+    with pytest.raises(SubnetError, match="no block 'nowhere'"), net.through({"nowhere": nn.Identity()}):
+        pass
+
+
 REFUSED: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str]] = {
     "a branch that something else uses": (
         lambda m, x: (lambda b: m.mix(torch.cat([x + b, b], 1)))(m.body(x)), {"mix": nn.Conv2d(16, 8, 1)},

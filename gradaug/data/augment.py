@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from gradaug.seeding import drawn_from
+
 Transform = Callable[[Tensor], Tensor]
 
 CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -55,8 +57,8 @@ class Lighting(nn.Module):
 
 def repeatable(transform: Transform, image: Tensor, *key: object) -> Tensor:
     """`transform` with the random draws that `key` fixes; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random.Random(f"gradaug/augment/{'/'.join(map(str, key))}").getrandbits(63))
+    seed = random.Random(f"gradaug/augment/{'/'.join(map(str, key))}").getrandbits(63)
+    with drawn_from(image.device, seed):
         return transform(image)
 
 

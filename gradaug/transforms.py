@@ -1,0 +1,76 @@
+"""Further transforms of a sub-network's images ("random rotation, random scale, random crop, etc.", the paper says).
+
+    view = views(config, source.mean, source.std)
+    images, mix = view(images, (seed, step, part, number of the sub-network))
+
+`mix` is None, or maps the full network's probabilities to those of images that a view has mixed. All transforms are
+torchvision's, on normalised images (N, C, H, W), the same draw for the whole batch, fixed by the key.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from gradaug.mixing import cutout, pasted
+from gradaug.seeding import drawn_from
+
+if TYPE_CHECKING:
+    from gradaug.config import TrainConfig
+    from gradaug.step import Mix, View
+
+ANGLE = 30
+"""Largest rotation, in degrees."""
+SMALLEST_CROP = 0.64
+"""Area of the smallest crop, as a share."""
+
+
+def views(config: TrainConfig, mean: Sequence[float], std: Sequence[float]) -> View | None:
+    """The transforms that ``config.views`` names, in that order; None when there are none."""
+    if not config.views:
+        return None
+
+    def view(images: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Mix | None]:
+        chance, mix = random.Random(f"gradaug/view/{key}"), None
+        with drawn_from(images.device, chance.getrandbits(63)):
+            for name in config.views:
+                if name == "cutmix":
+                    images, mix = pasted(images, chance)
+                elif name == "cutout":
+                    images = cutout(images, config.cutout_size, chance)
+                else:
+                    images = _transformed(name, images, mean, std)
+        return images, mix
+
+    return view
+
+
+def _transformed(name: str, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    if name == "rotation":
+        return v2.RandomRotation(ANGLE, v2.InterpolationMode.BILINEAR)(images)
+    if name == "crop":
+        return v2.RandomResizedCrop(images.shape[-2:], scale=(SMALLEST_CROP, 1.0), antialias=True)(images)
+    if name == "color":
+        return _on_pixels(v2.ColorJitter(0.4, 0.4, 0.4), images, mean, std)
+    return _on_pixels(_randaugment, images, mean, std)
+
+
+def _randaugment(pixels: Tensor) -> Tensor:
+    """RandAugment (Cubuk et al. 2020) image by image, on uint8."""
+    augment = v2.RandAugment()
+    whole = (pixels * 255).round().to(torch.uint8)
+    return torch.stack([augment(image) for image in whole]).to(pixels) / 255
+
+
+def _on_pixels(
+    transform: Callable[[Tensor], Tensor], images: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """`transform` on the images' pixels in [0, 1]."""
+    shape = (-1, *[1] * (images.ndim - 2))
+    centre, scale = (images.new_tensor(values).view(shape) for values in (mean, std))
+    return (transform((images * scale + centre).clamp(0, 1)) - centre) / scale
