@@ -203,7 +203,7 @@ def test_results_of_blocks_go_through_functions(net: netslim.SlimNet) -> None:
             calls.clear()
             with net.sub(depth=blocks):
                 skipped = net(IMAGES)
-            assert not calls
+            assert not any(calls)  # nothing, or the zeros that stand for features
             with net.sub(0.5):
                 net(IMAGES)
             assert calls
