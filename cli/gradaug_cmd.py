@@ -159,7 +159,15 @@ def train(
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images in each of them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes for the images.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--fgsm", type=Listed(float), default="", help="Attack with these epsilons, of pixels in [0, 1]: 0.05,0.1"
+)
+@click.option("--corruptions", is_flag=True, help="Score on corrupted images: 15 kinds, 5 severities.")
+@click.option("--corruption-kinds", type=Listed(str), default="", help="Only these kinds: fog,gaussian_noise")
+@click.option("--severities", type=Listed(int), default="1,2,3,4,5", show_default=True, help="Only these severities.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the results.")
 @trust_option
 @json_option
 def evaluate(
@@ -167,39 +175,54 @@ def evaluate(
     data: str,
     widths: tuple[float, ...],
     skips: tuple[int, ...],
-    round_to: int,
-    calibration_batches: int,
-    batch_size: int,
-    seed: int,
-    device: str,
+    fgsm: tuple[float, ...],
+    corruptions: bool,
+    corruption_kinds: tuple[str, ...],
+    severities: tuple[int, ...],
+    plot: Path | None,
     trust: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
-    """Score MODEL at several widths on the validation images of a data set."""
+    """Score MODEL at several widths on the validation images of a data set, attacked and corrupted ones too."""
     if not all(0 < width <= 1 for width in widths):
         raise click.BadParameter("a width is a ratio in (0, 1]", param_hint="--widths")
-    config = TrainConfig(
-        data=data, round_to=round_to, calibration_batches=calibration_batches, batch_size=batch_size, seed=seed
-    )
+    if not all(0 <= epsilon <= 1 for epsilon in fgsm):
+        raise click.BadParameter("an epsilon is a share of the pixel range, in [0, 1]", param_hint="--fgsm")
+    if not all(1 <= severity <= 5 for severity in severities):
+        raise click.BadParameter("a severity is 1, 2, 3, 4 or 5", param_hint="--severities")
+    config = TrainConfig(data=data, **values)
 
     from rich.console import Console
 
+    from gradaug.assess import assess
     from gradaug.data import load
     from gradaug.evaluate import require_fit
     from gradaug.fit import image_shape
-    from gradaug.loop import choose_device, score_subnetworks
-    from gradaug.report import score_table
+    from gradaug.report import attack_table, corruption_table, score_table
+    from gradaug.robust import KINDS
+    from gradaug.run import choose_device
 
-    net = _load(model, trust).to(choose_device(device))
+    net = _load(model, trust).to(choose_device(config.device))
     if not all(0 <= skip <= len(net.blocks) for skip in skips):
         raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
-    source = load(data, image_shape(net), seed)
+    source = load(data, image_shape(net), config.seed)
     require_fit(net, source)
-    rows = score_subnetworks(net, source, config, list(widths), list(skips))
+    kinds = corruption_kinds or (KINDS if corruptions else ())
+    found = assess(net, source, config, widths, skips, fgsm, kinds, severities)
+    if plot is not None:
+        from gradaug.plots import plot as draw
+
+        draw(found, plot, model)
     if as_json:
-        click.echo(json.dumps({"model": model, "data": data, "scores": [row.to_dict() for row in rows]}, indent=2))
-    else:
-        Console().print(score_table(rows, title=f"{model} on the validation images of {data}"))
+        click.echo(json.dumps({"model": model, "data": data, **found.to_dict()}, indent=2))
+        return
+    console = Console()
+    console.print(score_table(found.scores, title=f"{model} on the validation images of {data}"))
+    if found.attacks:
+        console.print(attack_table(found.attacks))
+    if found.corruptions:
+        console.print(corruption_table(found.corruptions))
 
 
 def _launch(processes: int, max_restarts: int, device: str) -> None:

@@ -19,12 +19,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradaug.errors import DataError
 from gradaug.fit import blank_images, device_of
 from gradaug.losses import main_output
+from gradaug.modes import evaluating
 from netslim import SlimNet, cost
+from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradaug.data import Batch, DataSource
+
+
+BINS = 15
+"""Of the calibration error: equal intervals of confidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,10 @@ class Score:
     loss: float
     """Mean cross-entropy in nats."""
     images: int
+    top5: float | None = None
+    """The label among the five largest logits, in percent; None with five classes or fewer."""
+    calibration_error: float | None = None
+    """Expected calibration error in percent (Guo et al. 2017), where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +68,54 @@ class SubnetScore:
 
 
 @torch.no_grad()
-def score(net: nn.Module, batches: Iterable[Batch]) -> Score:
-    """Top-1 and cross-entropy of `net` in eval mode; its mode is put back afterwards."""
-    device, was_training = device_of(net), net.training
-    net.eval()
-    correct = loss = torch.zeros((), dtype=torch.float64, device=device)
-    count = 0
-    for images, labels in batches:
-        labels = labels.to(device)
-        logits = main_output(net(images.to(device)))
-        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
-        correct = correct + top1_hits(logits, labels)
-        count += len(labels)
-    net.train(was_training)
-    return Score(top1=100 * float(correct) / count, loss=float(loss) / count, images=count)
+def score(net: nn.Module, batches: Iterable[Batch], calibration: bool = False) -> Score:
+    """Top-1, top-5 and cross-entropy of `net` in eval mode; every module's mode is put back afterwards.
+
+    `calibration`: the calibration error too, by torchmetrics.
+    """
+    device, count, bins = device_of(net), 0, None
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    with evaluating(net):
+        for images, labels in batches:
+            labels = labels.to(device)
+            logits = main_output(net(images.to(device)))
+            losses = F.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([top1_hits(logits, labels), _top5_hits(logits, labels), losses]).double()
+            count += len(labels)
+            if calibration:
+                bins = bins or _calibration_error(logits.shape[-1]).to(device)
+                bins.update(logits.softmax(-1), labels)
+    hits, near, loss = (float(value) / max(count, 1) for value in sums.tolist())
+    top5 = 100 * near if count and logits.shape[-1] > 5 else None
+    return Score(100 * hits, loss, count, top5, 100 * float(bins.compute()) if bins else None)
+
+
+def _calibration_error(classes: int) -> Any:
+    try:
+        from torchmetrics.classification import MulticlassCalibrationError
+    except ImportError as error:
+        raise InputError("the calibration error needs torchmetrics: pip install 'netslim-gradaug[train]'") from error
+    return MulticlassCalibrationError(classes, n_bins=BINS, norm="l1")
+
+
+def merged(scores: Sequence[Score]) -> Score:
+    """The score on all images, from those on parts of them (without the calibration error, which does not add up)."""
+    images = sum(part.images for part in scores)
+
+    def mean(name: str) -> float:
+        return sum(getattr(part, name) * part.images for part in scores) / images
+
+    return Score(mean("top1"), mean("loss"), images, None if scores[0].top5 is None else mean("top5"))
 
 
 def top1_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """How many of the (N, classes) logits have their largest value at the label (N,)."""
     return (logits.argmax(dim=-1) == labels).sum()
+
+
+def _top5_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    nearest = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    return (nearest == labels.unsqueeze(-1)).any(-1).sum()
 
 
 @torch.no_grad()
@@ -108,6 +147,7 @@ def subnetworks(
     validation: Iterable[Batch],
     round_to: int = 1,
     skips: Sequence[int] = (0,),
+    calibration_error: bool = False,
 ) -> list[SubnetScore]:
     """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
@@ -123,7 +163,9 @@ def subnetworks(
             continue
         whole = (size.params, size.flops) == (full.params, full.flops)
         slim = net if whole else recalibrate(copy.deepcopy(net.extract(width, depth, round_to=round_to)), calibration)
-        rows.append(SubnetScore(width, size.params, size.flops, not whole, score(slim, validation), skip))
+        rows.append(
+            SubnetScore(width, size.params, size.flops, not whole, score(slim, validation, calibration_error), skip)
+        )
     return rows
 
 
@@ -136,10 +178,8 @@ def spread(net: SlimNet, skip: int) -> list[str]:
 @torch.no_grad()
 def require_fit(net: SlimNet, source: DataSource) -> None:
     """DataError unless the network answers an image with one logit per class of the data."""
-    was_training = net.training
-    net.eval()
-    logits = main_output(net(blank_images(net, 1)))
-    net.train(was_training)
+    with evaluating(net):
+        logits = main_output(net(blank_images(net, 1)))
     if logits.ndim != 2:
         raise DataError(f"the network returns {tuple(logits.shape)} for one image; a classifier returns (1, classes)")
     if logits.shape[1] != source.classes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
     from rich.console import Console
@@ -113,20 +113,63 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 
 def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title: str = "") -> Table:
-    """Full network (before and after training) and sub-networks: width, parameters, FLOPs, top-1, loss."""
-    table = Table(title=title, title_justify="left")
+    """Full network (before and after training) and sub-networks: width, parameters, FLOPs, accuracies, loss."""
+    note = "* batch norm recalibrated on training images" if any(row.recalibrated for row in rows) else None
+    table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
     table.add_column("network")
-    for name in ("parameters", "MFLOPs", "top-1 %", "loss"):
+    shown = [column for column in _COLUMNS if any(column[1](row.score) is not None for row in rows)]
+    for name in ("parameters", "MFLOPs", *(name for name, _, _ in shown)):
         table.add_column(name, justify="right")
+
+    def cells(score: Score) -> list[str]:
+        values = [(get(score), form) for _, get, form in shown]
+        return ["" if value is None else f"{value:{form}}" for value, form in values]
+
     full = next((row for row in rows if not row.recalibrated), None)
     if before is not None:
         size = _size(full) if full else ("", "")
-        table.add_row("full, before training", *size, f"{before.top1:.2f}", f"{before.loss:.3f}")
+        table.add_row("full, before training", *size, *cells(before))
     for row in rows:
-        name = f"{_kind(row)}, batch norm recalibrated" if row.recalibrated else "full"
+        name = f"{_kind(row)} *" if row.recalibrated else "full"
         if before is not None and not row.recalibrated:
             name = "full, after training"
-        table.add_row(name, *_size(row), f"{row.score.top1:.2f}", f"{row.score.loss:.3f}")
+        table.add_row(name, *_size(row), *cells(row.score))
+    return table
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Score], float | None], str], ...] = (
+    ("top-1 %", lambda score: score.top1, ".2f"),
+    ("top-5 %", lambda score: score.top5, ".2f"),
+    ("loss", lambda score: score.loss, ".3f"),
+    ("ECE %", lambda score: score.calibration_error, ".2f"),
+)
+
+
+def attack_table(attacks: Mapping[float, float]) -> Table:
+    """Top-1 of the full network by FGSM's epsilon."""
+    table = Table(title="FGSM, full network", title_justify="left")
+    table.add_column("epsilon")
+    table.add_column("top-1 %", justify="right")
+    for epsilon, top1 in attacks.items():
+        table.add_row(f"{epsilon:g}", f"{top1:.2f}")
+    return table
+
+
+def corruption_table(found: Mapping[str, Mapping[int, float]]) -> Table:
+    """Top-1 of the full network by kind of corruption and severity, and the means."""
+    severities = list(next(iter(found.values())))
+    table = Table(title="corrupted images, full network, top-1 %", title_justify="left")
+    table.add_column("kind")
+    for severity in severities:
+        table.add_column(f"severity {severity}", justify="right")
+    table.add_column("mean", justify="right")
+
+    def add(name: str, values: Sequence[float]) -> None:
+        table.add_row(name, *(f"{value:.2f}" for value in (*values, sum(values) / len(values))))
+
+    for kind, by_severity in found.items():
+        add(kind.replace("_", " "), list(by_severity.values()))
+    add("all", [sum(by[severity] for by in found.values()) / len(found) for severity in severities])
     return table
 
 

@@ -17,7 +17,7 @@ from gradaug import checkpoint as ck
 from gradaug import data, sync
 from gradaug.average import Average, MeanTeacher
 from gradaug.droppers import placed, set_progress
-from gradaug.evaluate import Score, require_fit, score
+from gradaug.evaluate import Score, merged, require_fit, score
 from gradaug.fit import image_shape, runs_channels_last
 from gradaug.losses import task_loss_smoothed
 from gradaug.mixing import mixer
@@ -169,8 +169,11 @@ class Run:
 
     def validate(self) -> Score:
         """The score of :attr:`result` on the validation images."""
+        rank, size = self.world.rank, self.world.size
+        share = data.evaluation_batches(self.source.validation, workers=self.config.workers, rank=rank, world=size)
         with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
-            return score(self.result, data.evaluation_batches(self.source.validation))
+            own = score(self.result, share)
+        return own if size == 1 else merged(sync.gathered(own))
 
     def tally(self, sums: dict[str, float] | None = None) -> Tally:
         """The running means of the epoch that begins, or goes on after `sums`."""

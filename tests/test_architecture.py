@@ -41,7 +41,11 @@ THIRD_PARTY = {
     "torchvision": "netslim/source.py netslim/ops/*.py netslim/archive.py netslim/program.py "
     "gradaug/data/*.py gradaug/droppers.py gradaug/mixing.py gradaug/transforms.py",
     "timm": "netslim/source.py",
-    "matplotlib": "netslim/report.py",
+    "matplotlib": "netslim/report.py gradaug/plots.py",
+    "torchmetrics": "gradaug/evaluate.py",
+    "imagecorruptions": "gradaug/robust.py",
+    "numba": "gradaug/robust.py",
+    "yaml": "gradaug/recipes/__init__.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py",

@@ -63,7 +63,9 @@ def test_eval_scores_every_width(model: str) -> None:
     scores = json.loads(result.stdout)["scores"]
     assert [score["width"] for score in scores] == [1.0, 0.75, 0.5]
     assert scores[0]["images"] == 360
-    assert "width 0.5, batch norm recalibrated" in call(evaluate, "--model", model, "--widths", "0.5").stdout
+    shown = call(evaluate, "--model", model, "--widths", "0.5").stdout
+    assert "width 0.5 *" in shown
+    assert "* batch norm recalibrated on training images" in shown
 
 
 @pytest.mark.parametrize(

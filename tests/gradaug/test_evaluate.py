@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from gradaug import data
 from gradaug.errors import DataError
-from gradaug.evaluate import recalibrate, require_fit, score, subnetworks
+from gradaug.evaluate import merged, recalibrate, require_fit, score, subnetworks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,8 @@ def test_subnetworks_are_smaller_and_leave_the_network_alone(net: netslim.SlimNe
     assert [row.params for row in rows] == sorted({row.params for row in rows}, reverse=True)
     assert rows[0].params == sum(p.numel() for p in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-    assert set(rows[0].to_dict()) == {"width", "skipped", "params", "flops", "recalibrated", "top1", "loss", "images"}
+    figures = {"top1", "top5", "loss", "images", "calibration_error"}
+    assert set(rows[0].to_dict()) == {"width", "skipped", "params", "flops", "recalibrated", *figures}
 
 
 def test_widths_that_keep_the_same_channels_are_listed_once(net: netslim.SlimNet) -> None:
@@ -77,3 +79,39 @@ def test_the_number_of_classes_must_fit(make_net: Callable[..., netslim.SlimNet]
     require_fit(make_net(), source)
     with pytest.raises(DataError, match=r"has 7 outputs and digits has 10 classes; .*--arg num_classes=10"):
         require_fit(make_net(classes=7), source)
+
+
+class Fixed(nn.Module):
+    """Answers with the images themselves, as logits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_top5_counts_labels_among_the_five_largest() -> None:
+    logits = torch.arange(7.0).repeat(7, 1)
+    found = score(Fixed(), [(logits, torch.arange(7))])
+    assert (found.top1, found.top5) == pytest.approx((100 / 7, 500 / 7))
+    assert score(Fixed(), [(logits[:, :5], torch.arange(5).repeat(2)[:7])]).top5 is None
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    confidence = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.6, 0.6])
+    logits = torch.stack([confidence, 1 - confidence], 1).log()
+    labels = torch.tensor([0, 0, 0, 1, 0, 1])  # right: 3 of 4, 1 of 2
+    found = score(Fixed(), [(logits[:3], labels[:3]), (logits[3:], labels[3:])], calibration=True)
+    assert found.calibration_error == pytest.approx(100 * (4 / 6 * (0.9 - 0.75) + 2 / 6 * (0.6 - 0.5)), rel=1e-4)
+    assert score(Fixed(), [(logits, labels)]).calibration_error is None
+
+
+def test_scores_of_parts_merge_to_that_of_the_whole(net: netslim.SlimNet) -> None:
+    sets = [*batches(3), *batches(1, size=3)]
+    whole, parts = score(net, sets), [score(net, sets[:1]), score(net, sets[1:])]
+    assert asdict(merged(parts)) == pytest.approx(asdict(whole))
+
+
+def test_every_modules_own_mode_comes_back(net: netslim.SlimNet) -> None:
+    net.train().stem_norm.eval()
+    score(net, batches(1))
+    assert net.training
+    assert [name for name, module in net.named_modules() if not module.training] == ["stem_norm"]

@@ -1,0 +1,50 @@
+"""A picture of an assessment: top-1 over FLOPs, over the strength of an attack, and by kind of corruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradaug.errors import OutputError
+from netslim.errors import InputError
+
+if TYPE_CHECKING:
+    from gradaug.assess import Assessment
+
+
+def plot(found: Assessment, path: Path, title: str = "") -> None:
+    """Writes a panel for each thing that was measured. InputError without matplotlib, OutputError where it cannot."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("pictures need matplotlib: pip install 'netslim-gradaug[plot]'") from error
+    panels = [_sizes] + [_attacks] * bool(found.attacks) + [_corruptions] * bool(found.corruptions)
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        draw(found, axes)
+        axes.set_ylabel("top-1 %")
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def _sizes(found: Assessment, axes: Any) -> None:
+    rows = sorted(found.scores, key=lambda row: row.flops)
+    axes.plot([row.flops / 1e6 for row in rows], [row.score.top1 for row in rows], "o-")
+    axes.set(xlabel="MFLOPs", title="sub-networks")
+
+
+def _attacks(found: Assessment, axes: Any) -> None:
+    axes.plot(list(found.attacks), list(found.attacks.values()), "o-")
+    axes.set(xlabel="epsilon", title="FGSM", ylim=(0, 100))
+
+
+def _corruptions(found: Assessment, axes: Any) -> None:
+    means = {kind: sum(values.values()) / len(values) for kind, values in found.corruptions.items()}
+    axes.bar(range(len(means)), list(means.values()))
+    axes.set_xticks(range(len(means)), [kind.replace("_", " ") for kind in means], rotation=90)
+    axes.set(title="corruptions", ylim=(0, 100))
