@@ -1,0 +1,109 @@
+"""What a run will cost, before it starts: FLOPs and memory of a step, steps, hours at a given speed.
+
+FLOPs are counted by torch on the meta device: no weight is touched, no image needed. A backward pass counts as two
+forwards. Memory is that of one full pass, whose saved tensors are counted, beside weights, gradients and momentum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gradaug.fit import image_shape
+from gradaug.sampler import Draw, draw
+from netslim import SlimNet, cost
+from netslim.trace import skeleton
+
+if TYPE_CHECKING:
+    from gradaug.config import TrainConfig
+    from gradaug.sampler import Space
+
+SAMPLED = 8
+"""Steps whose sub-networks are counted for the mean."""
+SIZES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000}
+"""Training images of data sets that always have the same number."""
+IMAGENET = 1_281_167
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """FLOPs count two for a multiply-add; bytes are those of one process."""
+
+    parameters: int
+    plain_flops: float
+    """Of a plain step: forward and backward of the full network on the whole batch."""
+    step_flops: float
+    """The same with the sub-networks, the mean over sampled steps."""
+    memory: float
+    """Weights, gradients, momentum, running means, and the saved tensors of one pass, in bytes."""
+    steps: int
+
+    @property
+    def ratio(self) -> float:
+        """Cost of a step in plain steps."""
+        return self.step_flops / self.plain_flops
+
+    def hours(self, tflops: float) -> float:
+        """Of the whole run at `tflops` TFLOP/s over all processes."""
+        return self.steps * self.step_flops / (tflops * 1e12) / 3600
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ratio": self.ratio}
+
+
+def estimate(net: SlimNet, config: TrainConfig, space: Space, images: int, processes: int = 1) -> Estimate:
+    """What ``gradaug train`` of `net` with `config` costs on `images` training images."""
+    shape = image_shape(net)
+    full = cost.count(net)
+    drawn = [one for step in range(SAMPLED) for one in draw(space, config.seed, step)]
+    subnets = sum(_flops(net, one, shape) for one in drawn) / SAMPLED
+    batch = min(config.batch_size, images)
+    extra = 0
+    if config.semi != "none":
+        extra = config.unlabelled_batch or batch
+    plain = 3 * full.flops * batch
+    passes = 3 * full.flops * (batch + extra) + 3 * subnets * (batch + (extra if config.semi == "gradaug" else 0))
+    if config.semi == "mean-teacher":
+        passes += full.flops * extra
+    copies = 3 + (config.ema is not None) + (config.semi == "mean-teacher")
+    held = copies * sum(p.numel() * p.element_size() for p in net.parameters())
+    part = max(1, (batch + extra) // (config.accumulate * processes))
+    memory = held + part * saved_bytes(net) * (0.5 if config.amp != "none" else 1.0)
+    return Estimate(full.params, plain, passes, memory, config.epochs * (images // batch))
+
+
+def known_images(config: TrainConfig) -> int:
+    """Training images of a run whose data is not there yet: those of the published sets, ImageNet's for folders."""
+    return config.labels or SIZES.get(config.data.partition(":")[0], IMAGENET)
+
+
+def saved_bytes(net: SlimNet) -> float:
+    """Bytes that one image's forward keeps for its backward, counted on the meta device."""
+    sizes: dict[int, int] = {}
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)  # alive, so that its storage's number is not given to another
+        sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    count = 2
+    copied = skeleton(net).train()
+    own = {p.untyped_storage()._cdata for p in copied.parameters()}
+    images = torch.empty(count, *image_shape(net), device="meta", dtype=next(copied.parameters()).dtype)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        copied(images)
+    return sum(size for storage, size in sizes.items() if storage not in own) / count
+
+
+def _flops(net: SlimNet, one: Draw, shape: tuple[int, ...]) -> int:
+    """Forward FLOPs of a sub-network on one image of its resolution."""
+    sides = shape
+    if one.resolution is not None:
+        shorter = min(shape[-2:])
+        sides = (shape[0], *(round(side * one.resolution / shorter) for side in shape[-2:]))
+    chosen = one.sub()
+    return cost.count(net, chosen["width"], chosen["depth"], round_to=one.round_to, shapes=((2, *sides),)).flops
