@@ -118,8 +118,9 @@ def netslim() -> None:
 @click.group(
     cls=LazyGroup,
     entries={
-        "train": Entry("gradaug_cmd", "train", "Train a converted network, with GradAug or plainly."),
-        "eval": Entry("gradaug_cmd", "evaluate", "Score a converted network and its sub-networks."),
+        "train": Entry("train", "train", "Train a converted network, with GradAug or plainly."),
+        "eval": Entry("evaluate", "evaluate", "Score a converted network and its sub-networks."),
+        "recipes": Entry("recipes", "recipes", "List the recipes, or print one."),
     },
 )
 def gradaug() -> None:

@@ -197,6 +197,9 @@ class TrainConfig:
     calibration_batches: int = _setting(
         16, "Run", "Training batches that re-estimate a sub-network's batch norm.", COUNT
     )
+    validate_every: int = _setting(
+        1, "Run", "Epochs between validations, and their checkpoints; the last epoch has both.", COUNT
+    )
     amp: str = _setting(
         "none", "Run", "Mixed precision: bf16, or fp16 with a loss scaler.", one_of("none", "bf16", "fp16")
     )

@@ -35,8 +35,9 @@ class Epoch:
     subnet_loss: float
     """Mean, over the steps, of the summed distillation losses."""
     train_top1: float
-    val_loss: float
-    val_top1: float
+    val_loss: float | None
+    """None after an epoch that was not validated."""
+    val_top1: float | None
     lr: float
     seconds: float
     images_per_second: float
@@ -78,7 +79,7 @@ class RunLog:
         try:
             self._write({"event": event, **values})
             for name, value in values.items():
-                if self._board and name not in ("step", "epoch"):
+                if self._board and value is not None and name not in ("step", "epoch"):
                     self._board.add_scalar(f"{event}/{name}", value, values["step"])
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error

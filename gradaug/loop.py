@@ -75,7 +75,8 @@ def train(
                 record = train_epoch(run, batches, tally, log, shown, asked)
                 run.done += 1
                 log.epoch(record)  # before the checkpoint: a resume drops what the checkpoint does not cover
-                run.save(None)
+                if record.val_loss is not None:
+                    run.save(None)
                 shown.epoch(record)
                 tally = run.tally()
         return finish(run)
@@ -99,9 +100,10 @@ def train_epoch(
             if tally.stopping:
                 raise Stopped(f"stopped by SIGTERM after step {run.ga.steps}; go on with --resume")
     _note(readout.flush(), run, tally, log, shown)
-    sync.share_buffers(run.net)
+    if run.due:
+        sync.share_buffers(run.net)
     speed = tally.speed()
-    return tally.epoch(run.validate(), run.lr, speed)
+    return tally.epoch(run.validate() if run.due else None, run.lr, speed)
 
 
 def _note(ready: list[list[float]], run: Run, tally: Tally, log: RunLog, shown: Silent) -> None:

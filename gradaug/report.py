@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gradaug.config import TrainConfig
+    from gradaug.estimate import Estimate
     from gradaug.evaluate import Score, SubnetScore
     from gradaug.log import Epoch
 
@@ -105,11 +107,12 @@ def progress_for(console: Console) -> Silent:
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One epoch in one line."""
-    return (
-        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  "
-        f"loss {epoch.train_loss:.3f}  top-1 {epoch.train_top1:.1f} %  "
-        f"validation: loss {epoch.val_loss:.3f}  top-1 {epoch.val_top1:.2f} %  {epoch.images_per_second:.0f} images/s"
-    )
+    validation = ""
+    if epoch.val_loss is not None and epoch.val_top1 is not None:
+        validation = f"  validation: loss {epoch.val_loss:.3f}  top-1 {epoch.val_top1:.2f} %"
+    training = f"loss {epoch.train_loss:.3f}  top-1 {epoch.train_top1:.1f} %"
+    speed = f"{epoch.images_per_second:.0f} images/s"
+    return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {training}{validation}  {speed}"
 
 
 def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title: str = "") -> Table:
@@ -170,6 +173,25 @@ def corruption_table(found: Mapping[str, Mapping[int, float]]) -> Table:
     for kind, by_severity in found.items():
         add(kind.replace("_", " "), list(by_severity.values()))
     add("all", [sum(by[severity] for by in found.values()) / len(found) for severity in severities])
+    return table
+
+
+def estimate_table(found: Estimate, config: TrainConfig, images: int, known: bool, hours: float | None) -> Table:
+    """The settings that differ from the defaults, and what the run will cost."""
+    table = Table(title="dry run: nothing is trained", title_justify="left", show_header=False)
+    defaults = type(config)().to_dict()
+    for name, value in config.to_dict().items():
+        if value != defaults[name]:
+            table.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    table.add_section()
+    table.add_row("parameters", f"{found.parameters:,}")
+    table.add_row("training images", f"{images:,}" + ("" if known else " (the published number: the data is not here)"))
+    table.add_row("steps", f"{found.steps:,}")
+    table.add_row("FLOPs per step", f"{found.step_flops:.3g} ({found.ratio:.2f} plain steps)")
+    table.add_row("memory per process", f"about {found.memory / 2**30:.1f} GiB")
+    table.add_row("FLOPs", f"{found.steps * found.step_flops:.3g}")
+    if hours is not None:
+        table.add_row("hours", f"{hours:.1f}")
     return table
 
 

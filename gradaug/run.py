@@ -101,6 +101,11 @@ class Run:
         return time.perf_counter() - self._started
 
     @property
+    def due(self) -> bool:
+        """Whether the epoch in hand ends with a validation and a checkpoint."""
+        return (self.done + 1) % self.config.validate_every == 0 or self.done + 1 == self.config.epochs
+
+    @property
     def result(self) -> SlimNet:
         """The network that the run is for: the mean teacher, the running mean of the weights, or the network itself."""
         average = self.averages.get("teacher") or self.averages.get("ema")

@@ -115,17 +115,18 @@ class Tally:
             "data_wait": self.waited / (time.perf_counter() - self.started),
         }
 
-    def epoch(self, validation: Score, lr: float, speed: dict[str, Any]) -> Epoch:
+    def epoch(self, validation: Score | None, lr: float, speed: dict[str, Any]) -> Epoch:
         """The epoch's record; a validation loss that is not finite stops the run before its checkpoint is written."""
-        self._require_finite(validation.loss, "the validation loss")
+        if validation:
+            self._require_finite(validation.loss, "the validation loss")
         return Epoch(
             epoch=self.done + 1,
             step=self.step,
             train_loss=self.loss,
             subnet_loss=self._mean("subnets"),
             train_top1=self.top1,
-            val_loss=validation.loss,
-            val_top1=validation.top1,
+            val_loss=validation.loss if validation else None,
+            val_top1=validation.top1 if validation else None,
             lr=lr,
             seconds=time.perf_counter() - self.started,
             **speed,

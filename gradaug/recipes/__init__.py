@@ -5,7 +5,7 @@
     recipe = load("my/recipe.yaml")
 
 A file has ``about`` (where the numbers come from), ``settings`` (names of :class:`gradaug.TrainConfig`) and, unless it
-goes on top of others, ``model``: ``source`` and ``arguments`` as ``netslim convert`` takes them, and the ``input`` shape.
+goes on top of others, ``model``: ``source`` and ``arguments`` as ``netslim convert`` takes them, ``input`` the shape.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Recipe:
 
 def names() -> list[str]:
     """Those that come with gradaug."""
-    return sorted(path.name.removesuffix(".yaml") for path in files(__package__).iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in files(__package__).iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def text(name: str) -> str:

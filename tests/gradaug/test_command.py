@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 import netslim
 from gradaug.config import TrainConfig
 from netslim.errors import NetslimError
-from netslim_cli.gradaug_cmd import evaluate, train
+from netslim_cli.evaluate import evaluate
+from netslim_cli.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_eval_scores_every_width(model: str) -> None:
         (["--lr", "-1"], "--lr must be a positive number"),
         (["--resolutions", "32,x"], "not a comma-separated list of numbers"),
         (["--mode", "width"], "'width' is not one of"),
-        ([], "Missing option '--model'"),
+        ([], "say what to train: --model FILE"),
     ],
 )
 def test_bad_usage_is_exit_code_two(arguments: list[str], message: str) -> None:

@@ -246,3 +246,14 @@ def test_every_setting_changes_a_run_and_is_resumed(
         run(replace(config, checkpoint_every=1), tmp_path / "cut", progress=StopAfter(5))
     _, resumed = run(config, tmp_path / "cut", resume=True)
     assert same(weights(netslim.load(resumed.folder / "trained.pt")), whole)
+
+
+def test_validation_may_be_rare(run: Run, short: gradaug.TrainConfig, tmp_path: Path) -> None:
+    config = replace(short, epochs=5, validate_every=2)
+    whole = weights(run(config, tmp_path / "whole")[0])
+    validated = [line["epoch"] for line in lines(tmp_path / "whole") if line.get("val_top1") is not None]
+    assert validated == [2, 4, 5]
+    with pytest.raises(StopError):
+        run(config, tmp_path / "cut", progress=StopAfter(14))  # in the fourth epoch
+    assert gradaug.checkpoint.load(tmp_path / "cut" / "checkpoint.pt").epoch == 2
+    assert same(weights(run(config, tmp_path / "cut", resume=True)[0]), whole)

@@ -1,0 +1,184 @@
+"""``gradaug train``. Its settings are the table in gradaug/config.py, filled in by recipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netslim.errors import InputError
+
+from .options import json_option, trust_option
+from .settings import Sectioned, checked, explicit, settings
+
+if TYPE_CHECKING:
+    from gradaug.config import TrainConfig
+    from gradaug.recipes import Model, Recipe
+    from netslim import SlimNet
+
+
+@click.command("train", cls=Sectioned, short_help="Train a converted network, with GradAug or plainly.")
+@click.option(
+    "--model", metavar="FILE", help="The network: a file written by netslim convert.  [default: the recipe's]"
+)
+@click.option("--recipe", metavar="NAME", help="Settings of an experiment, or several: NAME,NAME (gradaug recipes).")
+@settings
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/RECIPE or runs/MODE]")
+@click.option("--resume", is_flag=True, help="Continue the run in --out where its checkpoint is.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--dry-run", is_flag=True, help="Train nothing: print the settings and what the run will cost.")
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), help="With --dry-run: speed, for the hours.")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="Start so many processes, one a GPU (with --device cpu: on the CPU)."
+)
+@click.option(
+    "--max-restarts", type=click.IntRange(min=0), default=0, show_default=True, help="With --gpus: after a failure."
+)
+@trust_option
+@json_option
+@click.pass_context
+def train(
+    context: click.Context,
+    model: str | None,
+    recipe: str | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    dry_run: bool,
+    tflops: float | None,
+    gpus: int | None,
+    max_restarts: int,
+    trust: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Train the converted network MODEL, or the recipe's, and write the run to a folder.
+
+    The folder gets metrics.jsonl and TensorBoard files as training goes, checkpoint.pt after every epoch, and at the
+    end trained.pt (the network with its trained weights) and result.json. Progress goes to stderr, the result to
+    stdout.
+    """
+    chosen = _recipe(recipe)
+    given = explicit(context, values)
+    if model is None and (chosen is None or chosen.model is None):
+        raise click.UsageError("say what to train: --model FILE (from netslim convert), or a --recipe with a network")
+    out = out or Path("runs") / (recipe or values["mode"]).replace(",", "-")
+    config = _continued(out, given) if resume else checked({**values, **(chosen.settings if chosen else {}), **given})
+
+    from rich.console import Console
+
+    net = _network(model, chosen, out, trust, overwrite, dry_run)
+    if dry_run:
+        _show_estimate(net, config, tflops, gpus or 1, as_json)
+        return
+    if gpus is not None and "RANK" not in os.environ:
+        _launch(gpus, max_restarts, config.device)
+        return
+
+    from gradaug.loop import train as run
+    from gradaug.report import progress_for, score_table
+
+    result = run(net, config, out, resume=resume, overwrite=overwrite, progress=progress_for(Console(stderr=True)))
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+        return
+    Console().print(score_table(result.subnets, result.before, title="validation"))
+    click.echo(
+        f"validation top-1 {result.after.top1:.2f} % after {result.seconds:.0f} s; written to {out / 'trained.pt'}"
+    )
+
+
+def _recipe(name: str | None) -> Recipe | None:
+    from gradaug.recipes import load
+
+    return load(name) if name else None
+
+
+def _continued(out: Path, given: dict[str, Any]) -> TrainConfig:
+    """The settings of the run in `out`; what the command line says explicitly takes precedence (and must agree)."""
+    from gradaug.checkpoint import load
+    from gradaug.folder import RunFolder
+
+    return checked({**load(RunFolder(out).checkpoint).config, **given})
+
+
+def _network(
+    model: str | None, recipe: Recipe | None, out: Path, trust: bool, overwrite: bool, dry_run: bool
+) -> SlimNet:
+    """The file's network, or the recipe's, which is converted once and kept in the run's folder."""
+    import netslim
+
+    if model is not None:
+        return netslim.load(model, trust=trust)
+    assert recipe is not None
+    assert recipe.model is not None
+    path = out / "converted.pt"
+    if "RANK" in os.environ or (path.exists() and not overwrite):
+        if not path.exists():
+            raise InputError(f"convert the recipe's network first: {recipe.model.command()} -o {path}")
+        return netslim.load(path, trust=trust)
+    return _converted(recipe.model, None if dry_run else path)
+
+
+def _converted(model: Model, path: Path | None) -> SlimNet:
+    """The recipe's network; proved and written unless `path` is None."""
+    import torch
+
+    import netslim
+    from netslim.conversion import convert
+    from netslim.source import load_source
+
+    click.echo(f"converting {model.source}" + (f" to {path}" if path else ""), err=True)
+    loaded = load_source(model.source, args=model.arguments)
+    net = convert(loaded.model, torch.randn(2, *model.input), prove=path is not None)
+    if path is not None:
+        netslim.save(net, path)
+    return net
+
+
+def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, processes: int, as_json: bool) -> None:
+    from rich.console import Console
+
+    from gradaug import data
+    from gradaug.errors import DataError
+    from gradaug.estimate import estimate, known_images
+    from gradaug.fit import image_shape
+    from gradaug.report import estimate_table
+    from gradaug.run import grad_aug, resolve
+
+    config = resolve(config, net)
+    try:
+        source = data.load(config.data, image_shape(net), config.seed, labels=config.labels, augment=config.augment)
+        images, known = len(source.train), True
+    except DataError:
+        images, known = known_images(config), False
+    found = estimate(net, config, grad_aug(net, config).space, images, processes)
+    hours = None if tflops is None else found.hours(tflops)
+    if as_json:
+        values = {"config": config.to_dict(), "images": images, "images_known": known, **found.to_dict()}
+        click.echo(json.dumps(values | ({} if hours is None else {"hours": hours}), indent=2))
+        return
+    Console().print(estimate_table(found, config, images, known, hours))
+
+
+def _launch(processes: int, max_restarts: int, device: str) -> None:
+    """This command again, in several processes."""
+    from gradaug.launch import launch
+    from gradaug.run import choose_device
+
+    if choose_device(device).type == "cuda":
+        import torch
+
+        if processes > torch.cuda.device_count():
+            raise click.BadParameter(f"this machine has {torch.cuda.device_count()} GPUs", param_hint="--gpus")
+    elif device != "cpu":
+        raise click.BadParameter(
+            "this machine has no GPU; with --device cpu the processes run there", param_hint="--gpus"
+        )
+    launch(processes, sys.argv[1:], max_restarts)

@@ -1,0 +1,205 @@
+"""Every recipe: its settings are the paper's, and it runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import gradaug
+import netslim
+from gradaug import models, recipes
+from gradaug.config import TrainConfig
+from gradaug.estimate import estimate, known_images, saved_bytes
+from gradaug.run import grad_aug
+from netslim.errors import InputError
+from netslim_cli.recipes import recipes as list_recipes
+from netslim_cli.train import train
+
+from . import formats
+
+SGD = {"momentum": 0.9, "num_subnets": 3}
+PAPER: dict[str, dict[str, Any]] = {
+    "imagenet_resnet50": {
+        "epochs": 120, "batch_size": 512, "lr": 0.2, "schedule": "cosine", "weight_decay": 1e-4, "alpha": 0.9,
+        "resolutions": (224, 192, 160, 128), "mode": "randwidth", "augment": "color",
+    },
+    "cifar100_wrn28_10": {
+        "epochs": 200, "batch_size": 128, "lr": 0.1, "schedule": "cosine", "weight_decay": 5e-4, "alpha": 0.8,
+        "resolutions": (32, 28, 24), "mode": "randwidth",
+    },
+    "cifar100_pyramidnet200": {
+        "epochs": 300, "batch_size": 64, "lr": 0.25, "schedule": "step", "milestones": (150, 225),
+        "weight_decay": 1e-4, "alpha": 0.8, "resolutions": (32, 28, 24), "mode": "randwidth",
+    },
+    "cifar10_resnet110_depth": {
+        "epochs": 200, "batch_size": 128, "lr": 0.1, "schedule": "cosine", "weight_decay": 1e-4, "survival": 0.8,
+        "survival_first": 1.0, "resolutions": (32, 28, 24), "mode": "randdepth", "scale_residuals": True,
+    },
+}  # fmt: skip
+BASE = "cifar10_wrn28_2_250"
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_settings_are_the_papers(name: str) -> None:
+    config = TrainConfig.from_dict(recipes.load(name).settings)
+    assert {key: getattr(config, key) for key in PAPER[name] | SGD} == PAPER[name] | SGD
+    assert (config.label_smoothing, config.decay_norms, config.ema, config.warmup) == (0, True, None, 0)
+
+
+def small(inputs: int, classes: int) -> netslim.SlimNet:
+    """Converted; with a block, for every mode."""
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, 4, 1)
+            self.body = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+            self.head = nn.Linear(8, classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.head((x + self.body(x)).mean((2, 3)))
+
+    return netslim.convert(Small(), torch.randn(2, 3, inputs, inputs))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Small data in the real format of a data set: its specification."""
+    write = {"cifar10": formats.cifar10, "cifar100": formats.cifar100, "stl10": formats.stl10}
+
+    @functools.cache
+    def made(name: str) -> str:
+        return f"{name}:{write.get(name, formats.image_folder)(tmp_path_factory.mktemp(name))}"
+
+    return made
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_runs_two_steps(name: str, folders: Callable[[str], str], tmp_path: Path) -> None:
+    recipe = recipes.load(name)
+    recipe = recipe if recipe.model else recipes.load(f"{BASE},{name}")
+    assert recipe.model is not None
+    config = TrainConfig.from_dict({**recipe.settings, "warmup": 0.0, "epochs": 2, "validate_every": 1})
+    classes = {"folder": 3, "cifar100": 100}.get(config.data, 10)
+    config = replace(config, data=folders(config.data), labels=config.labels and 20, batch_size=32, lr=0.01)
+    config = replace(config, batch_size=12 if classes == 3 else 20 if config.labels else 100)
+    net = small(recipe.model.input[-1], classes)
+    result = gradaug.train(net, config, tmp_path)
+    assert result.steps == (4 if config.data.startswith("cifar100") else 2)
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+def test_recipes_are_put_on_top_of_each_other() -> None:
+    both = recipes.load("cifar100_wrn28_10,shakedrop")
+    assert both.model == recipes.load("cifar100_wrn28_10").model
+    assert (both.settings["mode"], both.settings["drop_rate"], both.settings["epochs"]) == ("none", 0.5, 200)
+    assert recipes.load("cutmix,shakedrop").settings["regularizers"] == ["cutmix", "shakedrop"]
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+
+    def load(text: str) -> recipes.Recipe:
+        own.write_text(text)
+        return recipes.load(str(own))
+
+    with pytest.raises(InputError, match="no recipe 'cifar100_wrn28'; did you mean cifar100_wrn28_10"):
+        recipes.load("cifar100_wrn28")
+    with pytest.raises(InputError, match=r"unknown setting epoch: .* did you mean epochs"):
+        load("settings: {epoch: 3}")
+    with pytest.raises(InputError, match="the key 'setting'; did you mean settings"):
+        load("setting: {epochs: 3}")
+    with pytest.raises(InputError, match="is not YAML"):
+        load("settings: {epochs: 3")
+    with pytest.raises(InputError, match="model needs source and input"):
+        load("model: {source: x}")
+    with pytest.raises(InputError, match=r"--epochs must be at least 1, not 0"):
+        load("settings: {epochs: 0}")
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        recipes.load(str(tmp_path / "none.yaml"))
+    assert load("settings: {epochs: 3}").settings == {"epochs": 3}
+
+
+OWN = """
+about: A small network on digits.
+model: {source: "gradaug.models:resnet20", input: [1, 8, 8], arguments: {in_channels: 1}}
+settings: {epochs: 2, batch_size: 479, mode: none, lr: 0.02}
+"""
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner(catch_exceptions=False).invoke(train, [str(argument) for argument in arguments])
+
+
+def test_a_recipe_converts_its_network_once_and_the_command_line_wins(tmp_path: Path) -> None:
+    own, out = tmp_path / "own.yaml", tmp_path / "run"
+    own.write_text(OWN)
+    first = call("--recipe", own, "--out", out, "--epochs", "1", "--json")
+    assert first.exit_code == 0
+    config = json.loads(first.stdout)["config"]
+    assert (config["epochs"], config["batch_size"], config["lr"], config["mode"]) == (1, 479, 0.02, "none")
+    assert "converting gradaug.models:resnet20" in first.stderr
+    again = call("--recipe", own, "--out", out, "--resume", "--json")
+    assert "converting" not in again.stderr
+    assert json.loads(again.stdout)["config"]["epochs"] == 1
+
+
+def test_a_dry_run_trains_nothing_and_says_what_it_costs(tmp_path: Path) -> None:
+    own, out = tmp_path / "own.yaml", tmp_path / "run"
+    own.write_text(OWN)
+    shown = call("--recipe", own, "--out", out, "--dry-run", "--tflops", "0.1")
+    assert "plain steps" in shown.stdout
+    assert "hours" in shown.stdout
+    assert not out.exists()
+    values = json.loads(call("--recipe", own, "--dry-run", "--mode", "randwidth", "--json").stdout)
+    assert (values["steps"], values["images"], values["images_known"]) == (6, 1437, True)
+    assert 2 < values["ratio"] < 4
+    missing = call("--recipe", f"{own},cifar10_wrn28_2_250", "--dry-run", "--json")
+    assert json.loads(missing.stdout)["images_known"] is False
+
+
+def test_recipes_are_listed_and_printed() -> None:
+    listed = CliRunner().invoke(list_recipes, []).stdout
+    assert "imagenet_resnet50" in listed
+    assert CliRunner().invoke(list_recipes, ["shakedrop"]).stdout == recipes.text("shakedrop")
+
+
+def test_flops_are_those_that_torch_counts_for_a_step() -> None:
+    net = netslim.convert(models.wrn_16_2(), torch.randn(2, 3, 32, 32)).train()
+    config = TrainConfig("randwidth", batch_size=4, alpha=0.8, round_to=1, resolutions=(32, 24), epochs=1)
+    ga = grad_aug(net, config)
+    found = estimate(net, config, ga.space, images=40)
+    images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long)
+    with FlopCounterMode(display=False) as plain:
+        F.cross_entropy(net(images), labels).backward()
+    assert found.plain_flops == pytest.approx(plain.get_total_flops(), rel=0.02)  # the images need no gradient
+    with FlopCounterMode(display=False) as steps:
+        for _ in range(8):
+            ga.backward(images, labels)
+    assert found.step_flops == pytest.approx(steps.get_total_flops() / 8, rel=0.02)
+    assert found.steps == 10
+
+
+def test_the_papers_cost_is_found_again() -> None:
+    config = TrainConfig.from_dict(recipes.load("cifar100_wrn28_10").settings)
+    net = netslim.convert(models.WideResNet(10, 10, 100), torch.randn(2, 3, 32, 32))
+    found = estimate(net, config, grad_aug(net, config).space, known_images(config))
+    assert 2.7 < found.ratio < 3.0  # about 2.8 plain steps
+    assert found.steps == 200 * 390
+
+
+def test_saved_tensors_are_counted_once() -> None:
+    net = netslim.convert(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Flatten()), torch.randn(2, 3, 8, 8))
+    assert saved_bytes(net) == 4 * (3 * 64 + 4 * 64)  # the image, and what the sigmoid gives
