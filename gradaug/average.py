@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from gradaug.losses import main_output
 
@@ -22,10 +22,14 @@ RAMP = 0.2
 
 
 class Average:
-    """An exponential moving average of parameters and buffers; starts as a copy of `net`."""
+    """A moving average of parameters and buffers; starts as a copy of `net`.
+
+    The decay of update n is min(decay, n / (n + 1)), a plain mean at first, so that the weights of the beginning do not
+    stay in it (Tarvainen and Valpola 2017, section 3).
+    """
 
     def __init__(self, net: SlimNet, decay: float) -> None:
-        self.model = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.model = AveragedModel(net, multi_avg_fn=_towards(decay), use_buffers=True)
         self.model.requires_grad_(False)
 
     @property
@@ -41,6 +45,19 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state)
+
+
+def _towards(decay: float) -> Callable[..., None]:
+    @torch.no_grad()
+    def move(means: list[Tensor], values: list[Tensor], count: Any) -> None:
+        share = 1 - min(decay, int(count) / (int(count) + 1))
+        for mean, value in zip(means, values, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value.to(mean), share)
+            else:
+                mean.copy_(value)
+
+    return move
 
 
 class MeanTeacher(Average):
