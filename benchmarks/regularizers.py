@@ -152,13 +152,13 @@ def markdown(rows: list[Fields], command: str, about: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-ABOUT = """A WRN-{depth}-{widen} on scikit-learn's digits at 16x16, {steps} steps of 50 images at equal epochs (three times as
-many where the name says so), learning rate 0.1 with cosine decay, weight decay 5e-4; mean ± standard deviation over
-the seeds, which choose the labels, the first weights and the order. 360 validation images: one image is 0.28 %, so
-differences below one per cent mean little. FGSM: top-1 after one step of that size in pixels of [0, 1]. corrupted:
-mean top-1 over 15 kinds at severity 3 (made at 32x32). CPU s: processor seconds of one run. GradAug: 3 sub-networks
-a step, smallest width 0.8, resolutions 16, 14, 12. ShakeDrop drops the last block with 0.5, stochastic depth and
-DropPath with 0.2."""
+ABOUT = """A WRN-{depth}-{widen} on scikit-learn's digits at 16x16, {steps} steps of 50 images at equal epochs
+(three times as many where the name says so), learning rate 0.1 with cosine decay, weight decay 5e-4;
+mean ± standard deviation over the seeds, which choose the labels, the first weights and the order. 360
+validation images: one image is 0.28 %, so differences below one per cent mean little. FGSM: top-1 after
+one step of that size in pixels of [0, 1]. corrupted: mean top-1 over 15 kinds at severity 3 (made at
+32x32). CPU s: processor seconds of one run. GradAug: 3 sub-networks a step, smallest width 0.8,
+resolutions 16, 14, 12. ShakeDrop drops the last block with 0.5, stochastic depth and DropPath with 0.2."""
 
 
 @click.command()

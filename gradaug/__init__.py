@@ -3,6 +3,7 @@
     net = netslim.convert(model, example_inputs)
     ga = gradaug.GradAug(net, mode="randwidth")
     losses = ga.backward(images, labels)            # in your own loop, before optimizer.step()
+    gradaug.average_gradients(net.parameters())     # with several processes
 
 or, with everything around it, ``gradaug.train(net, gradaug.TrainConfig(), out="runs/mine")``.
 """
@@ -13,11 +14,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradaug.assess import Assessment as Assessment
+    from gradaug.assess import assess as assess
     from gradaug.config import TrainConfig as TrainConfig
     from gradaug.errors import CheckpointError as CheckpointError
     from gradaug.errors import DataError as DataError
     from gradaug.errors import OutputError as OutputError
+    from gradaug.errors import Stopped as Stopped
     from gradaug.errors import TrainingError as TrainingError
+    from gradaug.evaluate import Score as Score
     from gradaug.evaluate import recalibrate as recalibrate
     from gradaug.evaluate import score as score
     from gradaug.loop import train as train
@@ -27,13 +32,18 @@ if TYPE_CHECKING:
     from gradaug.sampler import draw as draw
     from gradaug.step import GradAug as GradAug
     from gradaug.step import Losses as Losses
+    from gradaug.sync import average_gradients as average_gradients
 
 _HOME = {
+    "Assessment": "assess",
+    "assess": "assess",
     "TrainConfig": "config",
     "CheckpointError": "errors",
     "DataError": "errors",
     "OutputError": "errors",
+    "Stopped": "errors",
     "TrainingError": "errors",
+    "Score": "evaluate",
     "recalibrate": "evaluate",
     "score": "evaluate",
     "train": "loop",
@@ -43,6 +53,7 @@ _HOME = {
     "draw": "sampler",
     "GradAug": "step",
     "Losses": "step",
+    "average_gradients": "sync",
 }
 """Public name -> its file. Loaded on first use: the command line reads the settings without importing torch."""
 

@@ -1,0 +1,48 @@
+"""GradAug for Lightning: a mixin for any LightningModule, which then trains sub-networks too.
+
+    class Mine(GradAugMixin, lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = netslim.convert(model, example_inputs)
+            self.use_gradaug(self.net, mode="randwidth")
+        def configure_optimizers(self): ...
+
+Optimisation is manual, as a step has several backward passes. Under Lightning's "ddp" every pass would wait for the
+others: train in one process, or with ``gradaug train --gpus``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradaug.step import GradAug
+
+if TYPE_CHECKING:
+    from netslim import SlimNet
+
+
+class GradAugMixin:
+    """Gives ``training_step`` and what it needs; stands before LightningModule in the list of bases."""
+
+    automatic_optimization: bool
+    optimizers: Any
+    log: Any
+    trainer: Any
+
+    def use_gradaug(self, net: SlimNet, mode: str = "randwidth", **options: Any) -> None:
+        """`options` are those of :class:`gradaug.GradAug`."""
+        self.automatic_optimization = False
+        self.__dict__["gradaug"] = GradAug(net, mode, **options)
+
+    def training_step(self, batch: Any, _: int) -> None:
+        """One GradAug step on (images, labels); logs ``train_loss`` and ``subnet_loss``."""
+        images, labels = batch
+        losses = self.__dict__["gradaug"].step(images, labels, self.optimizers())
+        self.log("train_loss", losses.full, prog_bar=True)
+        self.log("subnet_loss", losses.total - losses.full)
+
+    def on_train_epoch_end(self) -> None:
+        """Steps the learning-rate schedule, which manual optimisation leaves to the module."""
+        schedule = self.lr_schedulers()  # type: ignore[attr-defined]
+        if schedule is not None:
+            schedule.step()
