@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
+from gradaug.config import TrainConfig
+from gradaug.mixing import mixer
 from gradaug.sampler import Draw
 from netslim.errors import InputError
 
@@ -20,10 +22,16 @@ if TYPE_CHECKING:
 IMAGES = torch.randn(6, 1, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 LABELS = torch.tensor([1, 0, 9, 4, 4, 7])
 DRAWS = (Draw(0.91, resolution=9), Draw(0.77, resolution=12), Draw(0.5, resolution=10))
+BLOCK = ("body1",)
+BY_MODE = {
+    "randwidth": DRAWS,
+    "randdepth": (Draw(resolution=9), Draw(skip=BLOCK, resolution=12), Draw(skip=BLOCK, resolution=10)),
+    "both": (Draw(0.91, BLOCK, 9), Draw(0.77, (), 12), Draw(0.5, BLOCK, 10)),
+}
 
 
-def sliced_forward(p: dict[str, Tensor], x: Tensor, width: float) -> Tensor:
-    """conftest.Tiny on its first channels, in train mode, batch statistics everywhere."""
+def sliced_forward(p: dict[str, Tensor], x: Tensor, width: float, skips: bool = False) -> Tensor:
+    """conftest.Tiny on its first channels, in train mode, batch statistics everywhere; the residual body left out."""
     stem, body, top = (max(1, round(width * n)) for n in (8, 12, 16))
 
     def norm(name: str, x: Tensor, k: int) -> Tensor:
@@ -34,22 +42,24 @@ def sliced_forward(p: dict[str, Tensor], x: Tensor, width: float) -> Tensor:
     x = norm("stem_norm", F.conv2d(x, p["stem.weight"][:stem], padding=1), stem).relu()
     y = norm("body1_norm", F.conv2d(x, p["body1.weight"][:body, :stem], padding=1), body).relu()
     y = norm("body2_norm", F.conv2d(y, p["body2.weight"][:stem, :body], padding=1), stem)
-    x = (x + y).relu()
+    x = x.relu() if skips else (x + y).relu()
     x = F.conv2d(x, p["top.weight"][:top, :stem], p["top.bias"][:top], stride=2, padding=1)
     x = norm("top_norm", x, top).relu()
     return F.linear(x.mean((2, 3)), p["fc.weight"][:, :top], p["fc.bias"])
 
 
-def paper_step(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+def paper_step(
+    model: nn.Module, images: Tensor, labels: Tensor, draws: tuple[Draw, ...] = DRAWS
+) -> tuple[list[Tensor], dict[str, Tensor]]:
     """L = CE(full, labels) + sum_i KL(full, detached || sub_i on T_i(images)), one backward: losses and gradients."""
     p = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
     full = sliced_forward(p, images, 1.0)
     one_hot = labels if labels.is_floating_point() else F.one_hot(labels, 10).double()
     losses = [-(one_hot * full.log_softmax(1)).sum(1).mean()]
     target = full.detach().softmax(1)
-    for one in DRAWS:
+    for one in draws:
         small = F.interpolate(images, (one.resolution, one.resolution), mode="bilinear", align_corners=True)
-        output = sliced_forward(p, small, one.width).log_softmax(1)
+        output = sliced_forward(p, small, one.width, bool(one.skip)).log_softmax(1)
         losses.append((target * (target.log() - output)).sum() / len(images))
     gradients = torch.autograd.grad(torch.stack(losses).sum(), list(p.values()))
     return losses, dict(zip(p, gradients, strict=True))
@@ -67,13 +77,19 @@ def named_gradients(net: nn.Module, tiny: nn.Module) -> Iterator[tuple[str, Tens
         yield name, parameter.grad
 
 
-soft = 0.3 * F.one_hot(LABELS, 10).double() + 0.7 * F.one_hot(LABELS.flip(0), 10).double()
-
-
-@pytest.mark.parametrize("labels", [LABELS, soft], ids=["hard", "mixed"])
-def test_losses_and_every_gradient_are_the_papers(net: netslim.SlimNet, tiny: nn.Module, labels: Tensor) -> None:
-    expected, gradients = paper_step(tiny.double(), IMAGES, labels)
-    losses = gradaug.GradAug(net, round_to=1).backward(IMAGES, labels, DRAWS)
+@pytest.mark.parametrize("mixed", [False, True], ids=["hard labels", "CutMix"])
+@pytest.mark.parametrize("mode", BY_MODE)
+def test_losses_and_every_gradient_are_the_papers(
+    net: netslim.SlimNet, tiny: nn.Module, mode: str, mixed: bool
+) -> None:
+    images, labels = IMAGES, LABELS
+    if mixed:
+        mix = mixer(TrainConfig(regularizers=("cutmix",)), 10)
+        assert mix is not None
+        images, labels = mix(images, labels, (0,))
+        labels = labels.double()
+    expected, gradients = paper_step(tiny.double(), images, labels, BY_MODE[mode])
+    losses = gradaug.GradAug(net, mode, round_to=1).backward(images, labels, BY_MODE[mode])
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close([losses.full, *losses.subnets], [loss.detach() for loss in expected], **close)
     torch.testing.assert_close(losses.total, torch.stack(expected).sum().detach(), **close)
