@@ -101,3 +101,20 @@ def test_a_users_mistake_is_told_once(model: Path, tmp_path: Path) -> None:
     assert run.returncode == 1
     assert said.count("unknown data 'cifra10'") == 1
     assert "Traceback" not in said
+
+
+def test_sigterm_stops_all_processes_together(model: Path, undisturbed: tuple[Path, str, str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with start(model, out) as run:
+        wait_for_step(out, 3)
+        run.send_signal(signal.SIGTERM)
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 128 + signal.SIGTERM, said
+    assert "go on with --resume" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert load(out / "checkpoint.pt").step < 2 * 14
+    with start(model, out, f"{TWO} --resume") as run:
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 0, said
+    first, second = (load(folder / "checkpoint.pt").model for folder in (undisturbed[0], out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
