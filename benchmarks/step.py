@@ -24,11 +24,12 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import netslim
 from gradaug import GradAug
+from gradaug.models import WideResNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,44 +37,6 @@ if TYPE_CHECKING:
 WIDTHS_FROM = 0.8
 RESOLUTIONS = (32, 28, 24)
 SUBNETS = 3
-
-
-class Block(nn.Module):
-    """Pre-activation residual block (Zagoruyko and Komodakis 2016)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(y)
-        return shortcut + self.conv2(F.relu(self.norm2(self.conv1(y))))
-
-
-class WideResNet(nn.Module):
-    """WRN-depth-widen for 32x32 images, with global average pooling so that every resolution runs."""
-
-    def __init__(self, depth: int = 16, widen: int = 4, classes: int = 100) -> None:
-        super().__init__()
-        blocks = []
-        inputs = 16
-        for outputs, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
-            for i in range((depth - 4) // 6):
-                blocks.append(Block(inputs, outputs, stride if i == 0 else 1))
-                inputs = outputs
-        self.stem = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.blocks(self.stem(x))))
-        return self.fc(x.mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from memory import Live, peak, ratios
-from step import WideResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 import gradaug
 import netslim
+from gradaug.models import WideResNet
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor]:
@@ -46,3 +47,20 @@ def test_what_is_freed_no_longer_counts() -> None:
     assert live.peak == 4 * 6000
     assert live.now == pytest.approx(4 * 3000)
     del kept, more
+
+
+def test_skipped_bodies_take_no_memory() -> None:
+    net = netslim.convert(WideResNet(16, 2), torch.randn(2, 3, 32, 32)).train()
+    images, labels = batch()
+    depth = {block.name: False for block in net.blocks}
+    plain = net.extract(depth=depth).train()
+
+    def step(forward: nn.Module) -> None:
+        F.cross_entropy(forward(images), labels).backward()
+
+    full = peak(lambda: step(net), "cpu")
+    net.zero_grad()
+    with net.sub(depth=depth):
+        skipped = peak(lambda: step(net), "cpu")
+    assert skipped <= 1.02 * peak(lambda: step(plain), "cpu")
+    assert skipped < 0.5 * full

@@ -14,6 +14,8 @@ import netslim
 from gradaug import data
 from gradaug.loop import train
 
+from .processes import Digitals
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -41,6 +43,15 @@ class Tiny(nn.Module):
         x = torch.relu(x + self.body2_norm(self.body2(y)))
         x = torch.relu(self.top_norm(self.top(x)))
         return self.fc(self.dropout(x.mean(dim=(2, 3))))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted file: a small network for 8x8 digits, with dropout, a residual block and a norm."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("model") / "converted.pt"
+    netslim.save(netslim.convert(Digitals(), torch.randn(2, 1, 8, 8)), path)
+    return path
 
 
 class Part(data.Images):

@@ -22,8 +22,6 @@ import gradaug
 import netslim
 from gradaug.errors import Stopped
 
-from .processes import Digitals
-
 CONFIG = gradaug.TrainConfig(
     "both", epochs=2, batch_size=48, round_to=1, resolutions=(8, 6), ema=0.9, checkpoint_every=2, alpha=0.5
 )
@@ -31,14 +29,6 @@ GRADAUG = [sys.executable, "-m", "gradaug", "train"]
 # A server that has imported torch forks the runs: a run starts, and can be killed, within a fraction of a second.
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["gradaug.loop", "sklearn.datasets", "torch.utils.tensorboard"])
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("model") / "converted.pt"
-    netslim.save(netslim.convert(Digitals(), torch.randn(2, 1, 8, 8)), path)
-    return path
 
 
 def run(model: Path, out: Path, config: gradaug.TrainConfig = CONFIG) -> None:

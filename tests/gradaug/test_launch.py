@@ -13,21 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import netslim
 from gradaug.checkpoint import load
-
-from .processes import Digitals
 
 SETTINGS = "--mode both --alpha 0.5 --epochs 2 --batch-size 96 --round-to 1 --resolutions 8,6 --checkpoint-every 1"
 TWO = "--gpus 2 --device cpu"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("model") / "converted.pt"
-    netslim.save(netslim.convert(Digitals(), torch.randn(2, 1, 8, 8)), path)
-    return path
 
 
 def start(model: Path, out: Path, options: str = TWO) -> subprocess.Popen[str]:
