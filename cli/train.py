@@ -170,9 +170,9 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
 def _launch(processes: int, max_restarts: int, device: str) -> None:
     """This command again, in several processes."""
     from gradaug.launch import launch
-    from gradaug.run import choose_device
+    from gradaug.run import wants_cuda
 
-    if choose_device(device).type == "cuda":
+    if wants_cuda(device):
         import torch
 
         if processes > torch.cuda.device_count():

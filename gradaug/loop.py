@@ -22,7 +22,7 @@ from gradaug.folder import RunFolder
 from gradaug.log import NoLog, RunLog
 from gradaug.report import Silent
 from gradaug.result import Result
-from gradaug.run import Run, Step, choose_device, resolve
+from gradaug.run import Run, Step, choose_device, resolve, wants_cuda
 from gradaug.signals import stop_requests
 from gradaug.sync_norm import synchronised_norms
 from gradaug.tally import Readout
@@ -59,7 +59,7 @@ def train(
         Stopped: SIGTERM came; the step in hand was finished and a checkpoint written.
     """
     folder = RunFolder(Path(out))
-    with sync.joined(choose_device(config.device).type == "cuda") as world, stop_requests() as asked:
+    with sync.joined(wants_cuda(config.device)) as world, stop_requests() as asked:
         if sync.restarted() and folder.checkpoint.exists():
             resume, overwrite = True, False
         saved = sync.from_main(lambda: _open(folder, resume, overwrite))

@@ -261,6 +261,11 @@ def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
     return replace(config, resolutions=space.resolutions or None, round_to=space.round_to, channels_last=channels_last)
 
 
+def wants_cuda(name: str) -> bool:
+    """Whether a device's name means a GPU here; no GPU is touched."""
+    return (name == "auto" or name.startswith("cuda")) and torch.cuda.is_available()
+
+
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """ "auto" is this process's GPU, or the CPU; InputError for a device that is not there."""
     if name == "auto" and not torch.cuda.is_available():

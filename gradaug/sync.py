@@ -61,7 +61,8 @@ def joined(cuda: bool) -> Iterator[World]:
 
     Without torchrun's environment, or where the caller has joined already, nothing happens.
     """
-    if dist.is_initialized() or "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+    started = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if not (started and dist.is_available()) or dist.is_initialized():
         yield current()
         return
     if cuda:
