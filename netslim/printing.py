@@ -41,10 +41,12 @@ class Printer:
     def __init__(self, path: Callable[[str, str], str]) -> None:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.constants: dict[str, Any] = {}
+        self.written: frozenset[str] = frozenset()
 
     def source(self, program: Program, guards: Guards | None = None, name: str = "forward") -> str:
         """The function; a node in the body of blocks runs only when all of them do."""
         guards = guards or Guards()
+        self.written = _written(program)
         lines = [f"def {name}(self, {', '.join(node.name for node in program.inputs)}):"]
         lines += [
             "    point = self._point",
@@ -94,7 +96,11 @@ class Printer:
         if node.op == "param":
             slot = node.args[0] if node.args else None
             value = self.path(node.target, "param")
-            return f"{node.name} = " + (value if slot is None else f"take({value}, kept[{slot}])")
+            value = value if slot is None else f"take({value}, kept[{slot}])"
+            # What a forward writes to (the vectors of a spectral norm) stays as it is where statistics do.
+            return f"{node.name} = " + (
+                f"({value}) if track else ({value}).clone()" if node.name in self.written else value
+            )
         return f"{node.name} = {self.call(node)}"
 
     def call(self, node: Node) -> str:
@@ -145,6 +151,20 @@ class Printer:
         name = f"struct_{value.kind}"
         self.constants[name] = _namedtuple(value.kind, value.keys)
         return f"{name}({items})"
+
+
+def _written(program: Program) -> frozenset[str]:
+    """Parameters and buffers that the program writes to: by a method with an underscore, as `out`, by setitem."""
+    own = {node.name for node in program if node.op == "param"}
+    found: set[str] = set()
+    for node in program:
+        method = node.target.rpartition(".")[2]
+        inplace = method.endswith("_") and not method.endswith("__")
+        if inplace or node.target in ("operator.setitem", "torch.Tensor.__setitem__"):
+            found |= {arg.name for arg in node.args[:1] if isinstance(arg, Ref)}
+        out = node.kwargs.get("out")
+        found |= {ref.name for ref in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(ref, Ref)}
+    return frozenset(found & own)
 
 
 @functools.cache

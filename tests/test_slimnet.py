@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -285,3 +286,22 @@ def test_questions_have_answers(net: netslim.SlimNet) -> None:
     with pytest.raises(SubnetError, match=r"nearest are head\.weight"):
         net.why("head.wieght")
     assert isinstance(net.get_submodule("blocks.0"), nn.Conv2d)
+
+
+@pytest.mark.parametrize(
+    "normed", [torch.nn.utils.parametrizations.spectral_norm, torch.nn.utils.spectral_norm], ids=["new", "by hooks"]
+)
+def test_sub_networks_leave_what_a_forward_writes_to(normed: Any) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), normed(nn.Conv2d(8, 12, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = netslim.convert(nn.Sequential(model, nn.Linear(12, 4)), torch.randn(2, 3, 8, 8)).train()
+    images, before = torch.randn(2, 3, 8, 8), {name: buffer.clone() for name, buffer in net.named_buffers()}
+
+    def changed() -> bool:
+        return not all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+
+    with net.sub(0.5):
+        net(images)
+    assert not changed()
+    with net.sub(0.5, track_running_stats=True):
+        net(images)
+    assert changed()
