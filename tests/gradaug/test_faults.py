@@ -150,3 +150,32 @@ def test_a_second_sigterm_ends_at_once() -> None:
         assert asked()
         with contextlib.suppress(Stopped), pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGTERM)
+
+
+class Lost(Exception):
+    """A run that ends in mid-epoch."""
+
+
+class LostAfter(gradaug.report.Silent):
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, *figures: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Lost
+
+
+@pytest.mark.parametrize("semi", ["gradaug", "mean-teacher"])
+def test_semi_supervised_runs_go_on_where_they_were(model: Path, tmp_path: Path, semi: str) -> None:
+    config = replace(CONFIG, mode="randwidth", labels=100, batch_size=20, unlabelled_batch=30, semi=semi, epochs=3)
+    run(model, tmp_path / "whole", config)
+    plain = replace(config, semi="none")
+    run(model, tmp_path / "plain", plain)
+    with pytest.raises(Lost):
+        gradaug.train(netslim.load(model), config, tmp_path / "cut", progress=LostAfter(8))
+    assert steps(tmp_path / "cut") == 8
+    run(model, tmp_path / "cut", config)
+    assert_same(tmp_path / "cut", tmp_path / "whole")
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "plain")
+    assert not all(torch.equal(one[name], other[name]) for name in one)
