@@ -62,7 +62,7 @@ class Run:
         self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
         self.steps = config.epochs * self.per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
-        self.forward: Callable[[Tensor], Any] = torch.compile(net, dynamic=False) if config.compile else net
+        self.forward = compiled(net) if config.compile else net
         self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward)
         self.ga.view = views(config, self.source.mean, self.source.std)
         self.mixer = mixer(config, self.source.classes)
@@ -131,7 +131,7 @@ class Run:
     def backward(self, batches: Iterator[Step], tally: Tally, stop: bool) -> Tensor:
         """The gradients of one step, averaged over the processes; returns its figures, summed over them."""
         self.optimizer.zero_grad()
-        set_progress(self.droppers.values(), self.ga.steps / self.steps)
+        set_progress(self.droppers, self.ga.steps / self.steps)
         total = torch.zeros((), device=self.device)
         for part in range(self.config.accumulate):
             begun = time.perf_counter()
@@ -218,6 +218,16 @@ class Run:
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
             ck.set_random_state(saved.random[self.world.rank])
+
+
+COMPILATIONS = 256
+"""Sub-networks of different widths and depths that torch.compile may compile; beyond, they run uncompiled."""
+
+
+def compiled(net: SlimNet) -> Callable[[Tensor], Any]:
+    """`net` with a compilation for every sub-network and resolution that comes up."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILATIONS)
+    return torch.compile(net, dynamic=False)
 
 
 def grad_aug(

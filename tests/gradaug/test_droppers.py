@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 import gradaug
 import netslim
+from gradaug import models
 from gradaug.config import DROPPERS, TrainConfig
-from gradaug.droppers import DropBlock, ShakeDrop, StochasticDepth, placed, set_progress
+from gradaug.droppers import DropBlock, ShakeDrop, placed, set_progress
 from netslim.errors import InputError
 
 from .processes import Blocks
@@ -29,18 +31,42 @@ def test_rates_rise_linearly_to_the_last_block(blocks: netslim.SlimNet) -> None:
     for name in ("stochastic-depth", "droppath", "shakedrop"):
         modules = placed(blocks, TrainConfig(regularizers=(name,), drop_rate=0.6))
         assert list(modules) == [block.name for block in blocks.blocks]
-        assert [module[0].rate for module in modules.values()] == pytest.approx([0.2, 0.4, 0.6])  # type: ignore[index]
+        assert [module.p if name != "shakedrop" else module.rate for module in modules.values()] == pytest.approx(
+            [0.2, 0.4, 0.6]
+        )
+
+
+def test_dropblock_takes_the_last_two_sizes_of_maps_wherever_their_channels_are() -> None:
+    config = TrainConfig(regularizers=("dropblock",))
+    net = netslim.convert(models.PyramidNet(29, 12), torch.randn(2, 3, 32, 32))
+    assert [block.name for block in net.blocks][3:] == list(placed(net, config))
+    swin = netslim.convert(Swin(), torch.randn(2, 3, 16, 16))
+    (last,) = placed(swin, config).values()
+    assert last.channels == 3  # type: ignore[union-attr]
+
+
+class Swin(nn.Module):
+    """Channels come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.body = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).permute(0, 2, 3, 1)
+        return self.head((x + self.body(self.norm(x))).mean((1, 2)))
 
 
 def test_several_follow_each_other(blocks: netslim.SlimNet) -> None:
     modules = placed(blocks, TrainConfig(regularizers=("shakedrop", "dropblock", "cutmix")))
-    assert [type(part) for part in modules["bodies.0"]] == [ShakeDrop, DropBlock]  # type: ignore[attr-defined]
+    assert [type(part) for part in modules["bodies.0"]] == [DropBlock, ShakeDrop]  # type: ignore[attr-defined]
     assert placed(blocks, TrainConfig(regularizers=("mixup",))) == {}
 
 
 def test_without_blocks_it_is_a_clear_error() -> None:
     net = netslim.convert(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2)), torch.randn(2, 1, 4, 4))
-    with pytest.raises(InputError, match="shakedrop acts on residual blocks, but none were found"):
+    with pytest.raises(InputError, match="shakedrop needs residual blocks, but none were found"):
         placed(net, TrainConfig(regularizers=("shakedrop",)))
 
 
@@ -59,7 +85,7 @@ def test_shakedrop_shakes_forward_and_backward_differently() -> None:
     forward, backward = [], []
     for _ in range(300):
         x = torch.ones(4, 3, requires_grad=True)
-        y = ShakeDrop(0.5)(x)
+        y = ShakeDrop(0.5, inverted=True)(x)
         y.sum().backward()
         assert len(y[0].unique()) == 1
         forward.append(y[:, 0].detach())
@@ -78,14 +104,14 @@ def test_dropblock_drops_squares_more_and_more() -> None:
     torch.manual_seed(0)
     block = DropBlock(0.3, 3)
     x = torch.ones(64, 4, 16, 16)
+    set_progress({"a": nn.Sequential(block)}, 0.0)
     assert torch.equal(block(x), x)
-    set_progress([nn.Sequential(block)], 1.0)
+    set_progress({"a": nn.Sequential(block)}, 1.0)
     dropped = block(x) == 0
     assert 0.2 < float(dropped.float().mean()) < 0.35
     inside = dropped & dropped.roll(1, 2) & dropped.roll(-1, 2) & dropped.roll(1, 3) & dropped.roll(-1, 3)
     assert bool(inside.any())
     assert block(torch.ones(2, 3, 2, 2)).shape == (2, 3, 2, 2)  # a map smaller than the square
-    assert torch.equal(block(torch.ones(2, 5)), torch.ones(2, 5))
 
 
 @pytest.mark.parametrize("name", DROPPERS)
