@@ -139,8 +139,9 @@ class Batches:
         while True:
             try:
                 batch = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                own = str(error).startswith("Caught") or not self.loader.num_workers  # an error of the images' code
+                if own or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
                     raise
                 raise DataError(
                     "a worker that prepares images has ended (is the machine short of memory, or of shared memory?); "

@@ -89,3 +89,19 @@ def test_a_lost_worker_is_a_clear_error() -> None:
     said = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False).stderr
     assert "DataError: a worker that prepares images has ended" in said
     assert said.rstrip().endswith("take fewer --workers")
+
+
+class Faulty(data.Images):
+    """A set whose code has a bug."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitems__(self, keys: object) -> data.Batch:
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_in_the_images_code_is_shown_as_it_is(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(data.evaluation_batches(Faulty(), 10, workers=workers))
