@@ -139,7 +139,7 @@ class Batches:
         while True:
             try:
                 batch = next(batches, None)
-            except (RuntimeError, ConnectionError, EOFError) as error:
+            except (RuntimeError, OSError, EOFError) as error:
                 own = str(error).startswith("Caught") or not self.loader.num_workers  # an error of the images' code
                 if own or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
                     raise
