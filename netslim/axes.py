@@ -92,7 +92,14 @@ Layout = Axis | Const | Elastic | Product | Concat
 
 
 class Misaligned(Exception):
-    """A solved layout met one that contradicts it (seen only by the proof: the plan is wrong)."""
+    """A solved layout met one that contradicts it (seen only by the proof: the plan is wrong).
+
+    groups: those that would have to stay at full width, each with the reason.
+    """
+
+    def __init__(self, groups: dict[int, Reason]) -> None:
+        super().__init__("; ".join(sorted({reason.text for reason in groups.values()})))
+        self.groups = groups
 
 
 # ---------------------------------------------------------------------------------------------- normal form
@@ -168,15 +175,26 @@ def is_fixed(layout: Layout) -> bool:
     return all(isinstance(leaf, Const) for leaf in leaves(layout))
 
 
+def replaced(layout: Layout, by: Callable[[Elastic], Layout]) -> Layout:
+    """The layout with another one in the place of each group."""
+    layout = resolve(layout)
+    if isinstance(layout, Elastic):
+        return by(layout)
+    if isinstance(layout, Product):
+        return product(*(replaced(factor, by) for factor in layout.factors))
+    return concat(*(replaced(part, by) for part in layout.parts)) if isinstance(layout, Concat) else layout
+
+
 # ---------------------------------------------------------------------------------------------- unification
 
 
 def freeze(layout: Layout, why: Why) -> None:
     """Bind every free axis of `layout` to a constant. Raises Misaligned when a solved group is among them."""
     reason = None
+    solved = {leaf.group for leaf in leaves(layout) if isinstance(leaf, Elastic)}
+    if solved:
+        raise Misaligned(dict.fromkeys(solved, why()))
     for leaf in list(leaves(layout)):
-        if isinstance(leaf, Elastic):
-            raise Misaligned(why().text)
         if isinstance(leaf, Axis) and leaf.bound is None:
             reason = reason or why()
             leaf.bound = Const(leaf.size, reason)
@@ -253,7 +271,7 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
         _, after = cut(after, 1)  # the cut runs through one step of the leading factor
         left, right = cut(rest, extra)
         return concat(product(before, rest), left), concat(right, product(after, rest))
-    raise Misaligned(f"a cut at {at} runs through group {layout}")
+    raise Misaligned({layout.group: Reason(f"a cut at {at} runs through its {layout.size} channels")})
 
 
 def split(layout: Layout, outer: int, inner: int, why: Why) -> tuple[Layout, Layout]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from netslim.analysis import analyse
-from netslim.axes import Reason
+from netslim.axes import Misaligned, Reason
 from netslim.bench import prepare
 from netslim.engine import Rule
 from netslim.errors import ProofError
@@ -116,24 +116,30 @@ def _place(model: nn.Module) -> torch.device:
 
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
-    """The network with a passed proof, without the groups that had to be frozen for it."""
+    """The network with a passed proof, without the groups and blocks that had to be frozen for it."""
+    net.proof = Proof()
+    if not net.groups and not net.blocks:
+        return net
+    bench = prepare(net)
     for attempt in range(_ATTEMPTS):
+        groups: Mapping[int, Reason] = {}
+        blocks: set[int] = set()
+        try:
+            proof = judge(bench, seed=attempt)
+            if proof.passed:
+                net.proof = proof
+                return net
+            say("prove", 0.5)
+            groups = dict.fromkeys(failing_groups(net, bench, seed=attempt * 1000), _UNPROVED)
+            blocks = failing_blocks(net, bench)
+        except Misaligned as error:  # it says itself what cannot be narrowed
+            groups = error.groups
+        if (not groups and not blocks) or attempt == _ATTEMPTS - 1:
+            groups, blocks = dict.fromkeys(range(len(net.groups)), _UNPROVED), set(range(len(net.blocks)))
+        plan = freeze_groups(refuse_blocks(net.plan, blocks, _UNPROVED.text), groups)
+        net, bench.net = _rebuilt(net, plan), _rebuilt(bench.net, plan)
         if not net.groups and not net.blocks:
             break
-        bench = prepare(net, seed=attempt)
-        proof = judge(bench, seed=attempt)
-        if proof.passed:
-            net.proof = proof
-            return net
-        say("prove", 0.5)
-        groups, blocks = failing_groups(net, bench, seed=attempt * 1000), failing_blocks(net, bench)
-        if not groups and not blocks:
-            groups, blocks = set(range(len(net.groups))), set(range(len(net.blocks)))
-        plan = refuse_blocks(net.plan, blocks, _UNPROVED.text)
-        net = _rebuilt(net, freeze_groups(plan, groups, _UNPROVED))
-    plan = refuse_blocks(net.plan, set(range(len(net.blocks))), _UNPROVED.text)
-    net = _rebuilt(net, freeze_groups(plan, set(range(len(net.groups))), _UNPROVED))
-    net.proof = Proof()
     return net
 
 

@@ -109,6 +109,11 @@ class Engine(TorchDispatchMode):
         """Execute one operator and type its results."""
         call.execute()
         self.remember(call)
+        self.typed(call, rule)
+        return call.out
+
+    def typed(self, call: Call, rule: Rule) -> None:
+        """Let the rule type the results, or freeze what it does not cover."""
         try:
             rule(call)
         except (AssertionError, IndexError, TypeError, ValueError) as error:
@@ -116,7 +121,6 @@ class Engine(TorchDispatchMode):
                 raise
             self.unknown[f"{call.name}: {error}"] = 1
             unknown_rule(call)  # an analysis never fails; it becomes less elastic, and says where
-        return call.out
 
     def remember(self, call: Call) -> None:
         inputs = {id(t) for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor)}

@@ -135,6 +135,25 @@ def of_one(inputs: Inputs) -> dict[str, Any]:
     return _of(1, inputs) if batch(inputs) else dict(inputs)
 
 
+def smaller(inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """The same with smaller images, the smallest first: narrow ones, then quarters and halves of both sides.
+
+    Networks that resize their images enlarge the narrow ones least. Only dimensions of 64 and more shrink.
+    """
+    for height, width in ((16, 1), (4, 4), (2, 2)):
+
+        def shrunk(leaf: Any, by: tuple[int, int] = (height, width)) -> Any:
+            if not isinstance(leaf, Input) or len(leaf.shape) < 3 or min(leaf.shape[-2:]) < _LARGE:
+                return leaf
+            sides = (n // d for n, d in zip(leaf.shape[-2:], by, strict=True))
+            return replace(leaf, shape=(*leaf.shape[:-2], *sides))
+
+        yield tree_map(shrunk, dict(inputs))
+
+
+_LARGE = 64
+
+
 def batch(inputs: Inputs) -> int | None:
     """The first dimension that all inputs have in common; None where some are nested or have another."""
     tensors = [v for v in inputs.values() if isinstance(v, Input)]

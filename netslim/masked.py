@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.axes import Const, Layout, Runs, count, is_fixed, positions, resolve
-from netslim.engine import Call, Engine, Rule
+from netslim.axes import Const, Elastic, Layout, Misaligned, Reason, Runs, count, is_fixed, positions, replaced, resolve
+from netslim.engine import Call, Dims, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
 from netslim.slimnet import SlimNet
@@ -64,6 +64,7 @@ def masked_run(
     Without `buffers` only parameters get zeros: a network that divides by a buffer has no other masked form. What a
     block gives that does not run (see `run`, one flag per block) is multiplied by zero. The outputs are followed by the
     kept channels of the outputs of every region inside the network (see `observed`).
+    Raises Misaligned, with all the groups, where a run does what the plan does not allow for.
     """
     sets = IndexSets(dict(enumerate(kept)))
     engine = MaskedEngine(net.rules, sets)
@@ -76,6 +77,8 @@ def masked_run(
             engine.set(tensor, list(map(Const, tensor.shape)))
         with torch.inference_mode(), engine:
             outputs, inside = observed(net, inputs)
+        if engine.refused:
+            raise Misaligned(engine.refused)
         kept_inside = [take(t, make_cut(tuple(map(sets.partial, engine.dims(t))))) for t in inside]
         return [t.clone() for t in (*outputs, *kept_inside)]
 
@@ -114,12 +117,30 @@ class MaskedEngine(Engine):
     def __init__(self, rules: Mapping[Any, Rule], sets: IndexSets) -> None:
         super().__init__(rules)
         self.sets = sets
+        self.refused: dict[int, Reason] = {}  # groups that the run cannot do without
 
     def run(self, call: Call, rule: Rule) -> Any:
         super().run(call, rule)
         if call.mixes:
             self._redo(call)
         return call.out
+
+    def typed(self, call: Call, rule: Rule) -> None:
+        while True:
+            try:
+                return super().typed(call, rule)
+            except Misaligned as error:  # go on as if these were frozen, so that one run finds all
+                if error.groups.keys() <= self.refused.keys():
+                    raise
+                self.refused = error.groups | self.refused
+                call.mixes = []
+
+    def dims(self, tensor: Tensor) -> Dims:
+        found = super().dims(tensor)
+        return [replaced(layout, self._frozen) for layout in found] if self.refused else found
+
+    def _frozen(self, leaf: Elastic) -> Layout:
+        return Const(leaf.size, self.refused[leaf.group]) if leaf.group in self.refused else leaf
 
     def _redo(self, call: Call) -> None:
         for mixed, redo in call.mixes:

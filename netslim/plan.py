@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason, concat, leaves, product
+from netslim.axes import Const, Elastic, Layout, Reason, leaves, replaced
 from netslim.inputs import Inputs, tensors_in
 from netslim.program import Node, Program
 
@@ -144,20 +144,21 @@ class Plan:
         return next((g for g in self.groups if g.name == name), None)
 
 
-def freeze_groups(plan: Plan, ids: set[int], reason: Reason) -> Plan:
+def freeze_groups(plan: Plan, reasons: Mapping[int, Reason]) -> Plan:
     """The plan without some of its groups: they become constants, and the others are renumbered."""
-    remaining = [i for i in range(len(plan.groups)) if i not in ids]
+    remaining = [i for i in range(len(plan.groups)) if i not in reasons]
     new_id = {old: new for new, old in enumerate(remaining)}
 
     def fix(layout: Layout) -> Layout:
-        if isinstance(layout, Elastic):
-            return Elastic(new_id[layout.group], layout.size) if layout.group in new_id else Const(layout.size, reason)
-        if isinstance(layout, Product):
-            return product(*map(fix, layout.factors))
-        return concat(*map(fix, layout.parts)) if isinstance(layout, Concat) else layout
+        return replaced(layout, fixed)
+
+    def fixed(leaf: Elastic) -> Layout:
+        reason = reasons.get(leaf.group)
+        return Const(leaf.size, reason) if reason else Elastic(new_id[leaf.group], leaf.size)
 
     refused = tuple(
-        Frozen(g.slots, g.size, reason.text, reason.op, reason.where) for i, g in enumerate(plan.groups) if i in ids
+        Frozen(plan.groups[i].slots, plan.groups[i].size, reason.text, reason.op, reason.where)
+        for i, reason in sorted(reasons.items())
     )
     return replace(
         plan,

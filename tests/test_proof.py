@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import netslim
-from netslim import ops, proof, subnet
+from netslim import bench, ops, proof, subnet
 from netslim.axes import Concat, Const, Layout, Runs
 from netslim.plan import groups_in
 
@@ -85,17 +85,21 @@ def test_a_wrong_size_is_caught() -> None:
     assert any("does not run: RuntimeError: shape" in failure for failure in found.failures)
 
 
-def test_an_index_set_of_the_right_size_and_the_wrong_channels_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hardest misalignment to see: every shape is right."""
+@pytest.fixture
+def turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hardest misalignment to see: of a concatenation the wrong channels are kept, and every shape is right."""
     right = subnet.runs
 
-    def turned(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
+    def last(layout: Layout, kept: Mapping[int, Runs]) -> Runs:
         found = right(layout, kept)
         if not isinstance(layout, Concat) or sum(n for _, n in found) == layout.size:
             return found
         return ((layout.size - sum(n for _, n in found), sum(n for _, n in found)),)
 
-    monkeypatch.setattr(subnet, "runs", turned)
+    monkeypatch.setattr(subnet, "runs", last)
+
+
+def test_an_index_set_of_the_right_size_and_the_wrong_channels_is_caught(turned: None) -> None:
     found = netslim.verify(unproved())
     assert not found.passed
     assert "DIFFER" in found.summary()
@@ -154,6 +158,82 @@ def test_what_cannot_be_proved_is_frozen_with_the_reason(monkeypatch: pytest.Mon
     assert any("frozen by the proof" in frozen.reason for frozen in net.frozen)
     assert net.proof is not None
     assert net.proof.passed
+
+
+class Late(nn.Module):
+    """Python that turns the channels round once the weights are no longer zero, which recording cannot see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.further, self.head = nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+        nn.init.zeros_(self.body.weight)
+        nn.init.zeros_(self.body.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        if float(x.detach().abs().sum()) > 0:
+            x = x.flip(1)
+        return self.head(self.further(x).relu())
+
+
+def test_a_path_that_only_the_proof_sees_freezes_what_it_cannot_narrow_with_its_own_reason() -> None:
+    net = netslim.convert(Late(), torch.zeros(2, 4))
+    assert [group.name for group in net.groups] == ["further"]
+    assert [(f.op, "test_proof.py" in f.where) for f in net.frozen if f.slots[0].param == "body.weight" and f.op] == [("flip", True)]
+    assert net.proof is not None
+    assert net.proof.passed
+
+
+class Tall(nn.Module):
+    """A convolutional network that takes any image, with a block to skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.side = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(3, 8, 3, 2)
+        self.body, self.head = nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.stem(x), self.side(x)], 1).relu()
+        return self.head((x + self.body(x).relu()).mean((2, 3)))
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> netslim.SlimNet:
+    """A network on which the proof saves as on a large one."""
+    monkeypatch.setattr(bench, "DEAR", 0)
+    monkeypatch.setattr(proof, "DEAR", 0)
+    return netslim.convert(Tall(), torch.zeros(2, 3, 128, 128), prove=False)
+
+
+def test_a_large_network_is_proved_on_a_small_image_in_single_precision(dear: netslim.SlimNet) -> None:
+    prepared = bench.prepare(dear)
+    assert [t.shape for t in prepared.inputs.values()] == [(1, 3, 8, 128)]
+    assert prepared.rough
+    found = proof.judge(prepared)
+    assert found.passed
+    assert [case.name for case in found.cases] == [f"random widths and depths {i}" for i in (1, 2, 3)]
+
+
+def test_a_doubt_of_single_precision_is_settled_in_double(
+    dear: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "ROUGH", -1.0)
+    prepared = bench.prepare(dear)
+    assert proof.judge(prepared).passed
+    assert prepared.net.body.weight.dtype == torch.float64
+
+
+def test_a_large_network_that_wants_its_size_is_proved_on_it(dear: netslim.SlimNet) -> None:
+    class Flat(Tall):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(-1, 3, 128, 128))
+
+    net = netslim.convert(Flat(), torch.zeros(2, 3, 128, 128), prove=False)
+    assert [t.shape for t in bench.prepare(net).inputs.values()] == [(2, 3, 128, 128)]
+
+
+def test_a_fault_in_a_large_network_is_caught(dear: netslim.SlimNet, turned: None) -> None:
+    assert not netslim.verify(dear).passed
 
 
 def test_the_network_under_proof_is_not_changed() -> None:
