@@ -15,7 +15,7 @@ from torch import Tensor
 from gradaug.fit import image_shape
 from gradaug.sampler import Draw, draw
 from netslim import SlimNet, cost
-from netslim.trace import skeleton
+from netslim.skeleton import skeleton
 
 if TYPE_CHECKING:
     from gradaug.config import TrainConfig

@@ -22,7 +22,8 @@ from netslim.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.program import Node, Program, Size
 from netslim.recording import Constants, Recording, record
 from netslim.rewrite import Rewriter, merged
-from netslim.trace import Trace, freeze_outputs
+from netslim.trace import freeze_outputs
+from netslim.tracer import Trace
 
 
 def analyse(

@@ -25,7 +25,7 @@ from netslim.proof import Proof
 from netslim.shells import Shells, dump, names
 from netslim.slimnet import SlimNet
 from netslim.stored import plan_data, plan_from
-from netslim.trace import LIFTED
+from netslim.tracer import LIFTED
 from netslim.tree import OWN, Tree, slim
 
 FORMAT, VERSION = "netslim", 1

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from netslim.depth import remade, targets, without
 from netslim.inputs import Input, batch, drawn
+from netslim.skeleton import skeleton
 from netslim.slimnet import SlimNet
 from netslim.subnet import Width, running
-from netslim.trace import skeleton
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
-from netslim.trace import LIFTED
+from netslim.tracer import LIFTED
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -12,7 +12,7 @@ import functools
 import importlib
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType
 from typing import Any
@@ -209,3 +209,20 @@ def function(name: str) -> Callable[..., Any]:
 
 RESERVED = frozenset("self point sizes kept track run take torch math operator netslim OrderedDict".split())
 """Names that the printed function uses itself."""
+
+
+def without_unused_numbers(nodes: list[Node], numbers: Collection[str]) -> list[Node]:
+    """Drop size reads, arithmetic and unpackings whose value nobody uses; calls on tensors all stay."""
+    used: set[str] = set()
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        idle = (
+            node.name in numbers
+            or node.target in ("operator.getitem", "torch.Tensor.device.__get__", "torch.Tensor.dtype.__get__")
+            or node.op == "param"
+        )
+        if idle and node.name not in used:
+            continue
+        used.update(node.refs)
+        kept.append(node)
+    return kept[::-1]

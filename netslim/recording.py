@@ -26,7 +26,9 @@ from netslim.errors import InputError, TraceError
 from netslim.inputs import Inputs, described, every_tensor
 from netslim.ops import MODULES
 from netslim.program import Node, Program
-from netslim.trace import Trace, Tracer, call_the_model, computed, fast_path_off, is_leaf, patched, skeleton, trace
+from netslim.skeleton import computed, is_leaf, skeleton
+from netslim.trace import call_the_model, fast_path_off, patched, trace
+from netslim.tracer import Trace, Tracer
 
 Constants = dict[str, Tensor]
 

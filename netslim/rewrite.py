@@ -16,7 +16,7 @@ from netslim.fit import Fitting, Unfitted
 from netslim.groups import Solution
 from netslim.ops import FITS
 from netslim.program import Mode, Node, Program, Ref, Size, Struct, map_leaves
-from netslim.trace import Trace
+from netslim.tracer import Trace
 
 
 class Rewriter:

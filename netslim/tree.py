@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netslim.errors import InputError
 from netslim.ops import MODULES
-from netslim.trace import computed, is_leaf
+from netslim.skeleton import computed, is_leaf
 
 
 class Tree(nn.Module):

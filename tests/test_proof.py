@@ -179,7 +179,9 @@ class Late(nn.Module):
 def test_a_path_that_only_the_proof_sees_freezes_what_it_cannot_narrow_with_its_own_reason() -> None:
     net = netslim.convert(Late(), torch.zeros(2, 4))
     assert [group.name for group in net.groups] == ["further"]
-    assert [(f.op, "test_proof.py" in f.where) for f in net.frozen if f.slots[0].param == "body.weight" and f.op] == [("flip", True)]
+    assert [(f.op, "test_proof.py" in f.where) for f in net.frozen if f.slots[0].param == "body.weight" and f.op] == [
+        ("flip", True)
+    ]
     assert net.proof is not None
     assert net.proof.passed
 
