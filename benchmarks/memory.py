@@ -3,7 +3,7 @@
     python benchmarks/memory.py                           # on the CPU: live tensor storage, counted exactly
     python benchmarks/memory.py --device cuda             # what CUDA's allocator reports
 
-A ResNet-50 on 16 images of 224x224 by default. A step passes 1 + n networks, one graph at a time. What it needs beyond
+A ResNet-50 on 32 images of 224x224 by default. A step passes 1 + n networks, one graph at a time. What it needs beyond
 a plain step are the gradients, which are there while the sub-networks run, and slices of weights: nothing beside the
 feature maps of a training batch, but visible where few and small images meet many parameters.
 
@@ -95,7 +95,7 @@ def ratios(model: nn.Module, images: Tensor, labels: Tensor, device: str) -> dic
 @click.command()
 @click.option("--model", default="torchvision:resnet50", show_default=True, help="A SOURCE as netslim takes it.")
 @click.option("--side", default=224, show_default=True)
-@click.option("--batch-size", default=16, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def main(model: str, side: int, batch_size: int, device: str) -> None:
     """Peak memory of a GradAug step beside that of a plain step."""
