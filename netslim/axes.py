@@ -252,7 +252,7 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
     if isinstance(layout, Const):
         return Const(at, layout.reason), Const(layout.size - at, layout.reason)
     if isinstance(layout, Axis):
-        halves = fresh(at), fresh(layout.size - at)
+        halves = _part(at), _part(layout.size - at)
         layout.bound = concat(*halves)
         return halves
     if isinstance(layout, Concat):
@@ -272,6 +272,13 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
         left, right = cut(rest, extra)
         return concat(product(before, rest), left), concat(right, product(after, rest))
     raise Misaligned({layout.group: Reason(f"a cut at {at} runs through its {layout.size} channels")})
+
+
+def _part(size: int) -> Layout:
+    return fresh(size) if size > 1 else Const(size, _SINGLE)
+
+
+_SINGLE = Reason("meets a single channel that a split or slice left over, and one channel always stays")
 
 
 def split(layout: Layout, outer: int, inner: int, why: Why) -> tuple[Layout, Layout]:
