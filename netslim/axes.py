@@ -105,9 +105,9 @@ class Misaligned(Exception):
 # ---------------------------------------------------------------------------------------------- normal form
 
 
-def fresh(size: int) -> Layout:
+def fresh(size: int, single: Reason | None = None) -> Layout:
     """A new unknown axis; an axis of one channel is a constant, since at least one channel is always kept."""
-    return Axis(size) if size > 1 else Const(size)
+    return Axis(size) if size > 1 else Const(size, single)
 
 
 def product(*factors: Layout) -> Layout:
@@ -252,7 +252,7 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
     if isinstance(layout, Const):
         return Const(at, layout.reason), Const(layout.size - at, layout.reason)
     if isinstance(layout, Axis):
-        halves = _part(at), _part(layout.size - at)
+        halves = fresh(at, _SINGLE), fresh(layout.size - at, _SINGLE)
         layout.bound = concat(*halves)
         return halves
     if isinstance(layout, Concat):
@@ -272,10 +272,6 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
         left, right = cut(rest, extra)
         return concat(product(before, rest), left), concat(right, product(after, rest))
     raise Misaligned({layout.group: Reason(f"a cut at {at} runs through its {layout.size} channels")})
-
-
-def _part(size: int) -> Layout:
-    return fresh(size) if size > 1 else Const(size, _SINGLE)
 
 
 _SINGLE = Reason("meets a single channel that a split or slice left over, and one channel always stays")

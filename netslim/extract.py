@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch.amp import autocast_mode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
@@ -83,8 +84,10 @@ def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphMod
     net, graph, values = source.net, fx.Graph(), dict[str, fx.Node]()
     region, skips = net.plan.regions[path], skips_of(net.plan, path, net.training, source.point.run)
     before: fx.Node | None = None  # whether gradients were on before a stretch without
+    inside: list[fx.Node] = []  # the contexts of a stretch without autocast
     for node in without(region.programs[net.training], skips):
         before = _gradients(graph, node.grad, before)
+        inside = _autocast(graph, node.cast, inside)
         _emit(source, node, root, f"{path}." if path else "", graph, values)
     if not all(isinstance(value, Input) for value in region.inputs.values()):
         _nested(graph, region.inputs)
@@ -101,6 +104,16 @@ def _gradients(graph: fx.Graph, wanted: bool, before: fx.Node | None) -> fx.Node
     before = graph.call_function(torch.is_grad_enabled)
     graph.call_function(torch._C._set_grad_enabled, (False,))
     return before
+
+
+def _autocast(graph: fx.Graph, wanted: bool, inside: list[fx.Node]) -> list[fx.Node]:
+    """Turn autocast off where a stretch without it begins, and back to what it was where it ends."""
+    if wanted:
+        for context in reversed(inside):
+            graph.call_function(autocast_mode._exit_autocast, (context,))
+        return []
+    enter = autocast_mode._enter_autocast
+    return inside or [graph.call_function(enter, (kind, None, False, None)) for kind in ("cuda", "cpu")]
 
 
 def _nested(graph: fx.Graph, inputs: Inputs) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from netslim.contexts import full_precision
 from netslim.program import Mode, Node, Program, Ref, Size, Struct, Track
 
 
@@ -33,6 +34,9 @@ class Guards:
         _, steps, value = self.ends[end]
         made = {step.name for step in steps}
         return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
+
+
+_OFF = ("torch.no_grad()", "full_precision()")
 
 
 class Printer:
@@ -57,15 +61,16 @@ class Printer:
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
         home = {node.name: guards.around.get(node.name, ()) for node in program}
-        for (here, grad), group in itertools.groupby(
-            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad)
+        for (here, *off), group in itertools.groupby(
+            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
         ):
             indent, late = "    ", list[str]()
             if here:
                 lines.append(f"    if {' and '.join(f'run[{i}]' for i in here)}:")
                 indent += "    "
-            if not grad:
-                lines.append(f"{indent}with torch.no_grad():")
+            contexts = [context for context, on in zip(_OFF, off, strict=True) if not on]
+            if contexts:
+                lines.append(f"{indent}with {', '.join(contexts)}:")
                 indent += "    "
             for i, node in group:
                 if node.op == "input":
@@ -178,6 +183,7 @@ def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
 
     filename = f"<netslim forward {abs(hash(source)):x}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    scope = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
+    scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict}
+    scope |= {"full_precision": full_precision, **names}
     exec(compile(source, filename, "exec"), scope)
     return scope["forward"]

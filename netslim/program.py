@@ -53,6 +53,7 @@ class Node:
     """One step: op is input | param | module | call | output, target what is read or called.
 
     grad: whether gradients flow through it; the model ran it outside `torch.no_grad`.
+    cast: whether autocast may choose its dtype; the model ran it outside `torch.autocast(..., enabled=False)`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Node:
     kwargs: dict[str, Any] = field(default_factory=dict)
     where: str = ""
     grad: bool = True
+    cast: bool = True
 
     @property
     def refs(self) -> list[str]:

@@ -152,7 +152,7 @@ def merged(train: Program, evaluation: Program) -> Program | None:
 
 
 def _merge_nodes(a: Node, b: Node) -> Node:
-    if (a.name, a.op, a.target, a.grad) != (b.name, b.op, b.target, b.grad):
+    if (a.name, a.op, a.target, a.grad, a.cast) != (b.name, b.op, b.target, b.grad, b.cast):
         raise _Differ
     return replace(a, args=_merge(a.args, b.args), kwargs=_merge(a.kwargs, b.kwargs))
 

@@ -119,7 +119,9 @@ def _block_from(found: Any, data: Mapping[str, Any]) -> Block:
 
 
 def _program_data(program: Program) -> list[Any]:
-    return [[n.name, n.op, n.target, _value_data(n.args), _value_data(n.kwargs), n.where, n.grad] for n in program]
+    return [
+        [n.name, n.op, n.target, _value_data(n.args), _value_data(n.kwargs), n.where, n.grad, n.cast] for n in program
+    ]
 
 
 def _program_from(nodes: list[Any], sizes: int, cuts: int) -> Program:
@@ -141,9 +143,10 @@ def _program_from(nodes: list[Any], sizes: int, cuts: int) -> Program:
 
 
 def _node_from(data: list[Any]) -> Node:
-    name, op, target, args, kwargs, where, grad = data
+    name, op, target, args, kwargs, where, grad, cast = data
     place = " ".join(str(where).split())
-    made = Node(str(name), str(op), str(target), _value_from(args), _value_from(kwargs), place, bool(grad))
+    flags = bool(grad), bool(cast)
+    made = Node(str(name), str(op), str(target), _value_from(args), _value_from(kwargs), place, *flags)
     if op not in ("input", "param", "module", "call", "output"):
         raise ArchiveError(f"the file's program has a step of kind {op!r}, which netslim does not know.")
     if op == "call" and target not in FUNCTIONS:

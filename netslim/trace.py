@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from netslim import gradmode
+from netslim import contexts
 from netslim.axes import Reason, freeze
 from netslim.engine import Engine, is_user_file
 from netslim.errors import TraceError
@@ -41,7 +41,7 @@ def trace(
             if module is not root and leaf(module):
                 _record(stack, tracer, path, module)
         _remember(stack, root)
-        stack.enter_context(gradmode.noted(tracer))
+        stack.enter_context(contexts.noted(tracer))
         stack.enter_context(engine)
         stack.enter_context(tracer)
         value = call_the_model(root, arguments)

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from netslim.axes import Const, Layout, Reason
+from netslim.contexts import attention_in_python
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
 from netslim.program import RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
@@ -42,7 +43,7 @@ class Tracer(TorchFunctionMode):
 
     def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
         super().__init__()
-        self.engine, self.quiet, self.grad = engine, False, True
+        self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
         self.nodes: list[Node] = []
         self.tensors: dict[str, Any] = {}
         self.numbers: dict[str, Any] = {}
@@ -70,8 +71,9 @@ class Tracer(TorchFunctionMode):
 
     def add(self, op: str, target: str, hint: str, args: Any = (), kwargs: Any = None, where: str = "") -> str:
         name = self.new_name(hint)
-        grad = op not in ("call", "module") or self.grad  # a parameter that is read once may be used in both ways
-        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad))
+        computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
+        grad, cast = self.grad or not computes, self.cast or not computes
+        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast))
         return name
 
     def claim(self, name: str, value: Any) -> None:
@@ -166,10 +168,13 @@ class Tracer(TorchFunctionMode):
         if name == "torch.Tensor.dtype.__get__":
             self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
-            with _python_body(), self:
+            with attention_in_python(), self:
                 return func(*args, **kwargs)
         self.engine.notes = {}
         out = func(*plain(args), **plain(kwargs))
+        if name in _CONVERSIONS and out is args[0]:  # under autocast it would be another one
+            with self.silenced():
+                out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and name != "torch.Tensor.__setitem__":
             return out
         if name in _CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
@@ -270,6 +275,7 @@ _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.la
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
 _SIZES = {"torch.Tensor.size", "torch.Tensor.shape.__get__", "torch.Tensor.numel", "torch.Tensor.nelement",
           "torch.numel", "torch.Tensor.__len__"}  # fmt: skip
+_CONVERSIONS = {f"torch.Tensor.{name}" for name in ("float", "double", "half", "bfloat16", "to", "type", "type_as")}
 _CONSTANT_MAKERS = {"torch.tensor", "torch.as_tensor", "torch.arange", "torch.linspace", "torch.eye",
                     "torch.tril_indices", "torch.triu_indices"}  # fmt: skip
 
@@ -280,18 +286,3 @@ def _has_numbers(value: Any) -> bool:
 
 def _hint(name: str) -> str:
     return name.removesuffix(".__get__").rsplit(".", 1)[-1]
-
-
-@contextlib.contextmanager
-def _python_body() -> Iterator[None]:
-    """Multi-head attention is one overridable function with weights among its arguments; its body is recorded instead.
-
-    While open, the body does not hand itself back to the function mode that called it.
-    """
-    functional: Any = torch.nn.functional
-    before = functional.has_torch_function
-    functional.has_torch_function = lambda *_: False
-    try:
-        yield
-    finally:
-        functional.has_torch_function = before

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A file imports from layers below its own, and from its own where the layer is one subject.
 LAYERS = (
     "errors",
-    "files axes program inputs gradmode",
+    "files axes program inputs contexts",
     "printing kept plan engine fit build flow blocks depth",
     "ops sizes weights definitions",
     "tracer",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +93,30 @@ def test_an_idiom_keeps_the_convolution_elastic(name: str) -> None:
 @pytest.mark.parametrize("fn", [F.hardswish, F.hardsigmoid, torch.relu_, F.leaky_relu_, F.elu_, torch.rand_like])
 def test_a_function_of_torch_is_recorded(fn: Any) -> None:
     assert netslim.convert(With(lambda _, x: x + fn(x)), images(16), prove=False).groups
+
+
+@pytest.mark.parametrize("form", ["converted", "narrow", "loaded", "extracted"])
+def test_a_stretch_without_autocast_keeps_its_precision(form: str, tmp_path: Path) -> None:
+    class Careful(nn.Module):
+        """Half precision but for one product, as linear attention wants it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.careful, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            x = self.conv(x)
+            with torch.autocast(device_type=x.device.type, enabled=False):
+                y = self.careful(x.float())
+            return x.amax(1), y.amax(1), self.head(y)
+
+    net = netslim.convert(Careful(), images(16))
+    netslim.save(net, tmp_path / "net.pt")
+    forms = {"loaded": lambda: netslim.load(tmp_path / "net.pt"), "extracted": net.extract}
+    ours: nn.Module = forms.get(form, lambda: net)()
+    narrow = net.sub(0.5) if form == "narrow" else contextlib.nullcontext()
+    with torch.autocast("cpu", torch.bfloat16), narrow:
+        assert [out.dtype for out in ours(images(16))] == [torch.bfloat16, torch.float32, torch.bfloat16]
 
 
 def test_a_forward_that_fails_is_said_with_its_line() -> None:
