@@ -64,19 +64,6 @@ def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Any) -> N
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Autocast off, on whatever device it is on; a model that says so for a stretch keeps saying so."""
-    with contextlib.ExitStack() as stack:
-        for kind in DEVICES:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
-
-
-DEVICES = ("cuda", "cpu", "mps", "xpu")
-
-
-@contextlib.contextmanager
 def attention_in_python() -> Iterator[None]:
     """Multi-head attention is one overridable function with weights among its arguments; its body is recorded instead.
 

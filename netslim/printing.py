@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from netslim.contexts import full_precision
 from netslim.program import Mode, Node, Program, Ref, Size, Struct, Track
 
 
@@ -36,7 +35,7 @@ class Guards:
         return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
 
 
-_OFF = ("torch.no_grad()", "full_precision()")
+_OFF = ("torch.no_grad()", "torch.autocast('cuda', enabled=False), torch.autocast('cpu', enabled=False)")
 
 
 class Printer:
@@ -183,7 +182,6 @@ def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
 
     filename = f"<netslim forward {abs(hash(source)):x}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict}
-    scope |= {"full_precision": full_precision, **names}
+    scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
     exec(compile(source, filename, "exec"), scope)
     return scope["forward"]
