@@ -31,8 +31,8 @@ PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
 def extract(net: SlimNet, point: Point) -> nn.Module:
     """The plain network at `point`, in the mode that `net` is in, with copies of the kept weights.
 
-    A `torch.fx.GraphModule`; where forward could not be followed as a whole, the original's own classes, whose regions
-    run graphs.
+    A `torch.fx.GraphModule`, which has a `graph` and `code` of its own: a child of such a name gets an underscore.
+    Where forward could not be followed as a whole, the original's own classes, whose regions run graphs.
     """
     source = Source(net, point)
     if net.plan.whole is not None:
@@ -146,6 +146,7 @@ def _emit(
         return leaf
 
     path = node.target.removeprefix(prefix)
+    path = path if prefix else _spared(source.net, path)
     if node.op == "input":
         values[node.name] = graph.placeholder(node.name)
     elif node.op == "param":
@@ -159,6 +160,16 @@ def _emit(
     else:
         args, kwargs = map_leaves(put, node.args), map_leaves(put, node.kwargs)
         values[node.name] = _call(graph, node.target, args, kwargs)
+
+
+def _spared(net: SlimNet, path: str) -> str:
+    """The path without a first name that GraphModule needs for itself: such a child or parameter gets an underscore."""
+    head, *rest = path.split(".")
+    if head in vars(fx.GraphModule):
+        head += "_"
+        while hasattr(net, head):
+            head += "_"
+    return ".".join([head, *rest])
 
 
 def _training(graph: fx.Graph) -> fx.Node:
@@ -211,13 +222,14 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
     parent, name = _parent(root, path)
     if name in parent._parameters or name in parent._buffers:
         return
-    owner = source.net.get_submodule(node.target.rpartition(".")[0])
+    before, _, own = node.target.rpartition(".")
+    owner = source.net.get_submodule(before)
     cut = source.point.kept[node.args[0]] if node.args else None
-    if name in owner._parameters:
-        parent._parameters[name] = source.part(owner._parameters[name], cut)
+    if own in owner._parameters:
+        parent._parameters[name] = source.part(owner._parameters[own], cut)
     else:
-        persistent = name not in owner._non_persistent_buffers_set
-        parent.register_buffer(name, source.part(owner._buffers[name], cut), persistent)
+        persistent = own not in owner._non_persistent_buffers_set
+        parent.register_buffer(name, source.part(owner._buffers[own], cut), persistent)
 
 
 def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
