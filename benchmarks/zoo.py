@@ -73,13 +73,16 @@ def main(
     console, limits = Console(width=160), Limits(time_limit, memory_limit)
     before = read(json_file) if json_file and (resume or again) else {}
     rows = {key(row): row for row in before.get("rows", ()) if not wanted_again(row, again)}
-    run = before.get("run") or {"command": command(sys.argv), "models": [astuple(e) for e in chosen(models, variants)]}
-    run |= {"versions": versions(), "limits": asdict(limits), "workers": workers, "reduced": not full_size}
+    run = before.get("run") or {"commands": [], "models": [astuple(e) for e in chosen(models, variants)]}
+    run |= {"versions": versions(), "workers": workers, "reduced": not full_size}
     entries = [Entry(*e) for e in run["models"]]
     console.print(f"{len(entries)} models: " + ", ".join(e.source for e in entries))
-    todo = jobs(entries, PEERS if peers else (), not full_size, analysis_only)
+    wanted = jobs(entries, PEERS if peers else (), not full_size, analysis_only)
+    todo = {name: job for name, job in wanted.items() if name not in rows}
+    if todo:
+        run["commands"].append({"command": shlex.join(["python", *sys.argv])} | asdict(limits))
     warm_up()
-    for row in measured({name: job for name, job in todo.items() if name not in rows}, entries, limits, workers):
+    for row in measured(todo, entries, limits, workers):
         rows[key(row)] = row
         console.print(f"{len(rows):4d}  {line(row)}", highlight=False, soft_wrap=True)
         write(json_file, run, list(rows.values()))
@@ -95,16 +98,6 @@ def measured(todo: dict[Name, Job], entries: list[Entry], limits: Limits, worker
     families = {e.source: e.family for e in entries}
     for (tool, source), fields in run_limited(todo.items(), limits, workers):
         yield {"model": source, "tool": tool, "family": families[source]} | fields
-
-
-def command(argv: list[str]) -> str:
-    """What a person types to get the same table."""
-    found = ["python", *argv]
-    for option, values in (("--json", 1), ("--again", 1), ("--resume", 0)):
-        while option in found:
-            at = found.index(option)
-            del found[at : at + 1 + values]
-    return shlex.join(found)
 
 
 def jobs(entries: list[Entry], peers: Iterable[str], reduced: bool, analysis_only: bool) -> dict[Name, Job]:

@@ -143,7 +143,7 @@ def printed(console: Console, run: Fields, rows: Sequence[Fields]) -> None:
     for found in summaries(rows):
         console.print("\n  ".join(sentences(found)), highlight=False)
     console.print(f"slowest: {_slowest(rows)}", highlight=False)
-    console.print(f"{_said(run['versions'])}\n{run['command']}", highlight=False, soft_wrap=True)
+    console.print("\n".join([_said(run["versions"]), *_commands(run)]), highlight=False, soft_wrap=True)
 
 
 def sections(rows: Sequence[Fields]) -> list[tuple[str, Sequence[Fields], Columns]]:
@@ -169,18 +169,18 @@ def sections(rows: Sequence[Fields]) -> list[tuple[str, Sequence[Fields], Column
 
 def markdown(run: Fields, rows: Sequence[Fields]) -> str:
     """The whole of docs/zoo.md."""
-    limits, models = run["limits"], len({row["model"] for row in rows})
+    models = len({row["model"] for row in rows})
     size = "half the input size where that runs" if run["reduced"] else "the input size of the library"
     method = f"""{_said(run["versions"])}. {models} models at {size}: all of torchvision but the quantized ones, and the
-smallest variants of every module of timm's models. One thread a model, at most {limits["seconds"]:.0f} s of processor
-time and {limits["gib"]:.0f} GiB; all times are seconds of processor time."""
+smallest variants of every module of timm's models. One thread a model; all times are seconds of
+processor time."""
     left = [source for source, _ in run["models"] if source not in {row["model"] for row in rows}]
     if left:
         method += f"\n\n**Unfinished**: {len(left)} models are still to be measured (--resume): {', '.join(left)}."
     parts = [
         "# The zoo",
-        "Written by this command, never by hand:",
-        f"    {run['command']}",
+        "Written by this, never by hand:",
+        "\n".join(f"    {command}" for command in _commands(run)),
         method,
         MEANING,
         "## Summary",
@@ -190,6 +190,11 @@ time and {limits["gib"]:.0f} GiB; all times are seconds of processor time."""
     for title, some, columns in sections(rows):
         parts += [f"## {title}", _table(columns, some)]
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(run: Fields) -> list[str]:
+    """What was typed, with the limits of each; the later ones went on with the rows of the first."""
+    return [f"{c['command']}  # at most {c['seconds']:.0f} s and {c['gib']:.0f} GiB a model" for c in run["commands"]]
 
 
 def _table(columns: Columns, rows: Iterable[Fields]) -> str:
