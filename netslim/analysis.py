@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
@@ -148,7 +149,7 @@ def find_blocks(
     recording: Recording, regions: Mapping[str, Region], rewriter: Rewriter, tensors: Mapping[str, Tensor]
 ) -> Found:
     """The blocks of all regions; the sizes that skipping needs are added to the rewriter's."""
-    root = recording.root
+    modules = dict(recording.root.named_modules(remove_duplicate=False))
 
     def parameters(node: Node) -> dict[str, int]:
         if node.op == "param":
@@ -159,9 +160,10 @@ def find_blocks(
             )
         if node.op != "module":
             return {}
-        named = root.get_submodule(node.target).named_parameters(recurse=False)
+        named = modules[node.target].named_parameters(recurse=False)
         return {f"{node.target}.{name}": tensor.numel() for name, tensor in named}
 
+    @functools.cache
     def facts(path: str, mode: bool) -> Facts:
         traced = recording.regions[path].traces[mode]
         program = regions[path].programs[mode]
@@ -173,17 +175,17 @@ def find_blocks(
         return Facts(
             shapes=shapes,
             weights={node.name: sum(parameters(node).values()) for node in program},
-            writes=frozenset(node.name for node in program if _writes(node, root)),
+            writes=frozenset(node.name for node in program if _writes(node, modules)),
             zeros=channels,
         )
 
     return find(regions, facts, parameters)
 
 
-def _writes(node: Node, root: nn.Module) -> bool:
+def _writes(node: Node, modules: Mapping[str, nn.Module]) -> bool:
     """Whether a node changes its first argument in place."""
     if node.op == "module":
-        return bool(getattr(root.get_submodule(node.target), "inplace", False))
+        return bool(getattr(modules[node.target], "inplace", False))
     last = node.target.rpartition(".")[2]
     in_place = last.endswith("_") and not last.endswith("__")
     operators = last.startswith("__i") and last.endswith("__") and last != "__invert__"

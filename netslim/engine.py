@@ -141,7 +141,7 @@ class Call:
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
-        self.out = self.func(*args, **kwargs)
+        self.out = torch.empty_like(args[0]) if _like_input(self.func, args) else self.func(*args, **kwargs)
 
     @property
     def name(self) -> str:
@@ -233,6 +233,20 @@ def on_one_device(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
+def _like_input(func: Any, args: Any) -> bool:
+    """Whether a call is a norm on meta whose result has the form of its input; torch works that out very slowly."""
+    if func not in _NORMS or not args[0].is_meta:
+        return False
+    if func is torch.ops.aten.batch_norm.default:
+        own, tensors = args[0].shape[1:2], args[1:5]
+    else:
+        own, tensors = args[0].shape[-len(args[1]) :], args[2:4]
+        if list(own) != list(args[1]):
+            return False
+    return all(t is None or t.shape == own for t in tensors)
+
+
+_NORMS = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default)
 ROOT = "call_the_model"  # the function under which a model's own frames begin
 _SKIPPED = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
 
