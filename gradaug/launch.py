@@ -28,6 +28,7 @@ def launch(processes: int, arguments: Sequence[str], max_restarts: int = 0) -> N
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        run_id="gradaug",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=max_restarts,
