@@ -8,6 +8,7 @@ WORKERS ?= auto
 .PHONY: demo test lint zoo zoo-table properties clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
+demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
 demo: $(READY)
 	$(BIN)/netslim convert examples/mymodel.py --input-shape 1,32,32 -o $(DEMO)/converted.pt
 	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/randwidth --overwrite
