@@ -22,6 +22,8 @@ import gradaug
 import netslim
 from gradaug.errors import Stopped
 
+from .interrupt import StopAfter, StopError
+
 CONFIG = gradaug.TrainConfig(
     "both", epochs=2, batch_size=48, round_to=1, resolutions=(8, 6), ema=0.9, checkpoint_every=2, alpha=0.5
 )
@@ -152,28 +154,14 @@ def test_a_second_sigterm_ends_at_once() -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
-class Lost(Exception):
-    """A run that ends in mid-epoch."""
-
-
-class LostAfter(gradaug.report.Silent):
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, *figures: object) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Lost
-
-
 @pytest.mark.parametrize("semi", ["gradaug", "mean-teacher"])
 def test_semi_supervised_runs_go_on_where_they_were(model: Path, tmp_path: Path, semi: str) -> None:
     config = replace(CONFIG, mode="randwidth", labels=100, batch_size=20, unlabelled_batch=30, semi=semi, epochs=3)
     run(model, tmp_path / "whole", config)
     plain = replace(config, semi="none")
     run(model, tmp_path / "plain", plain)
-    with pytest.raises(Lost):
-        gradaug.train(netslim.load(model), config, tmp_path / "cut", progress=LostAfter(8))
+    with pytest.raises(StopError):
+        gradaug.train(netslim.load(model), config, tmp_path / "cut", progress=StopAfter(8))
     assert steps(tmp_path / "cut") == 8
     run(model, tmp_path / "cut", config)
     assert_same(tmp_path / "cut", tmp_path / "whole")

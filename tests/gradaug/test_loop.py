@@ -19,29 +19,15 @@ from gradaug import loop
 from gradaug.config import AUTOMATIC
 from gradaug.errors import CheckpointError, OutputError, TrainingError
 from gradaug.log import Epoch
-from gradaug.report import Bar, Silent, epoch_line, progress_for
+from gradaug.report import Bar, epoch_line, progress_for
 from netslim.errors import InputError
+
+from .interrupt import StopAfter, StopError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Run = Callable[..., tuple[netslim.SlimNet, gradaug.Result]]
-
-
-class StopError(Exception):
-    """A run that somebody kills."""
-
-
-class StopAfter(Silent):
-    """Interrupts a run after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, *figures: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise StopError
 
 
 def weights(net: torch.nn.Module) -> list[Tensor]:
