@@ -28,7 +28,7 @@ from netslim.stored import plan_data, plan_from
 from netslim.tracer import LIFTED
 from netslim.tree import OWN, Tree, slim
 
-FORMAT, VERSION = "netslim", 1
+FORMAT, VERSION = "netslim", 2
 
 
 def save(net: SlimNet, path: str | os.PathLike[str]) -> None:

@@ -143,7 +143,8 @@ def _program_from(nodes: list[Any], sizes: int, cuts: int) -> Program:
 
 
 def _node_from(data: list[Any]) -> Node:
-    name, op, target, args, kwargs, where, grad, cast = data
+    name, op, target, args, kwargs, where, grad, *rest = data
+    (cast,) = rest or (True,)  # files of format 1 do not say
     place = " ".join(str(where).split())
     flags = bool(grad), bool(cast)
     made = Node(str(name), str(op), str(target), _value_from(args), _value_from(kwargs), place, *flags)

@@ -37,6 +37,19 @@ def net() -> netslim.SlimNet:
     return netslim.convert(Net(), IMAGES).eval()
 
 
+def test_a_file_of_format_1_still_loads(net: netslim.SlimNet, tmp_path: Path) -> None:
+    """Its steps do not say whether autocast may choose their dtypes."""
+    netslim.save(net, tmp_path / "new.pt")
+    data = torch.load(tmp_path / "new.pt", weights_only=True)
+    for _, _, *programs in data["plan"]["regions"]:
+        for program in programs:
+            for node in program[0]:
+                node.pop()
+    torch.save(data | {"version": 1}, tmp_path / "old.pt")
+    with torch.no_grad():
+        assert torch.equal(netslim.load(tmp_path / "old.pt")(IMAGES)["logits"], net(IMAGES)["logits"])
+
+
 @pytest.fixture
 def path(net: netslim.SlimNet, tmp_path: Path) -> Path:
     netslim.save(net, tmp_path / "converted.pt")
