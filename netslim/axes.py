@@ -190,11 +190,11 @@ def replaced(layout: Layout, by: Callable[[Elastic], Layout]) -> Layout:
 
 def freeze(layout: Layout, why: Why) -> None:
     """Bind every free axis of `layout` to a constant. Raises Misaligned when a solved group is among them."""
-    reason = None
-    solved = {leaf.group for leaf in leaves(layout) if isinstance(leaf, Elastic)}
+    found, reason = list(leaves(layout)), None
+    solved = {leaf.group for leaf in found if isinstance(leaf, Elastic)}
     if solved:
         raise Misaligned(dict.fromkeys(solved, why()))
-    for leaf in list(leaves(layout)):
+    for leaf in found:
         if isinstance(leaf, Axis) and leaf.bound is None:
             reason = reason or why()
             leaf.bound = Const(leaf.size, reason)

@@ -130,8 +130,8 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
                 net.proof = proof
                 return net
             say("prove", 0.5)
-            groups = dict.fromkeys(failing_groups(net, bench, seed=attempt * 1000), _UNPROVED)
-            blocks = failing_blocks(net, bench)
+            groups = dict.fromkeys(failing_groups(bench, seed=attempt * 1000), _UNPROVED)
+            blocks = failing_blocks(bench)
         except Misaligned as error:  # it says itself what cannot be narrowed
             groups = error.groups
         if (not groups and not blocks) or attempt == _ATTEMPTS - 1:

@@ -18,7 +18,7 @@ from netslim.depth import skips_of, without
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
-from netslim.program import Mode, Node, Ref, Size, Struct, Track, function, map_leaves
+from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, Track, function, map_leaves
 from netslim.subnet import Point
 from netslim.tree import walk
 
@@ -113,7 +113,7 @@ def _autocast(graph: fx.Graph, wanted: bool, inside: list[fx.Node]) -> list[fx.N
             graph.call_function(autocast_mode._exit_autocast, (context,))
         return []
     enter = autocast_mode._enter_autocast
-    return inside or [graph.call_function(enter, (kind, None, False, None)) for kind in ("cuda", "cpu")]
+    return inside or [graph.call_function(enter, (kind, None, False, None)) for kind in AUTOCAST]
 
 
 def _nested(graph: fx.Graph, inputs: Inputs) -> None:

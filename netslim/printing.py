@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from netslim.program import Mode, Node, Program, Ref, Size, Struct, Track
+from netslim.program import AUTOCAST, Mode, Node, Program, Ref, Size, Struct, Track
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Guards:
         return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
 
 
-_OFF = ("torch.no_grad()", "torch.autocast('cuda', enabled=False), torch.autocast('cpu', enabled=False)")
+_OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
 
 
 class Printer:

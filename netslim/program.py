@@ -209,6 +209,9 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
+AUTOCAST = ("cuda", "cpu")
+"""The devices whose autocast is off for a step without `cast`."""
+
 RESERVED = frozenset("self point sizes kept track run take torch math operator netslim OrderedDict".split())
 """Names that the printed function uses itself."""
 

@@ -175,19 +175,21 @@ def _relative(a: Tensor, b: Tensor) -> float:
 # -------------------------------------------------------------------------------- the proof inside a conversion
 
 
-def failing_groups(net: SlimNet, bench: Bench, seed: int = 0) -> set[int]:
+def failing_groups(bench: Bench, seed: int = 0) -> set[int]:
     """The groups to freeze so that the rest is right, found by halving: empty when everything is right."""
-    counts = draw_counts(net.groups, random.Random(seed))
+    groups = bench.net.groups
+    counts = draw_counts(groups, random.Random(seed))
 
     def wrong(active: Sequence[int]) -> bool:
-        chosen = [counts[i] if i in active else g.size for i, g in enumerate(net.groups)]
+        chosen = [counts[i] if i in active else g.size for i, g in enumerate(groups)]
         return any(not _equal(bench, chosen, mode) for mode in bench.modes)
 
-    return _bisect(list(range(len(net.groups))), wrong)
+    return _bisect(list(range(len(groups))), wrong)
 
 
-def failing_blocks(net: SlimNet, bench: Bench) -> set[int]:
+def failing_blocks(bench: Bench) -> set[int]:
     """The blocks to leave alone so that the rest is right, at full width: empty when everything is right."""
+    net = bench.net
     counts = [group.size for group in net.groups]
 
     def wrong(active: Sequence[int]) -> bool:

@@ -271,7 +271,7 @@ def test_the_proof_catches_a_block_that_is_skipped_wrongly(monkeypatch: pytest.M
     net._ready()
     assert not netslim.verify(net).passed
     bench = prepare(net)
-    assert failing_blocks(net, bench) == {0}
+    assert failing_blocks(bench) == {0}
     full = [group.size for group in net.groups]
     assert check(bench, full, False, run=(False,))[0].max_rel_diff > 0.01
 
