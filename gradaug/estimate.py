@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradaug.fit import image_shape
 from gradaug.sampler import Draw, draw
+from gradaug.views import resized
 from netslim import SlimNet, cost
 from netslim.skeleton import skeleton
 
@@ -101,9 +102,6 @@ def saved_bytes(net: SlimNet) -> float:
 
 def _flops(net: SlimNet, one: Draw, shape: tuple[int, ...]) -> int:
     """Forward FLOPs of a sub-network on one image of its resolution."""
-    sides = shape
-    if one.resolution is not None:
-        shorter = min(shape[-2:])
-        sides = (shape[0], *(round(side * one.resolution / shorter) for side in shape[-2:]))
+    sides = shape if one.resolution is None else (shape[0], *resized(shape[-2:], one.resolution))
     chosen = one.sub()
     return cost.count(net, chosen["width"], chosen["depth"], round_to=one.round_to, shapes=((2, *sides),)).flops

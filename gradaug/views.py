@@ -6,6 +6,8 @@ sub-network of a step has the full network's own batch and its output is a fair 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,12 +23,15 @@ def resize(images: Tensor, side: int | None) -> Tensor:
             f"random resolution needs images (N, C, H, W), not inputs of shape {tuple(images.shape)}; "
             "pass no resolutions, or a transform of your own"
         )
-    height, width = images.shape[-2:]
-    shorter = min(height, width)
-    if side == shorter:
+    if side == min(images.shape[-2:]):
         return images
-    size = (round(height * side / shorter), round(width * side / shorter))
-    return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(images, size=resized(images.shape[-2:], side), mode="bilinear", align_corners=True)
+
+
+def resized(size: Sequence[int], side: int) -> tuple[int, int]:
+    """Height and width with the shorter one at `side`."""
+    height, width = size
+    return round(height * side / min(size)), round(width * side / min(size))
 
 
 def default_resolutions(side: int) -> tuple[int, ...]:
