@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,8 @@ from netslim.errors import InputError
 from netslim.kept import take
 from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Region
-from netslim.printing import Guards, Printer, compile_source
+from netslim.printing import Guards, Printer, Words, compile_source, is_plain
+from netslim.tree import Tree, at
 
 Run = dict[bool, Callable[..., Any]]
 _OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
@@ -22,25 +22,26 @@ _OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNC
 
 def compiled(
     region: Region,
-    prefix: str,
-    taken: Callable[[str], bool],
+    path: str,
+    root: nn.Module,
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Run:
-    """The region's forward by mode: functions of the module at `prefix` and the flat input tensors.
+    """The forward of the region at `path` of `root` by mode: functions of the module there and the flat input tensors.
 
-    blocks: all blocks of the network, in the order of the point's `run`. taken: whether a name of a child or parameter
-    is one that the module's class uses itself. through: what the programs call by that name.
+    blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
     """
 
-    def path(full: str, kind: str) -> str:
-        return _expression(full.removeprefix(prefix), kind, taken)
+    def expression(full: str, kind: str, words: Words) -> str:
+        return _expression(full.removeprefix(f"{path}." if path else ""), kind, module, taken, words)
 
     def function(mode: bool) -> Callable[..., Any]:
-        printer = Printer(path)
-        source = printer.source(region.programs[mode], _guards(prefix.removesuffix("."), mode, blocks))
+        printer = Printer(expression)
+        source = printer.source(region.programs[mode], _guards(path, mode, blocks))
         return compile_source(source, {"take": take, "netslim": _OWN, "through": through, **printer.constants})
 
+    module = at(root, path)
+    taken = None if path else _CONTAINERS | set(dir(type(root))) | set(type(root).__annotations__)
     train = function(True)
     return {True: train, False: train if region.same else function(False)}
 
@@ -56,13 +57,30 @@ def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:
     return guards
 
 
-def _expression(path: str, kind: str, taken: Callable[[str], bool]) -> str:
-    """The Python expression of a module or parameter on `self`."""
-    head, *rest = path.split(".")
-    table = "self._modules" if rest or kind == "module" else "(self._parameters | self._buffers)"
-    expr = f"{table}[{head!r}]" if taken(head) or not head.isidentifier() else f"self.{head}"
-    for part in rest:
-        expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
+_CONTAINERS = frozenset(
+    name
+    for made in (Tree(), nn.Sequential(), nn.ModuleList(), nn.ModuleDict(), nn.ParameterList(), nn.ParameterDict())
+    for name in dir(made)
+)
+
+
+def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] | None, words: Words) -> str:
+    """The Python expression of a module or parameter below `module`, which is `self`.
+
+    A plain name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
+    `module` are classes of the model's).
+    """
+    parts, expr = path.split("."), "self"
+    for i, part in enumerate(parts):
+        last = kind == "param" and i == len(parts) - 1
+        table = "_modules" if not last else "_parameters" if part in module._parameters else "_buffers"
+        if taken is not None and is_plain(part) and part not in taken:
+            expr = f"{expr}.{part}"
+        elif part.isdecimal() and part.isascii() and not last:
+            expr = f"{expr}._modules[{part!r}]"
+        else:
+            expr = f"{expr}.{table}[{words.place(part)}]"
+        module = module if last else module._modules[part]  # type: ignore[assignment]
     return expr
 
 

@@ -16,17 +16,18 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors",
     "files axes program inputs contexts",
-    "printing kept plan engine fit build flow blocks depth",
+    "printing kept plan engine fit build flow blocks depth graph",
     "ops sizes weights definitions",
     "tracer",
     "trace skeleton",
-    "groups userfile subnet tree lively recording runner",
-    "rewrite shells overrides",
+    "groups userfile subnet tree lively recording checks",
+    "runner",
+    "rewrite overrides",
     "analysis slimnet extract",
     "masked cost source export",
     "bench",
     "proof",
-    "stored archive conversion",
+    "archive conversion",
     "report",
     "__init__ __main__",
 )
@@ -38,10 +39,12 @@ PACKAGES = {"netslim": {"netslim"}, "gradaug": {"netslim", "gradaug"}, "cli": {"
 EVERYWHERE = {"torch"} | set(sys.stdlib_module_names)
 THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/log.py cli/*.py",
-    "networkx": "netslim/groups.py netslim/slimnet.py netslim/report.py netslim/blocks.py",
-    "torchvision": "netslim/source.py netslim/ops/*.py netslim/archive.py netslim/program.py "
+    "networkx": "netslim/graph.py netslim/slimnet.py netslim/report.py",
+    "torchvision": "netslim/source.py netslim/ops/*.py netslim/archive/modules.py netslim/program.py "
     "gradaug/data/*.py gradaug/droppers.py gradaug/mixing.py gradaug/transforms.py",
     "timm": "netslim/source.py",
+    "msgspec": "netslim/archive/*.py gradaug/checkpoint.py",
+    "safetensors": "netslim/archive/container.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
     "torchmetrics": "gradaug/evaluate.py",
     "imagecorruptions": "gradaug/robust.py",
