@@ -46,7 +46,7 @@ THIRD_PARTY = {
     "torchmetrics": "gradaug/evaluate.py",
     "imagecorruptions": "gradaug/robust.py",
     "numba": "gradaug/robust.py",
-    "yaml": "gradaug/recipes/__init__.py",
+    "yaml": "gradaug/recipes/reading.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py",
