@@ -49,8 +49,8 @@ THIRD_PARTY = {
     "yaml": "gradaug/recipes/reading.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*.py",
-    "PIL": "gradaug/data/folder.py",
+    "numpy": "gradaug/*.py gradaug/data/stored.py gradaug/data/pickles.py gradaug/data/decode.py",
+    "PIL": "gradaug/data/decode.py",
     "sklearn": "gradaug/data/digits.py",
 }
 
