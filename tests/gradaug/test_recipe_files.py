@@ -187,6 +187,13 @@ def test_code_that_is_named_on_the_command_line_runs(here: Path) -> None:
     assert Path("ran").exists()
 
 
+def test_a_setting_that_is_no_text_can_be_printed(here: Path) -> None:
+    Path("mine.yaml").write_text("model: {source: 'gradaug.models:resnet20', input: [3, 16, 16]}")
+    shown = call("--recipe", "mine.yaml", "--data", os.fsdecode(b"folder:caf\xe9"))
+    assert shown.exit_code == 0
+    assert "folder:caf\\udce9" in shown.stdout
+
+
 def test_the_command_to_convert_can_be_pasted() -> None:
     model = recipes.Model("a:b; rm -rf x", (3, 8, 8), {"name": "$(touch ran)"})
     assert model.command() == "netslim convert 'a:b; rm -rf x' --arg 'name=$(touch ran)' --input-shape 3,8,8"
