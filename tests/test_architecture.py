@@ -49,11 +49,11 @@ THIRD_PARTY = {
     "torchmetrics": "gradaug/evaluate.py",
     "imagecorruptions": "gradaug/robust.py",
     "numba": "gradaug/robust.py",
-    "yaml": "gradaug/recipes/__init__.py",
+    "yaml": "gradaug/recipes/reading.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*.py",
-    "PIL": "gradaug/data/folder.py",
+    "numpy": "gradaug/*.py gradaug/data/stored.py gradaug/data/pickles.py gradaug/data/decode.py",
+    "PIL": "gradaug/data/decode.py",
     "sklearn": "gradaug/data/digits.py",
 }
 
