@@ -43,9 +43,6 @@ class Average:
     def state_dict(self) -> dict[str, Any]:
         return self.model.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state)
-
 
 def _towards(decay: float) -> Callable[..., None]:
     @torch.no_grad()

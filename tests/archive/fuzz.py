@@ -75,8 +75,9 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 _STRANGE: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 7, 1 << 31, 1 << 62, 1 << 63, 1 << 70, -(1 << 63), 0.5, -0.0, 1e300, "", "a", "self",
-    "__class__", "eval", "ｅｖａｌ", "torch.relu", "stem", "stem.weight", "x" * 5000, "\n", [], {}, ["ref", "x"], ["tuple", []],
+    None, True, False, 0, 1, -1, 2, 3, 7, 1 << 31, 1 << 62, 1 << 63, 1 << 70, -(1 << 63), 0.5, -0.0, 1e300, "", "a",
+    "self", "__class__", "eval", "ｅｖａｌ", "torch.relu", "stem", "stem.weight", "x" * 5000, "\n", [], {},
+    ["ref", "x"], ["tuple", []],
     ["size", 0], ["size", 99], ["mode", True], ["track"], ["float", "nan"], ["dtype", "int64"], ["device", "cpu"],
     ["const", 8, None], ["group", 0, 8], ["group", 1, 8], ["list", [1, 2]],
 )  # fmt: skip
