@@ -190,7 +190,6 @@ def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
 
 _TRACKED: dict[str, Any] = {
     "netslim.batch_norm": torch.nn.functional.batch_norm,
-    "netslim.count_batch": torch.Tensor.add_,
 }
 _FUNCTIONS: dict[str, Any] = {
     "torch.Tensor.__getitem__": operator.getitem,

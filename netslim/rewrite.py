@@ -32,7 +32,6 @@ class Rewriter:
         """The program with sizes, cuts and scalings in place."""
         values = {name: self._solved(value) for name, value in traced.tensors.items()}
         names = (f"n_fit_{i}" for i in itertools.count())
-        sources = {node.name: node.target for node in traced.program if node.op == "param"}
         alias: dict[str, Any] = {}
         nodes: list[Node] = []
         for node in traced.program:
@@ -40,7 +39,7 @@ class Rewriter:
             notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
             outs = values.get(node.name)
             outs = outs if outs is None or _is_nested(outs) else [outs]
-            fit = Fitting(values, sources, traced.numbers, notes, outs, self._size, names.__next__)
+            fit = Fitting(values, traced.numbers, notes, outs, self._size, names.__next__)
             nodes += self._one(node, fit, alias)
         numbers = set(traced.numbers) | {n.name for n in nodes if n.name.startswith("n_fit_")}
         return Program(tuple(_drop_idle(nodes, numbers)))

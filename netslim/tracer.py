@@ -22,6 +22,7 @@ from netslim.axes import Const, Layout, Reason
 from netslim.contexts import attention_in_python
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
+from netslim.functions import CONSTANT_MAKERS, CONVERSIONS, SIZES
 from netslim.program import RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
 from netslim.sizes import TracedFloat, TracedInt, plain
 
@@ -163,7 +164,7 @@ class Tracer(TorchFunctionMode):
         if self.quiet:
             return func(*args, **kwargs)
         name = name_of(func)
-        if name in _SIZES:
+        if name in SIZES:
             return self._size(name, args, kwargs)
         if name == "torch.Tensor.dtype.__get__":
             self._dtype_read = args[0]
@@ -172,12 +173,12 @@ class Tracer(TorchFunctionMode):
                 return func(*args, **kwargs)
         self.engine.notes = {}
         out = func(*plain(args), **plain(kwargs))
-        if name in _CONVERSIONS and out is args[0]:  # under autocast it would be another one
+        if name in CONVERSIONS and out is args[0]:  # under autocast it would be another one
             with self.silenced():
                 out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and name != "torch.Tensor.__setitem__":
             return out
-        if name in _CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+        if name in CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
             self.engine.forget(out)  # the same at every call: a constant of the model
             return out
         name = name or self.unnamed(func)
@@ -273,11 +274,6 @@ class Tracer(TorchFunctionMode):
 LIFTED = "_lifted"
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
-_SIZES = {"torch.Tensor.size", "torch.Tensor.shape.__get__", "torch.Tensor.numel", "torch.Tensor.nelement",
-          "torch.numel", "torch.Tensor.__len__"}  # fmt: skip
-_CONVERSIONS = {f"torch.Tensor.{name}" for name in ("float", "double", "half", "bfloat16", "to", "type", "type_as")}
-_CONSTANT_MAKERS = {"torch.tensor", "torch.as_tensor", "torch.arange", "torch.linspace", "torch.eye",
-                    "torch.tril_indices", "torch.triu_indices"}  # fmt: skip
 
 
 def _has_numbers(value: Any) -> bool:

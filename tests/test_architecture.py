@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors",
     "files axes program inputs contexts",
+    "functions",
     "printing kept plan engine fit build flow blocks depth",
     "ops sizes weights definitions",
     "tracer",
