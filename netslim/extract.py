@@ -91,7 +91,7 @@ def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphMod
         _emit(source, node, root, f"{path}." if path else "", graph, values)
     if not all(isinstance(value, Input) for value in region.inputs.values()):
         _nested(graph, region.inputs)
-    return fx.GraphModule(root, graph, name).train(net.training)
+    return fx.GraphModule(root, graph, name)
 
 
 def _gradients(graph: fx.Graph, wanted: bool, before: fx.Node | None) -> fx.Node | None:
@@ -212,7 +212,7 @@ def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     *parts, last = path.split(".")
     for part in parts:
         if part not in root._modules:
-            root._modules[part] = nn.Module()
+            root._modules[part] = nn.Module().train(root.training)
         root = root._modules[part]  # type: ignore[assignment]
     return root, last
 

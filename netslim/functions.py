@@ -30,6 +30,12 @@ SIZES = {"torch.numel", *_tensor("size shape.__get__ numel nelement __len__")}
 """What gives sizes of a tensor as numbers."""
 FORMS = {*_tensor("size numel device.__get__ dtype.__get__")}
 """What a program reads of a tensor's form: it does not depend on the entries."""
+VALUES = {
+    "torch.equal", "torch.allclose", "torch.is_nonzero",
+    *_tensor("item tolist numpy equal allclose is_nonzero __array__ __bool__ __nonzero__ __int__ __float__ __index__"),
+    *_tensor("__complex__ __contains__ __long__"),
+}  # fmt: skip
+"""What gives values of a tensor to Python."""
 CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
 CONSTANT_MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
 

@@ -20,6 +20,7 @@ LAYERS = (
     "printing kept plan engine fit build flow blocks depth",
     "ops sizes weights definitions",
     "tracer",
+    "state",
     "trace skeleton",
     "groups userfile subnet tree lively recording runner",
     "rewrite shells overrides",
@@ -50,7 +51,7 @@ THIRD_PARTY = {
     "yaml": "gradaug/recipes/__init__.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*.py",
+    "numpy": "gradaug/*.py netslim/contexts.py",
     "PIL": "gradaug/data/folder.py",
     "sklearn": "gradaug/data/digits.py",
 }
