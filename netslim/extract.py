@@ -15,6 +15,7 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
 from netslim.depth import skips_of, without
+from netslim.functions import operator_of
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
@@ -182,19 +183,16 @@ def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
         return graph.call_function(_TRACKED[target], args, kwargs)
     if target.endswith(".__get__"):
         return graph.call_function(getattr, (args[0], target.split(".")[-2]))
-    method = target.removeprefix("torch.Tensor.")
-    if method != target and not method.startswith("__"):
+    if operation := operator_of(target):
+        python, reflected = operation
+        return graph.call_function(python, args[::-1] if reflected else args)
+    method = "__setitem__" if target == "operator.setitem" else target.removeprefix("torch.Tensor.")
+    if method != target:  # also += and item assignment: read back from a file, a graph has no other word for them
         return graph.call_method(method, args, kwargs)
-    return graph.call_function(_FUNCTIONS.get(target) or function(target), args, kwargs)
+    return graph.call_function(function(target), args, kwargs)
 
 
-_TRACKED: dict[str, Any] = {
-    "netslim.batch_norm": torch.nn.functional.batch_norm,
-}
-_FUNCTIONS: dict[str, Any] = {
-    "torch.Tensor.__getitem__": operator.getitem,
-    "torch.Tensor.__setitem__": operator.setitem,
-}
+_TRACKED: dict[str, Any] = {"netslim.batch_norm": torch.nn.functional.batch_norm}
 
 
 def _structured(value: Any, graph: fx.Graph) -> Any:

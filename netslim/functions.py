@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,11 +99,9 @@ def _is_written(argument: Any) -> bool:
 def _is_inplace(target: str) -> bool:
     """By its name: add_, __iadd__, setitem."""
     name = target.rpartition(".")[2]
-    dunder = name.startswith("__") and name.endswith("__")
-    augmented = dunder and name.startswith("__i") and hasattr(operator, name[2:-2])
-    return target in _SETTERS or (augmented and name not in ("__invert__", "__index__")) or (
-        name.endswith("_") and not dunder
-    )  # fmt: skip
+    if name.startswith("__"):
+        return target in _SETTERS or (name.startswith("__i") and name[3:-2] in _OPERATORS)
+    return target in _SETTERS or name.endswith("_")
 
 
 def _schemas(target: str) -> list[Any]:
@@ -207,22 +205,16 @@ def operator_of(target: str) -> tuple[Callable[..., Any], bool] | None:
 
     None for a method that is no operator, or one that writes in place.
     """
-    name = target.removeprefix("torch.Tensor.")
-    if name == target or not (name.startswith("__") and name.endswith("__")) or _is_inplace(target):
+    name = target.removeprefix("torch.Tensor.__").removesuffix("__")
+    if not target.startswith("torch.Tensor.__") or _is_inplace(target):
         return None
-    for spelling, reflected in _spellings(name[2:-2]):
-        if spelling in _OPERATORS:
-            return getattr(operator, spelling if hasattr(operator, spelling) else f"{spelling}_"), reflected
-    return None
+    reflected = name not in _OPERATORS and name.startswith("r") and name[1:] in _OPERATORS
+    found = _OPERATORS.get(name[1:] if reflected else name)
+    return None if found is None else (found, reflected)
 
 
-def _spellings(name: str) -> Iterator[tuple[str, bool]]:
-    yield name, False
-    if name.startswith("r"):
-        yield name[1:], True
-
-
-_OPERATORS = set(
-    "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift neg pos abs invert "
-    "lt le gt ge eq ne getitem".split()
-)
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    name: getattr(operator, name)
+    for name in "add sub mul truediv floordiv mod pow matmul lshift rshift neg pos abs invert lt le gt ge eq ne getitem"
+    .split()
+} | {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "div": operator.truediv}  # fmt: skip
