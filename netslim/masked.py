@@ -17,9 +17,9 @@ from netslim.axes import Const, Elastic, Layout, Misaligned, Reason, Runs, count
 from netslim.engine import Call, Dims, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
+from netslim.program import LIFTED
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
-from netslim.tracer import LIFTED
 
 
 def tensors_of(value: Any) -> list[Tensor]:

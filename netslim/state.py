@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from netslim.errors import TraceError
 from netslim.functions import written_parameters
-from netslim.program import Node, Program, Ref, map_leaves
-from netslim.tracer import LIFTED, Trace, Tracer
+from netslim.program import LIFTED, Node, Program, Ref, map_leaves
+from netslim.tracer import Trace, Tracer
 
 
 @dataclass(frozen=True)

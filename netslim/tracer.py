@@ -23,7 +23,7 @@ from netslim.contexts import attention_in_python
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
 from netslim.functions import CONSTANT_MAKERS, CONVERSIONS, SIZES, VALUES, effect
-from netslim.program import RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
+from netslim.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
 from netslim.sizes import TracedFloat, TracedInt, plain
 
 
@@ -305,7 +305,6 @@ class Tracer(TorchFunctionMode):
         )  # fmt: skip
 
 
-LIFTED = "_lifted"
 _SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
