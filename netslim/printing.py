@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from netslim.functions import written_parameters
 from netslim.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function, is_listed
 
 
@@ -221,17 +222,8 @@ def _comment(where: str) -> str:
 
 
 def _written(program: Program) -> frozenset[str]:
-    """Parameters and buffers that the program writes to: by a method with an underscore, as `out`, by setitem."""
-    own = {node.name for node in program if node.op == "param"}
-    found: set[str] = set()
-    for node in program:
-        method = node.target.rpartition(".")[2]
-        inplace = method.endswith("_") and not method.endswith("__")
-        if inplace or node.target in ("operator.setitem", "torch.Tensor.__setitem__"):
-            found |= {arg.name for arg in node.args[:1] if isinstance(arg, Ref)}
-        out = node.kwargs.get("out")
-        found |= {ref.name for ref in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(ref, Ref)}
-    return frozenset(found & own)
+    """Parameters and buffers that the program writes to, through whatever views."""
+    return written_parameters(program)
 
 
 @functools.cache

@@ -221,6 +221,9 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
+LIFTED = "_lifted"
+"""Under it are the constants that forward uses and the model does not register."""
+
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 

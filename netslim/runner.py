@@ -7,9 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from netslim.errors import InputError
+from netslim.inputs import arguments
 from netslim.kept import take
 from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Region
@@ -84,17 +83,12 @@ def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] 
     return expr
 
 
-def flattened(region: Region, mode: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example."""
-    names = region.arguments
-    given = dict(zip(names, args, strict=False)) | kwargs
-    if len(args) > len(names) or any(k not in names for k in kwargs):
-        raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given others.")
-    flat = [t for name in names for t in tree_leaves(given.get(name)) if isinstance(t, Tensor)]
-    wanted = len(region.programs[mode].inputs)
-    if len(flat) != wanted:
-        raise InputError(f"this network was converted for {wanted} input tensor(s); it was given {len(flat)}.")
-    return flat
+def flattened(region: Region, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example.
+
+    What was no tensor in the example is part of the program: it must have the same value.
+    """
+    return arguments(region.inputs, args, kwargs)
 
 
 class Followed:
@@ -105,7 +99,7 @@ class Followed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = self.module.training
-        return self.run[mode](self.module, *flattened(self.region, mode, args, kwargs))
+        return self.run[mode](self.module, *flattened(self.region, args, kwargs))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copied network makes its own."""

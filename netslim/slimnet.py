@@ -102,9 +102,7 @@ class SlimNet(nn.Module):
             self._shell.training = self.training
             return self._shell(*args, **kwargs)
         run, region = self._run[self.training], self.plan.regions[""]
-        if not kwargs and len(args) == len(region.arguments) and all(isinstance(a, Tensor) for a in args):
-            return run(self, *args)
-        return run(self, *flattened(region, self.training, args, kwargs))
+        return run(self, *flattened(region, args, kwargs))
 
     @contextlib.contextmanager
     def sub(

@@ -111,18 +111,6 @@ def fit_batch_norm(node: Node, fit: Fitting) -> Node:
     return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
 
 
-def fit_counter(node: Node, fit: Fitting) -> Node:
-    """A count of batches that a norm keeps in a buffer stands still wherever tracking is off."""
-    if fit.source(node.args[0]) is None:
-        return node
-    return fit.replace(node, target="netslim.count_batch", kwargs={**node.kwargs, "track": Track()})
-
-
-def count_batch_function(counter: Tensor, *args: Any, track: bool, **kwargs: Any) -> Tensor:
-    """counter.add_(...), unless statistics are left alone."""
-    return counter.add_(*args, **kwargs) if track else counter
-
-
 def batch_norm_function(x: Tensor, mean: Any, var: Any, *args: Any, track: bool, **kwargs: Any) -> Tensor:
     """F.batch_norm(x, mean, var, weight, bias, training, ...) that leaves the statistics alone unless `track`."""
     training = kwargs.get("training", args[2] if len(args) > 2 else False)
@@ -296,10 +284,10 @@ MODULES = {
 FITS = {
     "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
     "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
-    "torch.nn.functional.batch_norm": fit_batch_norm, "torch.Tensor.add_": fit_counter,
+    "torch.nn.functional.batch_norm": fit_batch_norm,
 }  # fmt: skip
 
-FUNCTIONS = {"netslim.batch_norm": batch_norm_function, "netslim.count_batch": count_batch_function}
+FUNCTIONS = {"netslim.batch_norm": batch_norm_function}
 
 EXAMPLES = {
     "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),
