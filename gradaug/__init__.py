@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gradaug.errors import Stopped as Stopped
     from gradaug.errors import TrainingError as TrainingError
     from gradaug.evaluate import Score as Score
-    from gradaug.evaluate import recalibrate as recalibrate
     from gradaug.evaluate import score as score
     from gradaug.loop import train as train
+    from gradaug.recalibration import recalibrate as recalibrate
     from gradaug.result import Result as Result
     from gradaug.sampler import Draw as Draw
     from gradaug.sampler import Space as Space
@@ -44,7 +44,7 @@ _HOME = {
     "Stopped": "errors",
     "TrainingError": "errors",
     "Score": "evaluate",
-    "recalibrate": "evaluate",
+    "recalibrate": "recalibration",
     "score": "evaluate",
     "train": "loop",
     "Result": "result",

@@ -67,7 +67,7 @@ def test_subnetworks_are_smaller_and_leave_the_network_alone(net: netslim.SlimNe
     assert rows[0].params == sum(p.numel() for p in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     figures = {"top1", "top5", "loss", "images", "calibration_error"}
-    assert set(rows[0].to_dict()) == {"width", "skipped", "params", "flops", "recalibrated", *figures}
+    assert set(rows[0].to_dict()) == {"width", "skipped", "full", "params", "flops", "recalibrated", *figures}
 
 
 def test_widths_that_keep_the_same_channels_are_listed_once(net: netslim.SlimNet) -> None:
