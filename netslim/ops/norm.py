@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from netslim.axes import product
 from netslim.engine import Call
 from netslim.fit import Fitting, fit_noted
-from netslim.kept import Kept, take
+from netslim.kept import Kept, put, take
 from netslim.program import Node, Ref, Track
 
 
@@ -124,6 +124,7 @@ class SlimBatchNorm:
     training: bool
     eps: float
     momentum: Any
+    track_running_stats: bool
     num_batches_tracked: Any
     _check_input_dim: Any
 
@@ -136,7 +137,7 @@ class SlimBatchNorm:
             None if t is None else take(t, kept.tensors.get(name)) for name, t in self._named_stats()
         )
         training = self.training or mean is None
-        if training and kept.track and mean is not None and var is not None:
+        if training and kept.track and self.track_running_stats and mean is not None and var is not None:
             return self._tracked(x, mean, var, weight, bias)
         stats = (None, None) if training else (mean, var)
         return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
@@ -150,20 +151,15 @@ class SlimBatchNorm:
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         seen = mean.clone(), var.clone()
         out = F.batch_norm(x, *seen, weight, bias, True, factor, self.eps)
-        with torch.no_grad():
-            for name, value in zip(("running_mean", "running_var"), seen, strict=True):
-                _write(getattr(self, name), self.kept.tensors.get(name), value)  # type: ignore[union-attr]
+        _put_back(self, seen)
         return out
 
 
-def _write(whole: Tensor, cut: Any, value: Tensor) -> None:
-    """Write the kept entries of a vector back into it."""
-    if not cut:
-        whole.copy_(value)
-    elif len(cut[0]) == 3:
-        whole.narrow(*cut[0]).copy_(value)
-    else:
-        whole.index_copy_(0, cut[0][1].to(whole.device), value)
+def _put_back(norm: Any, seen: tuple[Tensor, Tensor]) -> None:
+    """Write the running statistics of the kept channels into those of all."""
+    with torch.no_grad():
+        for name, value in zip(("running_mean", "running_var"), seen, strict=True):
+            put(getattr(norm, name), norm.kept.tensors.get(name), value)
 
 
 class SlimBatchNorm1d(SlimBatchNorm, nn.BatchNorm1d):
@@ -179,22 +175,35 @@ class SlimBatchNorm3d(SlimBatchNorm, nn.BatchNorm3d):
 
 
 class SlimInstanceNorm:
-    """Per-channel statistics of each image; the optional running ones are left alone inside `sub()`."""
+    """Per-channel statistics of each image; running ones are left alone inside `sub()` unless it asks for tracking."""
 
     kept: Kept | None = None
     training: bool
     eps: float
+    momentum: Any
+    track_running_stats: bool
+    _get_no_batch_dim: Any
+    _check_input_dim: Any
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
         if kept is None:
             return super().forward(x)  # type: ignore[misc]
+        self._check_input_dim(x)
+        if x.dim() == self._get_no_batch_dim():
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         weight, bias, mean, var = (
             None if t is None else take(t, kept.tensors.get(name))
             for name, t in ((n, getattr(self, n)) for n in ("weight", "bias", "running_mean", "running_var"))
         )
-        own = self.training or mean is None
-        return F.instance_norm(x, *((None, None) if own else (mean, var)), weight, bias, own, 0.0, self.eps)
+        own = self.training or not self.track_running_stats
+        if mean is None or var is None:
+            return F.instance_norm(x, None, None, weight, bias, True, 0.0, self.eps)
+        seen = (mean.clone(), var.clone()) if own else (mean, var)
+        out = F.instance_norm(x, *seen, weight, bias, own, self.momentum or 0.0, self.eps)
+        if own and kept.track:
+            _put_back(self, seen)
+        return out
 
 
 class SlimInstanceNorm1d(SlimInstanceNorm, nn.InstanceNorm1d):
