@@ -15,15 +15,23 @@ With several processes call ``gradaug.average_gradients(net.parameters())`` afte
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from gradaug.arguments import (
+    batch_of,
+    drawn,
+    first_of,
+    function,
+    loss_scaler,
+    one_number,
+    precision,
+    require_common,
+)  # fmt: skip
 from gradaug.fit import fit
 from gradaug.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from gradaug.sampler import Draw, Space, draw
@@ -132,15 +140,15 @@ class GradAug:
             per_group=per_group,
         )
         self.seed, self.rank = checked("seed", seed), whole("rank", rank)
-        self.transform = _callable("transform", transform)
-        self.view = _callable("view", view)
-        self.criterion: Callable[[Any, Tensor], Tensor] = _callable("criterion", criterion, needed=True)
+        self.transform = function("transform", transform)
+        self.view = function("view", view)
+        self.criterion: Callable[[Any, Tensor], Tensor] = function("criterion", criterion, needed=True)
         self.temperature, self.divergence = checked("temperature", temperature), checked("divergence", divergence)
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
-        self.amp, self.scaler = _precision(amp), _scaler(scaler)
-        self.forward: Callable[[Tensor], Any] = net if forward is None else _callable("forward", forward)
+        self.amp, self.scaler = precision(amp), loss_scaler(scaler)
+        self.forward: Callable[[Tensor], Any] = net if forward is None else function("forward", forward)
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
@@ -160,16 +168,16 @@ class GradAug:
         labels, which take part in the sub-networks' losses only, with the full network's output on them as the target
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
-        draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else _draws(draws)
-        every = _together(images, unlabelled)
+        draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
+        every = batch_of(images, unlabelled)
         with self._autocast(every):
             output = self.forward(every)
             target = main_output(output).detach()
             if draws:
                 self._require_target(target[: len(images)], labels)
-            full = self.criterion(_first(output, len(images), len(every)), labels)
+            full = self.criterion(first_of(output, len(images), len(every)), labels)
         del output
-        self.accumulate_loss(_scalar(full))
+        self.accumulate_loss(one_number(full))
         subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
@@ -182,7 +190,7 @@ class GradAug:
         scaler where there is one. Raises InputError for an optimizer that holds none of the network's parameters.
         """
         if self._part == 0:
-            _require_common(optimizer, self.net)
+            require_common(optimizer, self.net)
             optimizer.zero_grad()
         losses = self.backward(images, labels)
         if self._part == 0:
@@ -234,71 +242,3 @@ class GradAug:
         """Around one pass: `amp`, or whatever the caller has around this."""
         torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph, or weights before an update
         return contextlib.nullcontext() if self.amp is None else torch.autocast(images.device.type, self.amp)
-
-
-def _first(output: Any, count: int, of: int) -> Any:
-    """The output for the first `count` images of `of`."""
-    if count == of:
-        return output
-    if isinstance(output, Mapping):  # of any class, such as a library's own kind of dict
-        cut: Any = copy.copy(output)
-        for key, value in output.items():
-            cut[key] = _first(value, count, of)
-        return cut
-    return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
-
-
-def _together(images: Tensor, unlabelled: Tensor | None) -> Tensor:
-    for batch in (images,) if unlabelled is None else (images, unlabelled):
-        if not isinstance(batch, Tensor) or batch.ndim == 0 or len(batch) == 0:
-            shown = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
-            raise InputError(f"images are to be a tensor (N, ...) with one image at least, not {shown}")
-        if batch.shape[1:] != images.shape[1:]:
-            raise InputError(
-                f"unlabelled images of shape {tuple(batch.shape[1:])} do not go with labelled ones of shape "
-                f"{tuple(images.shape[1:])}: give both the same shape"
-            )
-    return images if unlabelled is None else torch.cat([images, unlabelled])
-
-
-def _scalar(loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise InputError(f"the criterion is to return one number, a mean over the batch, and returned {shown}")
-    return loss
-
-
-def _draws(draws: Sequence[Draw]) -> tuple[Draw, ...]:
-    for one in draws:
-        if not isinstance(one, Draw):
-            raise InputError(f"draws are a list of gradaug.Draw, and this one holds {one!r}")
-    return tuple(draws)
-
-
-def _require_common(optimizer: torch.optim.Optimizer, net: SlimNet) -> None:
-    """InputError unless the optimizer holds some of the network's parameters: those of a part may be all that learn."""
-    own = {id(parameter) for parameter in net.parameters() if parameter.requires_grad}
-    groups = getattr(optimizer, "param_groups", ())
-    if not any(id(parameter) in own for group in groups for parameter in group["params"]):
-        raise InputError(
-            "the optimizer holds none of the network's parameters that want a gradient: build it with net.parameters() "
-            "of the converted network, after anything that replaces them"
-        )
-
-
-def _callable(name: str, value: Any, needed: bool = False) -> Any:
-    if not callable(value) and (needed or value is not None):
-        raise InputError(f"{name} must be a function{'' if needed else ' or None'}, not {value!r}")
-    return value
-
-
-def _precision(amp: Any) -> torch.dtype | None:
-    if amp not in (None, torch.bfloat16, torch.float16):
-        raise InputError(f"amp must be torch.bfloat16, torch.float16 or None, not {amp!r}")
-    return amp
-
-
-def _scaler(scaler: Any) -> torch.amp.GradScaler | None:
-    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-        raise InputError(f"scaler must be a torch.amp.GradScaler or None, not {scaler!r}")
-    return scaler

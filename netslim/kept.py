@@ -65,3 +65,13 @@ def put(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
         ]
         index = list(torch.meshgrid(*grids, indexing="ij"))
     tensor[tuple(index)] = part
+
+
+@torch.no_grad()
+def put_back(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
+    """What was written to a taken `part`, in `tensor` too where the part is a copy and not a view.
+
+    A parameter that learns by its gradient is not written to by forward.
+    """
+    if not tensor.requires_grad and any(len(one) == 2 for one in cut or ()):
+        put(tensor, cut, part)

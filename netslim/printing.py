@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from netslim.functions import written_parameters
+from netslim.functions import memory
 from netslim.program import AUTOCAST, Mode, Node, Program, Ref, Size, Struct, Track
 
 
@@ -45,18 +45,24 @@ class Printer:
     def __init__(self, path: Callable[[str, str], str]) -> None:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.constants: dict[str, Any] = {}
+        self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
 
     def source(self, program: Program, guards: Guards | None = None, name: str = "forward") -> str:
         """The function; a node in the body of blocks runs only when all of them do."""
         guards = guards or Guards()
-        self.written = _written(program)
+        self.writes = _writes(program)
+        self.written = frozenset(param.name for params in self.writes.values() for param in params)
         lines = [f"def {name}(self, {', '.join(node.name for node in program.inputs)}):"]
         lines += [
             "    point = self._point",
             "    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run",
         ]
-        last_use = {ref: i for i, node in enumerate(program) for ref in (*node.refs, *guards.refs(node.name))}
+        last_use = {
+            ref: i
+            for i, node in enumerate(program)
+            for ref in (*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ())))
+        }
         spent: dict[int, list[str]] = {}
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
@@ -85,10 +91,12 @@ class Printer:
         """A node's line, or the two ways to the end of a block; `over` is needed no more."""
         free = f"; {' = '.join(over)} = None" if over else ""
         comment = f"  # {node.where}" if node.where else ""
+        back = self._put_back(node)
         if node.name not in guards.ends:
-            return [f"{self.line(node)}{free}{comment}"]
+            lines = [f"{self.line(node)}{'' if back else free}{comment}", *back]
+            return lines + ([free.removeprefix("; ")] if back and over else [])
         block, instead, value = guards.ends[node.name]
-        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", "else:"]
+        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", *(f"    {line}" for line in back), "else:"]
         lines += [f"    {self.line(step)}" for step in instead]
         lines.append(f"    {node.name} = {value}")
         made = [step.name for step in instead if step.name != node.name]
@@ -107,6 +115,11 @@ class Printer:
                 f"({value}) if track else ({value}).clone()" if node.name in self.written else value
             )
         return f"{node.name} = {self.call(node)}"
+
+    def _put_back(self, node: Node) -> list[str]:
+        """What a step has written to the kept part of a buffer, written to the buffer where statistics are tracked."""
+        cut = [param for param in self.writes.get(node.name, ()) if param.args]
+        return [f"if track: netslim.put_back({self.path(p.target, 'param')}, kept[{p.args[0]}], {p.name})" for p in cut]
 
     def call(self, node: Node) -> str:
         args = [self.expr(arg) for arg in node.args]
@@ -158,9 +171,11 @@ class Printer:
         return f"{name}({items})"
 
 
-def _written(program: Program) -> frozenset[str]:
-    """Parameters and buffers that the program writes to, through whatever views."""
-    return written_parameters(program)
+def _writes(program: Program) -> dict[str, list[Node]]:
+    """The parameters and buffers that each step writes to, through whatever views."""
+    own = {node.name: node for node in program if node.op == "param"}
+    writes = memory(program).writes.items()
+    return {step: found for step, owners in writes if (found := [own[name] for name in own if name in owners])}
 
 
 @functools.cache

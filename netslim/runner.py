@@ -10,13 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from netslim.inputs import arguments
-from netslim.kept import take
+from netslim.kept import put_back, take
 from netslim.ops import FUNCTIONS
 from netslim.plan import Block, Region
 from netslim.printing import Guards, Printer, compile_source
 
 Run = dict[bool, Callable[..., Any]]
-_OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
+_OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()}, put_back=put_back)
 
 
 def compiled(

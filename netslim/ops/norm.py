@@ -13,7 +13,7 @@ from netslim.axes import product
 from netslim.engine import Call
 from netslim.fit import Fitting, fit_noted
 from netslim.kept import Kept, put, take
-from netslim.program import Node, Ref, Track
+from netslim.program import Node
 
 
 def batch_norm(call: Call) -> None:
@@ -100,21 +100,6 @@ def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     shape = fit.argument(node, 1, "normalized_shape")
     dims = fit.dims(node.args[0])[-len(shape) :]
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
-
-
-def fit_batch_norm(node: Node, fit: Fitting) -> Node:
-    """A functional batch norm uses batch statistics, and leaves running ones alone, wherever tracking is off."""
-    args = list(node.args)
-    for i in (1, 2):  # running_mean, running_var
-        if i >= len(args) or not isinstance(args[i], Ref):
-            return node
-    return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
-
-
-def batch_norm_function(x: Tensor, mean: Any, var: Any, *args: Any, track: bool, **kwargs: Any) -> Tensor:
-    """F.batch_norm(x, mean, var, weight, bias, training, ...) that leaves the statistics alone unless `track`."""
-    training = kwargs.get("training", args[2] if len(args) > 2 else False)
-    return F.batch_norm(x, *((None, None) if training and not track else (mean, var)), *args, **kwargs)
 
 
 class SlimBatchNorm:
@@ -293,10 +278,7 @@ MODULES = {
 FITS = {
     "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
     "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
-    "torch.nn.functional.batch_norm": fit_batch_norm,
 }  # fmt: skip
-
-FUNCTIONS = {"netslim.batch_norm": batch_norm_function}
 
 EXAMPLES = {
     "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),
