@@ -42,8 +42,8 @@ class GradAugMixin:
         """
         if getattr(getattr(self.trainer, "precision_plugin", None), "scaler", None) is not None:
             raise InputError(
-                'Lightning\'s "16-mixed" scales one loss a step, and this step has several: take precision="bf16-mixed", '
-                'or precision="32-true" and use_gradaug(..., amp=torch.float16, scaler=torch.amp.GradScaler())'
+                'under Lightning\'s precision "16-mixed" the several losses of a step would not be scaled: take '
+                '"bf16-mixed", or "32-true" and use_gradaug(..., amp=torch.float16, scaler=torch.amp.GradScaler())'
             )
         images, labels = batch
         losses = self.__dict__["gradaug"].step(images, labels, self.optimizers())

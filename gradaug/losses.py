@@ -92,11 +92,19 @@ def require_answers(logits: Tensor, labels: Any, values: bool = True) -> None:
                 f"probabilities of shape {shape} that add up to 1 over dim 1, the classes: what they say cannot be "
                 'taught to sub-networks by softmax; train with mode="none" and a criterion of your own'
             )
-    elif len(shape) > 2 and (len(given) != len(shape) - 1 or given == shape[:-1] != (shape[0], *shape[2:])):
+    elif len(shape) > 2 and not _lie_along(given, shape):
         raise InputError(
             f"labels of shape {given} do not fit logits of shape {shape}, whose dim 1 is the classes: labels are "
             f"{_of_numbers(shape)}, and logits (N, L, classes) are to be transposed to (N, classes, L)"
         )
+
+
+def _lie_along(labels: tuple[int, ...], logits: tuple[int, ...]) -> bool:
+    """Whether labels of a shape may be those of the positions of logits, which may be fewer than the image's."""
+    if len(labels) == len(logits) and labels[1] == 1:  # one channel of labels
+        labels = (labels[0], *labels[2:])
+    positions = (logits[0], *logits[2:])
+    return labels == positions or (len(labels) == len(positions) and labels != logits[:-1])
 
 
 def _are_probabilities(labels: Tensor) -> bool:
@@ -139,6 +147,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 def fitted(labels: Tensor, logits: Tensor) -> Tensor:
     """`labels` that answer `logits`, class numbers as int64; InputError where they do not."""
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels are a {type(labels).__name__}: give a tensor of class numbers")
     on_cpu = labels.device.type == "cpu"
     require_answers(logits, labels, on_cpu)
     if labels.device != logits.device:

@@ -80,7 +80,7 @@ class Space:
 
     def __post_init__(self) -> None:
         _set(self, **{name: checked(name, getattr(self, name)) for name in _SETTINGS})
-        _set(self, blocks=_names("blocks", self.blocks))
+        _set(self, resolutions=self.resolutions or (), blocks=_names("blocks", self.blocks))
         _set(self, groups=_names("groups", self.groups), stages=tuple(whole("a stage", at) for at in self.stages))
         if self.stages and len(self.stages) != len(self.blocks):
             raise InputError(f"stages has {len(self.stages)} entries for {len(self.blocks)} blocks: give one for each")
@@ -130,6 +130,8 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     Another `rank` draws others; the processes of a run share theirs by all asking as rank 0. Raises InputError for a
     seed, step or rank that is no whole number from 0.
     """
+    if not isinstance(space, Space):
+        raise InputError(f"sub-networks are drawn from a gradaug.Space, not from {space!r}")
     seed, step, rank = whole("seed", seed), whole("step", step), whole("rank", rank)
     if space.mode == "none":
         return ()

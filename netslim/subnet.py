@@ -86,9 +86,11 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy or a tensor of one element as Python's, an array as a list; anything else as it is."""
-    plain = value.tolist() if callable(getattr(value, "tolist", None)) else value
-    return plain[0] if isinstance(plain, list) and len(plain) == 1 and _is_number(plain[0]) else plain
+    """A number of numpy, or an array or tensor of one element, as Python's; anything else as it is."""
+    if not callable(getattr(value, "tolist", None)):
+        return value
+    plain = value.tolist()
+    return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
 
 
 def _is_whole(value: Any) -> bool:
