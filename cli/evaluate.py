@@ -72,7 +72,7 @@ def evaluate(
     from rich.console import Console
 
     import netslim
-    from gradaug.assess import assess
+    from gradaug.assessment import assess
     from gradaug.data import load
     from gradaug.evaluate import require_fit
     from gradaug.fit import image_shape

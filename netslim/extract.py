@@ -19,7 +19,7 @@ from netslim.functions import operator_of
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
-from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, Track, function, map_leaves
+from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, map_leaves
 from netslim.subnet import Point
 from netslim.tree import walk
 
@@ -178,9 +178,6 @@ def _training(graph: fx.Graph) -> fx.Node:
 
 
 def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
-    if target in _TRACKED:
-        kwargs = {k: v for k, v in kwargs.items() if not isinstance(v, Track)}
-        return graph.call_function(_TRACKED[target], args, kwargs)
     if target.endswith(".__get__"):
         return graph.call_function(getattr, (args[0], target.split(".")[-2]))
     if operation := operator_of(target):
@@ -190,9 +187,6 @@ def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
     if method != target:  # also += and item assignment: read back from a file, a graph has no other word for them
         return graph.call_method(method, args, kwargs)
     return graph.call_function(function(target), args, kwargs)
-
-
-_TRACKED: dict[str, Any] = {"netslim.batch_norm": torch.nn.functional.batch_norm}
 
 
 def _structured(value: Any, graph: fx.Graph) -> Any:

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from netslim.functions import written_parameters
-from netslim.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, Track, function, is_listed
+from netslim.functions import memory
+from netslim.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Printer:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.words = Words()
         self.bound: dict[str, Any] = {}  # classes of structures, operators that are not torch's own
+        self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
         self.locals: dict[str, str] = {}
 
@@ -75,7 +76,8 @@ class Printer:
     def source(self, program: Program, guards: Guards | None = None) -> str:
         """The function; a node in the body of blocks runs only when all of them do."""
         guards = guards or Guards()
-        self.written = _written(program)
+        self.writes = _writes(program)
+        self.written = frozenset(param.name for params in self.writes.values() for param in params)
         self.locals = _locals([*program, *(step for _, steps, _ in guards.ends.values() for step in steps)])
         name = self.locals.__getitem__
         lines = [f"def forward(self, {', '.join(name(node.name) for node in program.inputs)}):"]
@@ -83,7 +85,11 @@ class Printer:
             "    point = self._point",
             "    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run",
         ]
-        last_use = {ref: i for i, node in enumerate(program) for ref in (*node.refs, *guards.refs(node.name))}
+        last_use = {
+            ref: i
+            for i, node in enumerate(program)
+            for ref in (*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ())))
+        }
         spent: dict[int, list[str]] = {}
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
@@ -112,11 +118,12 @@ class Printer:
         """A node's line, or the two ways to the end of a block; `over` is needed no more."""
         over = [self.locals[name] for name in over]
         free = f"; {' = '.join(over)} = None" if over else ""
-        comment = _comment(node.where)
+        comment, back = _comment(node.where), self._put_back(node)
         if node.name not in guards.ends:
-            return [f"{self.line(node)}{free}{comment}"]
+            lines = [f"{self.line(node)}{'' if back else free}{comment}", *back]
+            return lines + ([free.removeprefix("; ")] if back and over else [])
         block, instead, value = guards.ends[node.name]
-        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", "else:"]
+        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", *(f"    {line}" for line in back), "else:"]
         lines += [f"    {self.line(step)}" for step in instead]
         lines.append(f"    {self.locals[node.name]} = {self.locals[value]}")
         made = [self.locals[step.name] for step in instead if step.name != node.name]
@@ -136,6 +143,12 @@ class Printer:
             )
         return f"{self.locals[node.name]} = {self.call(node)}"
 
+    def _put_back(self, node: Node) -> list[str]:
+        """What a step has written to the kept part of a buffer, written to the buffer where statistics are tracked."""
+        cut = [param for param in self.writes.get(node.name, ()) if param.args]
+        whole = {p.name: self.path(p.target, "param", self.words) for p in cut}
+        return [f"if track: put_back({whole[p.name]}, kept[{p.args[0]}], {self.locals[p.name]})" for p in cut]
+
     def call(self, node: Node) -> str:
         args = [self.expr(arg) for arg in node.args]
         kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
@@ -154,7 +167,7 @@ class Printer:
 
     def _function(self, target: str) -> str:
         """How a function is called: by its own name where netslim knows it, else by a number."""
-        if is_listed(target) or target in _OWN or _THROUGH.fullmatch(target):
+        if is_listed(target) or _THROUGH.fullmatch(target):
             return target
         return self._bind("operator", function(target))
 
@@ -171,8 +184,6 @@ class Printer:
             return f"sizes[{value.index}]"
         if isinstance(value, Mode):
             return "(not self.training)" if value.negated else "self.training"
-        if isinstance(value, Track):
-            return "track"
         if isinstance(value, tuple):
             return "(" + "".join(self.expr(v) + ", " for v in value) + ")"
         if isinstance(value, list):
@@ -206,7 +217,6 @@ def is_plain(word: str) -> bool:
 
 _NUMBERED = re.compile(r"(v|struct_|operator_)\d+|words")
 _THROUGH = re.compile(r"through\[\d+\]")
-_OWN = ("netslim.batch_norm", "netslim.count_batch")
 
 
 def _locals(nodes: Sequence[Node]) -> dict[str, str]:
@@ -221,9 +231,11 @@ def _comment(where: str) -> str:
     return f"  # {shown}" if where else ""
 
 
-def _written(program: Program) -> frozenset[str]:
-    """Parameters and buffers that the program writes to, through whatever views."""
-    return written_parameters(program)
+def _writes(program: Program) -> dict[str, list[Node]]:
+    """The parameters and buffers that each step writes to, through whatever views."""
+    own = {node.name: node for node in program if node.op == "param"}
+    writes = memory(program).writes.items()
+    return {step: found for step, owners in writes if (found := [own[name] for name in own if name in owners])}
 
 
 @functools.cache

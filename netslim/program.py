@@ -45,11 +45,6 @@ class Mode:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """Whether running statistics are to be updated in training mode."""
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
     """One step: op is input | param | module | call | output, target what is read or called.
 
@@ -227,7 +222,7 @@ LIFTED = "_lifted"
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 
-RESERVED = frozenset("self point sizes kept track run take torch math operator netslim OrderedDict".split())
+RESERVED = frozenset("self point sizes kept track run take torch math operator put_back OrderedDict".split())
 """Names that the printed function uses itself."""
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
 
 from netslim.inputs import arguments
-from netslim.kept import take
-from netslim.ops import FUNCTIONS
+from netslim.kept import put_back, take
 from netslim.plan import Block, Region
 from netslim.printing import Guards, Printer, Words, compile_source, is_plain
 from netslim.tree import Tree, at
 
 Run = dict[bool, Callable[..., Any]]
-_OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
 
 
 def compiled(
@@ -37,7 +34,7 @@ def compiled(
     def function(mode: bool) -> Callable[..., Any]:
         printer = Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
-        return compile_source(source, {"take": take, "netslim": _OWN, "through": through, **printer.constants})
+        return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
 
     module = at(root, path)
     taken = None if path else _CONTAINERS | set(dir(type(root))) | set(type(root).__annotations__)

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from netslim import program
 from netslim.archive.container import dtype_named
 from netslim.inputs import Input
-from netslim.program import Mode, Ref, Size, Track
+from netslim.program import Mode, Ref, Size
 
 LARGEST = (1 << 63) - 1
 MANY = 200_000
@@ -47,9 +47,6 @@ class SizeData(Part, frozen=True, tag="size"):
 
 class ModeData(Part, frozen=True, tag="mode"):
     negated: bool
-
-
-class TrackData(Part, frozen=True, tag="track"): ...
 
 
 class EllipsisData(Part, frozen=True, tag="ellipsis"): ...
@@ -113,7 +110,7 @@ class InputData(Part, frozen=True, tag="input"):
 
 
 Value = (
-    bool | Whole | Number | Text | RefData | SizeData | ModeData | TrackData | EllipsisData | TupleData | ListData
+    bool | Whole | Number | Text | RefData | SizeData | ModeData | EllipsisData | TupleData | ListData
     | DictData | SliceData | StructData | FloatData | ComplexData | DtypeData | DeviceData | FormatData | InputData
     | None
 )  # fmt: skip
@@ -145,7 +142,6 @@ _WRITTEN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Ref, lambda v: RefData(v.name)),
     (Size, lambda v: SizeData(v.index)),
     (Mode, lambda v: ModeData(v.negated)),
-    (Track, lambda _: TrackData()),
     (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)))),
     (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high)),
     (tuple, lambda v: TupleData(list(map(value_data, v)))),
@@ -200,7 +196,6 @@ _READ: dict[type, Callable[[Any], Any]] = {
     RefData: lambda d: Ref(d.name),
     SizeData: lambda d: Size(d.index),
     ModeData: lambda d: Mode(d.negated),
-    TrackData: lambda _: Track(),
     EllipsisData: lambda _: Ellipsis,
     FloatData: lambda d: float(d.text),
     ComplexData: lambda d: complex(d.real, d.imag),

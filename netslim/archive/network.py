@@ -24,7 +24,7 @@ from netslim.archive.rehearsal import Failed, rehearse
 from netslim.checks import every_program
 from netslim.errors import ArchiveError, PlanError
 from netslim.inputs import tensors_in
-from netslim.ops import FUNCTIONS, RULES
+from netslim.ops import RULES
 from netslim.plan import Plan
 from netslim.program import is_listed
 from netslim.proof import Case, Proof
@@ -155,7 +155,7 @@ def _check_operators(plan: Plan, path: Path, trust: bool) -> None:
     steps = [placed.program.nodes for placed in every_program(plan)]
     steps += [skip.instead for placed in every_program(plan) for _, skip in placed.skips]
     called = dict.fromkeys(n.target for nodes in steps for n in nodes if n.op == "call")
-    others = [name for name in called if name not in FUNCTIONS and not is_listed(name)]
+    others = [name for name in called if not is_listed(name)]
     if others and not trust:
         raise ArchiveError(
             f"{path}: its program calls {text(others[0])[:80]!r}, an operator of neither torch nor torchvision; if you "

@@ -152,12 +152,36 @@ def _limit(call: Call) -> None:
     given = call.tensors
     if call.name in _PIECEWISE and given and max(given[0].shape, default=0) > PIECES:
         raise Failed(f"a step gives more than {PIECES:,} tensors")
-    if call.name.rpartition(".")[2] in _ONE_DTYPE:
-        dtypes = {t.dtype for t in given if t.is_floating_point() or t.is_complex()}
-        if len(dtypes) > 1:
-            raise Failed(f"{call.name} is given {' and '.join(sorted(map(str, dtypes)))}")
+    _check_dtypes(call, given)
+    _check_lengths(call)
     if not any(t.is_meta for t in given):
         _limit_real(call)
+
+
+def _check_dtypes(call: Call, given: Sequence[Tensor]) -> None:
+    """The dtypes that layers need, which the meta device does not ask for."""
+    name = call.name.rpartition(".")[2]
+    if name in _ONE_DTYPE:
+        dtypes = {t.dtype for t in given if t.is_floating_point() or t.is_complex()}
+    elif name in _NORMS:
+        own = {t.dtype for t in given[1:]}
+        reduced = given[0].dtype in (torch.float16, torch.bfloat16) and own <= {torch.float32}
+        dtypes = own if reduced else own | {given[0].dtype}
+    else:
+        return
+    if len(dtypes) > 1 or not all(d.is_floating_point or d.is_complex for d in dtypes):
+        raise Failed(f"{call.name} is given {' and '.join(sorted(map(str, dtypes)))}")
+
+
+def _check_lengths(call: Call) -> None:
+    """A stride, padding or dilation for every dimension that a convolution runs along, likewise."""
+    weight = call.arg("weight")
+    if not call.name.rpartition(".")[2].startswith("conv") or not isinstance(weight, Tensor):
+        return
+    for argument in ("stride", "padding", "dilation", "output_padding"):
+        given = call.arg(argument)
+        if isinstance(given, (list, tuple)) and len(given) not in (0, 1, weight.dim() - 2):
+            raise Failed(f"{call.name} is given {len(given)} numbers for {argument}")
 
 
 def _limit_real(call: Call) -> None:
@@ -193,3 +217,6 @@ _ONE_DTYPE = frozenset(
     "baddbmm addbmm mv addmv dot bilinear lstm gru rnn_tanh rnn_relu".split()
 )
 """Operators that refuse operands of different dtypes, but for on the meta device."""
+
+_NORMS = frozenset("batch_norm instance_norm layer_norm group_norm rms_norm".split())
+"""Operators that take parameters in single precision beside half-precision images."""
