@@ -37,7 +37,7 @@ def extract(archive: str, width: float, depth: tuple[str, ...], output: Path, tr
     net = netslim.load(archive, trust=trust)
     model = net.extract(width=width, depth=dict.fromkeys(depth, False))
     if output.suffix == ".onnx":
-        write_onnx(model, net.input_shapes, output)
+        write_onnx(model, net.plan.inputs, output)
     else:
         write_module(model, output)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
