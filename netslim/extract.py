@@ -171,9 +171,13 @@ def _spared(net: SlimNet, path: str) -> str:
     holder: nn.Module = net
     for part in path.split("."):
         beside = holder._modules.keys() | holder._parameters.keys() | holder._buffers.keys()
-        parts.append(_printable(part, beside, () if parts else vars(fx.GraphModule)))
+        parts.append(_printable(part, beside, _OF_MODULES if parts else _OF_GRAPHS))
         holder = holder._modules.get(part) or nn.Module()
     return ".".join(parts)
+
+
+_OF_MODULES = frozenset(dir(nn.Module()))
+_OF_GRAPHS = _OF_MODULES | vars(fx.GraphModule).keys()
 
 
 def _printable(name: str, beside: Collection[str], needed: Collection[str]) -> str:
