@@ -19,7 +19,8 @@ import netslim
 IMAGES = torch.randn(2, 3, 8, 8)
 NAMES = (
     "class", "lambda", "import", "None", "__x", "__class__", "\uff43onv", "\ufb01", "größe", "特徴", "self", "torch",
-    "take", "words", "sizes", "input", "eval", "v0", "with space", "a-b", "0", "origin", "forward", "append", "graph", "code",
+    "take", "words", "sizes", "input", "eval", "v0", "with space", "a-b", "0", "origin", "forward", "append", "graph",
+    "code",
 )  # fmt: skip
 
 
