@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim import contexts
 from netslim.axes import Reason, freeze
 from netslim.engine import Engine, is_user_file
 from netslim.errors import TraceError
+from netslim.inputs import every_tensor
 from netslim.state import kept, record_replaced, settled
 from netslim.tracer import Trace, Tracer
 
@@ -94,7 +95,17 @@ def _at(error: Exception) -> str:
 
 
 def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Meta tensors for the example inputs; containers of tensors get one input per tensor."""
+    """Meta tensors for the example inputs; containers of tensors get one input per tensor.
+
+    Raises TraceError for tensors inside an object that is no container: they would be taken for constants.
+    """
+    for name, value in inputs.items() if tracer.keeps else ():
+        for leaf in tree_leaves(value):
+            if not isinstance(leaf, Tensor) and next(every_tensor(leaf), None) is not None:
+                raise TraceError(
+                    f"argument {name!r} is a {type(leaf).__name__} that holds tensors; pass tensors, or tuples, lists "
+                    "and dicts of tensors, to have forward followed."
+                )
     return {
         name: tree_map_only(Tensor, lambda t, name=name: tracer.placeholder(name, t), value)  # type: ignore[misc]
         for name, value in inputs.items()
