@@ -9,7 +9,7 @@ calls. Beneath, the engine types every tensor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def trace(
     """
     root.train(training)
     tracer = kind(root, engine, constants)
-    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), contexts.fast_path_off(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
             if module is not root and leaf(module):
@@ -125,14 +125,3 @@ def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..
         stack.callback(module.__dict__.pop, "forward", None)
     else:
         stack.callback(module.__dict__.__setitem__, "forward", before)
-
-
-@contextlib.contextmanager
-def fast_path_off() -> Iterator[None]:
-    """Transformer layers would otherwise call one fused kernel in eval mode."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
