@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.axes import Const, Reason, freeze
+from netslim.contexts import fast_path_off
 from netslim.engine import Engine, Rule
 from netslim.errors import InputError, TraceError
 from netslim.inputs import Inputs, described, every_tensor
@@ -28,7 +29,7 @@ from netslim.ops import MODULES
 from netslim.program import Node, Program
 from netslim.skeleton import computed, is_leaf, skeleton
 from netslim.state import require_decidable
-from netslim.trace import call_the_model, fast_path_off, patched, trace
+from netslim.trace import call_the_model, patched, trace
 from netslim.tracer import Trace, Tracer
 from netslim.tree import at
 

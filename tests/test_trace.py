@@ -215,3 +215,20 @@ def many(_: Any, x: Tensor) -> Tensor:
     """1,200 parts, added to as many, and the first of them."""
     a, b = torch.cat([x] * 1200, 1), torch.cat([x.relu()] * 1200, 1)
     return (a + b)[:, :8]
+
+
+class Box:
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def test_tensors_inside_an_object_are_no_constants() -> None:
+    class Boxed(With):
+        def forward(self, x: Tensor, box: Any = None) -> Tensor:
+            return super().forward(x + box.tensor)
+
+    model = Boxed(lambda _, x: x.relu()).eval()
+    net = netslim.convert(model, {"x": images(16), "box": Box(images(16))}).eval()
+    assert "argument 'box' is a Box that holds tensors" in net.plan.refusal
+    other = Box(2 * images(16))
+    assert torch.equal(net(images(16), other), model(images(16), other))
