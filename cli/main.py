@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from .streams import guarded
+
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -64,6 +66,10 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.short_help) for name, entry in self.entries.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with guarded():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -77,8 +83,7 @@ class LazyGroup(click.Group):
 
             if isinstance(error, NetslimError):
                 raise Failure(error) from error
-            if not isinstance(error, BrokenPipeError):
-                error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
+            error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
             raise
 
 

@@ -58,8 +58,6 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             torch.save({"format": FORMAT, "version": VERSION, **content}, temporary)
     except ArchiveError as error:
         raise OutputError(f"{error} An earlier checkpoint there is intact") from error
-    except RuntimeError as error:  # so torch reports a full disk
-        raise OutputError(f"cannot write {path}: is the disk full? An earlier checkpoint there is intact") from error
 
 
 def load(path: Path) -> Checkpoint:

@@ -173,7 +173,9 @@ class Run:
     # -- the state of a run
 
     def validate(self) -> Score:
-        """The score of :attr:`result` on the validation images."""
+        """The score of :attr:`result` on the validation images, with the running statistics of rank 0."""
+        for net in (self.net, *(average.net for average in self.averages.values())):
+            sync.share_buffers(net)
         rank, size = self.world.rank, self.world.size
         share = data.evaluation_batches(self.source.validation, workers=self.config.workers, rank=rank, world=size)
         with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):

@@ -9,7 +9,8 @@
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
 gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
 
-With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step.
+With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step
+(:meth:`GradAug.step` does so itself).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_map_only
 from gradaug.fit import fit
 from gradaug.losses import distillation, main_output, task_loss
 from gradaug.sampler import Draw, Space, draw
+from gradaug.sync import average_gradients, require_own
 from gradaug.views import resize
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ class GradAug:
         scaler: torch.amp.GradScaler | None = None,
         forward: Callable[[Tensor], Any] | None = None,
     ) -> None:
+        require_own(net, net if forward is None else forward)
         self.net = net
         self.space: Space = fit(
             net,
@@ -138,6 +141,7 @@ class GradAug:
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
+        self._own = False
 
     def backward(
         self,
@@ -152,6 +156,9 @@ class GradAug:
         `unlabelled` (M, ...): images without labels, which take part in the sub-networks' losses only, with the full
         network's output on them as the target (GradAug-semi).
         """
+        if not self._own:  # once more: a wrapper may have come after this object
+            require_own(self.net, self.forward)
+            self._own = True
         if draws is None:
             draws = draw(self.space, self.seed, self.steps, self.rank)
         every = images if unlabelled is None else torch.cat([images, unlabelled])
@@ -167,9 +174,10 @@ class GradAug:
         return Losses(full.detach(), subnets, target[: len(images)], self.subnet_weight)
 
     def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> Losses:
-        """Zero the gradients, :meth:`backward`, one optimizer step."""
+        """Zero the gradients, :meth:`backward`, their mean over the processes, one optimizer step."""
         optimizer.zero_grad()
         losses = self.backward(images, labels)
+        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         optimizer.step()
         return losses
 
