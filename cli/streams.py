@@ -55,19 +55,21 @@ class Guarded:
 def guarded() -> Iterator[None]:
     """Inside, standard output and error are :class:`Guarded`, and what they hold back is written before the end."""
     before = sys.stdout, sys.stderr
-    if sys.stdout is not None:
-        sys.stdout = Guarded(sys.stdout, "output")
-    if sys.stderr is not None:
-        sys.stderr = Guarded(sys.stderr, "error")
-    try:
+    with open(os.devnull, "w") as nowhere:  # a stream that was closed before Python began is None
+        sys.stdout, sys.stderr = Guarded(before[0] or nowhere, "output"), Guarded(before[1] or nowhere, "error")
         try:
             yield
+            _flush()
+        except SystemExit:
+            _flush()
+            raise
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-    finally:
-        sys.stdout, sys.stderr = before
+            sys.stdout, sys.stderr = before
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _discard(stream: Any) -> None:
