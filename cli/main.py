@@ -36,7 +36,7 @@ class Failure(click.ClickException):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.exit_code = getattr(error, "exit_code", 1)  # type: ignore[misc]
-        self.silent = int(os.environ.get("RANK", "0")) > 0 and type(error).__name__ != "TrainingError"
+        self.silent = _follows() and type(error).__name__ != "TrainingError"
 
     def show(self, file: Any = None) -> None:
         if self.silent:
@@ -46,6 +46,11 @@ class Failure(click.ClickException):
 
         text = Text.assemble(("error: ", "bold red"), self.message)
         Console(file=file, stderr=file is None, soft_wrap=True).print(text)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes of a run, and not the first."""
+    return int(os.environ.get("RANK", "0")) > 0
 
 
 class LazyGroup(click.Group):
@@ -74,7 +79,8 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            if not _follows():
+                click.echo("stopped", err=True)
             ctx.exit(STOPPED)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise

@@ -189,9 +189,10 @@ class Run:
     def save(self, tally: Tally | None) -> None:
         """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
         states = sync.gathered(ck.random_state())
-        if not self.world.main:
-            return
-        checkpoint = ck.Checkpoint(
+        sync.from_main(lambda: ck.save(self._checkpoint(tally, states), self.folder.checkpoint))
+
+    def _checkpoint(self, tally: Tally | None, states: list[dict[str, Any]]) -> ck.Checkpoint:
+        return ck.Checkpoint(
             config=self.config.to_dict(),
             epoch=self.done,
             step=self.ga.steps,
@@ -205,7 +206,6 @@ class Run:
             before=asdict(self.before),
             seconds=self.seconds,
         )
-        ck.save(checkpoint, self.folder.checkpoint)
 
     def _restore(self, saved: ck.Checkpoint) -> None:
         ck.load_weights(saved, self.net, self.folder.checkpoint)
