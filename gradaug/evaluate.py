@@ -21,7 +21,7 @@ from gradaug.fit import blank_images, device_of
 from gradaug.losses import main_output
 from gradaug.modes import evaluating
 from netslim import SlimNet, cost
-from netslim.errors import InputError
+from netslim.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,10 +91,8 @@ def score(net: nn.Module, batches: Iterable[Batch], calibration: bool = False) -
 
 
 def _calibration_error(classes: int) -> Any:
-    try:
+    with needed("torchmetrics", "calibration errors"):
         from torchmetrics.classification import MulticlassCalibrationError
-    except ImportError as error:
-        raise InputError("the calibration error needs torchmetrics: pip install 'netslim-gradaug[train]'") from error
     return MulticlassCalibrationError(classes, n_bins=BINS, norm="l1")
 
 

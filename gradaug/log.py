@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradaug.errors import OutputError
+from netslim.errors import MissingError
+from netslim.extras import needed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,8 +107,9 @@ class NoLog(RunLog):
 def _board(folder: Path, step: int) -> SummaryWriter | None:
     """TensorBoard's writer, or None where TensorBoard is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+        with needed("tensorboard", "its curves"):
+            from torch.utils.tensorboard import SummaryWriter
+    except MissingError:
         return None
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError
+from netslim.extras import needed
 from netslim.files import atomic_write
 from netslim.inputs import Shapes
+from netslim.notes import KEY, Notes, attach, notes_of
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
@@ -21,20 +23,37 @@ def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
         torch.save(dict(state), temporary)
 
 
-def write_module(model: nn.Module, path: Path) -> None:
+def write_module(model: nn.Module, path: Path, notes: Notes | None = None) -> None:
     """The whole module, on the CPU it was made on; opens with torch.load(path, weights_only=False)."""
     with atomic_write(path) as temporary:
         torch.save(model, temporary)
+        if notes is not None:
+            attach(temporary, notes)
 
 
-def write_onnx(model: nn.Module, shapes: Shapes, path: Path) -> None:
-    """One ONNX file with the weights inside. `shapes` are those of the inputs with the batch, which stays free."""
+def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
+    """What `write_module` wrote, with its notes. Opening it runs code that it holds: only for files one trusts.
+
+    Raises ArchiveError when the file is missing, damaged, or something else.
+    """
+    notes = notes_of(path)
+    if notes is None:
+        raise ArchiveError(f"{path} is no extracted network; write one with 'netslim extract converted.pt -o {path}'.")
     try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise ArchiveError(f"{path} cannot be opened ({type(error).__name__}: {error}); extract it again.") from error
+    if not isinstance(model, nn.Module):
+        raise ArchiveError(f"{path} holds a {type(model).__name__} and no network; extract it again.")
+    return model, notes
+
+
+def write_onnx(model: nn.Module, shapes: Shapes, path: Path, notes: Notes | None = None) -> None:
+    """One ONNX file with the weights inside. `shapes` are those of the inputs with the batch, which stays free."""
+    with needed("onnx", "ONNX files"):
+        import onnx
+    with needed("onnxscript", "ONNX files"):
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ArchiveError(
-            "writing ONNX needs onnx and onnxscript; run: pip install 'netslim-gradaug[onnx]'."
-        ) from error
     batch = torch.export.Dim("batch", min=1)
     inputs = tuple(torch.zeros(shape) for shape in shapes)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -49,3 +68,7 @@ def write_onnx(model: nn.Module, shapes: Shapes, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+        if notes is not None:
+            written = onnx.load(temporary)
+            onnx.helper.set_model_props(written, {KEY: notes.to_json()})
+            onnx.save(written, temporary)

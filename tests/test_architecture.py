@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A file imports from layers below its own, and from its own where the layer is one subject.
 LAYERS = (
     "errors",
-    "files axes program inputs contexts",
+    "files axes program inputs contexts extras",
     "printing kept plan engine fit build flow blocks depth",
     "ops sizes weights definitions",
     "tracer",
@@ -23,7 +23,8 @@ LAYERS = (
     "groups userfile subnet tree lively recording runner",
     "rewrite shells overrides",
     "analysis slimnet extract",
-    "masked cost source export",
+    "masked cost source notes",
+    "export",
     "bench",
     "proof",
     "stored archive conversion",
@@ -47,6 +48,7 @@ THIRD_PARTY = {
     "imagecorruptions": "gradaug/robust.py",
     "numba": "gradaug/robust.py",
     "yaml": "gradaug/recipes/__init__.py",
+    "onnx": "netslim/export.py",
     "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py",

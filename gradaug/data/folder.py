@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -23,6 +22,7 @@ from gradaug.data.augment import (
 from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
+from netslim.extras import needed
 
 VALIDATION = ("val", "validation", "test")
 
@@ -47,6 +47,9 @@ class Files(Images):
 
 def read(path: str) -> Tensor:
     """An image file as uint8 (3, H, W); DataError names one that cannot be read."""
+    with needed("pillow", "image files"):
+        from PIL import Image
+
     try:
         with Image.open(path) as image:
             return pil_to_tensor(image.convert("RGB"))

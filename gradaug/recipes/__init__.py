@@ -18,6 +18,7 @@ from typing import Any
 
 from gradaug.config import TrainConfig
 from netslim.errors import InputError
+from netslim.extras import needed
 
 KEYS = ("about", "model", "settings")
 
@@ -83,7 +84,8 @@ def load(name: str) -> Recipe:
 
 
 def _parsed(name: str) -> Recipe:
-    import yaml
+    with needed("pyyaml", "recipes"):
+        import yaml
 
     try:
         content = yaml.safe_load(text(name))
