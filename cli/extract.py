@@ -57,7 +57,7 @@ def extract(
     check_writable(output)
     import netslim
     from netslim.export import write_module, write_onnx
-    from netslim.notes import FULL, RECALIBRATED, Notes, statistics
+    from netslim.notes import FULL, Notes, statistics
     from netslim.report import say
 
     net = netslim.load(archive, trust=trust)
@@ -65,7 +65,7 @@ def extract(
     model = net.extract(width, blocks, round_to=round_to)
     found, images = statistics(net, width, blocks, round_to), None
     if data is not None and found == FULL:
-        found, images = RECALIBRATED, _recalibrate(model, net, data, **calibration)
+        found, images = _recalibrate(model, net, data, **calibration)
     notes = Notes(width, round_to, depth, tuple(shape[1:] for shape in net.input_shapes), found, images)
     if output.suffix == ".onnx":
         write_onnx(model, net.input_shapes, output, notes)
@@ -85,13 +85,22 @@ def extract(
 
 def _recalibrate(
     model: nn.Module, net: SlimNet, data: str, *, batch_size: int, calibration_batches: int, seed: int
-) -> str:
-    """Gives the extracted network the statistics that `gradaug eval` would; says on which images."""
+) -> tuple[str, str]:
+    """Gives the extracted network the statistics that `gradaug eval` would; says whose they are, and which images."""
+    import torch
+
     from gradaug.data import calibration_batches as batches_of
     from gradaug.data import load
     from gradaug.evaluate import recalibrate
     from gradaug.fit import image_shape
+    from netslim.notes import PARTLY, RECALIBRATED, Normalised
 
     batches = batches_of(load(data, image_shape(net), seed), batch_size, calibration_batches, seed)
+    seen = Normalised()
+    with torch.no_grad(), seen:
+        model(next(iter(batches))[0])
+    before = [mean.clone() for mean in seen.means]
     recalibrate(model, batches)
-    return f"{len(batches)} batches of {batch_size} training images of {data} (seed {seed})"
+    stuck = any(map(torch.equal, before, seen.means))
+    images = f"{len(batches)} batches of {batch_size} training images of {data} (seed {seed})"
+    return PARTLY if stuck else RECALIBRATED, images

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.inputs import Shapes, drawn
@@ -28,12 +29,15 @@ ENTRY = f"{KEY}.json"
 """Name of the entry, in the archive's own folder; in ONNX the property is called KEY."""
 
 NONE, OWN, FULL, RECALIBRATED = "none", "its own", "the full network's", "recalibrated"
+PARTLY = "recalibrated in part"
 """Running statistics: there are none; of the network as it is; of the full network, which was cut; of new images."""
 
-WARNING = (
-    "its batch norm has the running statistics of the full network, which do not fit a smaller one: expect a far lower "
-    "accuracy than gradaug eval says, or recalibrate it on training images with --data (digits, folder:DIR, ...)"
-)
+WARNINGS = {
+    FULL: "its batch norm has the running statistics of the full network, which do not fit a smaller one: expect a far "
+    "lower accuracy than gradaug eval says, or recalibrate it on training images with --data (digits, folder:DIR, ...)",
+    PARTLY: "some of its norms keep the running statistics of the full network, which do not fit a smaller one, as "
+    "only layers of batch norm can be recalibrated: expect a lower accuracy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,14 @@ class Notes:
     shapes: Shapes
     """Of its inputs, without the batch."""
     statistics: str
-    """NONE, OWN, FULL or RECALIBRATED."""
+    """NONE, OWN, FULL, RECALIBRATED or PARTLY."""
     calibration: str | None = None
     """The images of a recalibration."""
 
     @property
     def warning(self) -> str | None:
         """What the person who uses the network should know."""
-        return WARNING if self.statistics == FULL else None
+        return WARNINGS.get(self.statistics)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -104,18 +108,21 @@ def statistics(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: 
     inputs = drawn(net.plan.inputs, torch.Generator().manual_seed(0))
     with torch.no_grad(), net.sub(width, depth, round_to=round_to), seen:
         net(**inputs)
-    if not seen.running:
+    if not seen.means:
         return NONE
     return FULL if is_cut(net, width, depth, round_to) else OWN
 
 
 class Normalised(TorchDispatchMode):
-    """Sees whether anything is normalised by running statistics, by a layer or by a call, batch or instance norm."""
+    """Collects the running means that anything is normalised by: in layers and calls, of batch and instance norms."""
 
-    running = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if "batch_norm" in func._schema.name:
             given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | (kwargs or {})
-            self.running |= given.get("training") is False
+            if given.get("training") is False:
+                self.means.append(given["running_mean"])
         return func(*args, **(kwargs or {}))

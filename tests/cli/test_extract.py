@@ -173,3 +173,13 @@ def test_a_network_whose_functions_normalise(run: Run) -> None:
 
     netslim.save(netslim.convert(Functional(), torch.randn(2, 1, 12, 12)), "functional.pt")
     assert "warning" in run("extract", "functional.pt", "--width", "0.5", "-o", "slim.pt").stderr
+    run("extract", "functional.pt", "--width", "0.5", "-o", "slim.pt", "--data", "digits")
+    before, after = assessed("functional.pt", "--widths", "0.5"), assessed("slim.pt", "--trust")
+    for name in ("top1", "loss"):
+        assert before["scores"][0][name] == pytest.approx(after["scores"][0][name], rel=1e-4)
+
+
+def test_what_recalibration_does_not_reach_is_said(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradaug.evaluate.recalibrate", lambda net, batches: net)
+    result = run("extract", trained, "--width", "0.6", "-o", "slim.pt", "--data", "digits")
+    assert "warning: some of its norms keep the running statistics of the full network" in result.stderr
