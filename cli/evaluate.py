@@ -74,7 +74,15 @@ def evaluate(
     if not all(1 <= severity <= 5 for severity in severities):
         raise click.BadParameter("a severity is 1, 2, 3, 4 or 5", param_hint="--severities")
     config = TrainConfig(data=data, **values)
+    from netslim.extras import require
+    from netslim.files import check_writable
 
+    require("torchmetrics", "calibration errors")
+    if plot is not None:
+        require("matplotlib", "pictures")
+        check_writable(plot)
+    if corruptions or corruption_kinds:
+        require("imagecorruptions-imaug", "corrupted images")
     from rich.console import Console
 
     from gradaug.assess import assess

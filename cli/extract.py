@@ -13,6 +13,7 @@ from .options import WidthType, calibration_options, json_option, require_data, 
 if TYPE_CHECKING:
     from torch import nn
 
+    from gradaug.data import Batches
     from netslim import SlimNet
 
 SUFFIXES = (".pt", ".pth", ".onnx")
@@ -52,9 +53,12 @@ def extract(
         raise click.BadParameter(f"{output} does not end in {', '.join(SUFFIXES)}", param_hint="-o")
     if data is None:
         require_data(context, calibration)
+    from netslim.extras import require
     from netslim.files import check_writable
 
     check_writable(output)
+    if output.suffix == ".onnx":
+        require("onnx", "ONNX files")
     import netslim
     from netslim.export import write_module, write_onnx
     from netslim.notes import FULL, Notes, statistics
@@ -64,8 +68,11 @@ def extract(
     blocks = dict.fromkeys(depth, False)
     model = net.extract(width, blocks, round_to=round_to)
     found, images = statistics(net, width, blocks, round_to), None
-    if data is not None and found == FULL:
-        found, images = _recalibrate(model, net, data, **calibration)
+    if data is not None:
+        batches = _batches(net, data, **calibration)
+        if found == FULL:
+            found = _recalibrate(model, batches)
+            images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
     notes = Notes(width, round_to, depth, tuple(shape[1:] for shape in net.input_shapes), found, images)
     if output.suffix == ".onnx":
         write_onnx(model, net.input_shapes, output, notes)
@@ -79,28 +86,34 @@ def extract(
     say(f"{kept:,} of {full:,} parameters ({kept / full:.1%}) written to {output}")
     if notes.calibration:
         say(f"batch norm recalibrated on {notes.calibration}")
+    elif data is not None:
+        say(f"nothing to recalibrate (running statistics: {notes.statistics})")
     if notes.warning:
         click.echo(f"warning: {notes.warning}", err=True)
 
 
-def _recalibrate(
-    model: nn.Module, net: SlimNet, data: str, *, batch_size: int, calibration_batches: int, seed: int
-) -> tuple[str, str]:
-    """Gives the extracted network the statistics that `gradaug eval` would; says whose they are, and which images."""
-    import torch
-
+def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int, seed: int) -> Batches:
+    """The training images on which `gradaug eval` recalibrates, after the same checks."""
     from gradaug.data import calibration_batches as batches_of
     from gradaug.data import load
-    from gradaug.evaluate import recalibrate
+    from gradaug.evaluate import require_fit
     from gradaug.fit import image_shape
+
+    source = load(data, image_shape(net), seed)
+    require_fit(net, source)
+    return batches_of(source, batch_size, calibration_batches, seed)
+
+
+def _recalibrate(model: nn.Module, batches: Batches) -> str:
+    """Gives the extracted network the statistics that `gradaug eval` would; RECALIBRATED or PARTLY."""
+    import torch
+
+    from gradaug.evaluate import recalibrate
     from netslim.notes import PARTLY, RECALIBRATED, Normalised
 
-    batches = batches_of(load(data, image_shape(net), seed), batch_size, calibration_batches, seed)
     seen = Normalised()
     with torch.no_grad(), seen:
         model(next(iter(batches))[0])
     before = [mean.clone() for mean in seen.means]
     recalibrate(model, batches)
-    stuck = any(map(torch.equal, before, seen.means))
-    images = f"{len(batches)} batches of {batch_size} training images of {data} (seed {seed})"
-    return PARTLY if stuck else RECALIBRATED, images
+    return PARTLY if any(map(torch.equal, before, seen.means)) else RECALIBRATED

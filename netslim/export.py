@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError
-from netslim.extras import needed
+from netslim.extras import needed, require
 from netslim.files import atomic_write
 from netslim.inputs import Shapes
 from netslim.notes import KEY, Notes, attach, notes_of
+from netslim.userfile import importing_from
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
@@ -40,7 +41,8 @@ def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
     if notes is None:
         raise ArchiveError(f"{path} is no extracted network; write one with 'netslim extract converted.pt -o {path}'.")
     try:
-        model = torch.load(path, map_location="cpu", weights_only=False)
+        with importing_from(Path.cwd()):  # a network that keeps Python of the model's needs its classes
+            model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise ArchiveError(f"{path} cannot be opened ({type(error).__name__}: {error}); extract it again.") from error
     if not isinstance(model, nn.Module):
@@ -50,10 +52,9 @@ def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
 
 def write_onnx(model: nn.Module, shapes: Shapes, path: Path, notes: Notes | None = None) -> None:
     """One ONNX file with the weights inside. `shapes` are those of the inputs with the batch, which stays free."""
+    require("onnxscript", "ONNX files")
     with needed("onnx", "ONNX files"):
         import onnx
-    with needed("onnxscript", "ONNX files"):
-        import onnxscript  # noqa: F401
     batch = torch.export.Dim("batch", min=1)
     inputs = tuple(torch.zeros(shape) for shape in shapes)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -6,25 +6,29 @@ with needed("pyyaml", "recipes"):
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from netslim.errors import MissingError
 
 EXTRAS = {
-    "scikit-learn": "train",
-    "tensorboard": "train",
-    "pillow": "train",
-    "torchmetrics": "train",
-    "pyyaml": "train",
-    "imagecorruptions-imaug": "corruptions",
-    "timm": "timm",
-    "lightning": "lightning",
-    "matplotlib": "plot",
-    "onnx": "onnx",
-    "onnxscript": "onnx",
+    "scikit-learn": ("sklearn", "train"),
+    "tensorboard": ("tensorboard", "train"),
+    "pillow": ("PIL", "train"),
+    "torchmetrics": ("torchmetrics", "train"),
+    "pyyaml": ("yaml", "train"),
+    "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
+    "timm": ("timm", "timm"),
+    "lightning": ("lightning", "lightning"),
+    "matplotlib": ("matplotlib", "plot"),
+    "onnx": ("onnx", "onnx"),
+    "onnxscript": ("onnxscript", "onnx"),
 }
-"""Package, as pip knows it -> the extra of netslim-gradaug that it belongs to (a test holds this to pyproject.toml)."""
+"""Package, as pip knows it -> its module, and the extra that it belongs to (a test compares with pyproject.toml)."""
+
+CORE = ("torch", "torchvision", "networkx", "numpy", "rich", "click")
+"""Packages that come with netslim-gradaug, whose modules have their names."""
 
 
 @contextmanager
@@ -45,6 +49,24 @@ def needed(package: str, purpose: str) -> Iterator[None]:
         ) from error
 
 
+def require(package: str, purpose: str) -> None:
+    """MissingError at once, rather than after the work that comes before `package` is needed."""
+    with needed(package, purpose):
+        importlib.import_module(EXTRAS[package][0])
+
+
+def explained(error: BaseException) -> MissingError | None:
+    """What to do about a package that netslim or gradaug names and that some library did not find; None otherwise."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    known = {name: name for name in CORE} | {name: package for package, (name, _) in EXTRAS.items()}
+    if module not in known:
+        return None
+    return MissingError(f"this needs {known[module]}, which is not installed; {remedy(known[module])}.")
+
+
 def remedy(package: str) -> str:
-    """What to type; the distribution netslim-gradaug is on no index, so its extras need a clone."""
-    return f"run: pip install {package} (or, in a clone of the repository, pip install '.[{EXTRAS[package]}]')"
+    """What to type. The distribution netslim-gradaug is on no index, so its extras need a clone."""
+    extra = f"[{EXTRAS[package][1]}]" if package in EXTRAS else ""
+    return f"run: pip install {package} (or, in a clone of the repository, pip install '.{extra}')"

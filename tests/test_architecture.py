@@ -49,7 +49,6 @@ THIRD_PARTY = {
     "numba": "gradaug/robust.py",
     "yaml": "gradaug/recipes/__init__.py",
     "onnx": "netslim/export.py",
-    "onnxscript": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py",
     "PIL": "gradaug/data/folder.py",
