@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 WORKERS ?= auto
 
-.PHONY: demo test lint zoo zoo-table properties clean
+.PHONY: demo test lint zoo zoo-table properties fuzz clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
@@ -30,6 +30,10 @@ zoo: $(READY)
 ## properties: random networks, other ones every time (NETSLIM_EXAMPLES of them)
 properties: $(READY)
 	NETSLIM_EXAMPLES=$${NETSLIM_EXAMPLES:-1000} $(BIN)/python -m pytest tests/properties
+
+## fuzz: thousands of damaged and altered files
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.archive.fuzz
 
 ## zoo-table: every torchvision model and two of each timm family; hours. Goes on where it was interrupted
 zoo-table: $(READY)

@@ -85,7 +85,7 @@ def evaluate(
         require("imagecorruptions-imaug", "corrupted images")
     from rich.console import Console
 
-    from gradaug.assess import assess
+    from gradaug.assessment import assess
     from gradaug.data import load
     from gradaug.evaluate import require_fit
     from gradaug.fit import image_shape
@@ -156,4 +156,4 @@ def _described(row: SubnetScore, notes: Notes) -> SubnetScore:
     from netslim.notes import RECALIBRATED
 
     recalibrated = notes.statistics == RECALIBRATED
-    return replace(row, width=notes.width, skipped=len(notes.skipped), recalibrated=recalibrated)
+    return replace(row, width=notes.width, skipped=len(notes.skipped), recalibrated=recalibrated, full=not notes.cut)

@@ -61,7 +61,7 @@ def extract(
         require("onnx", "ONNX files")
     import netslim
     from netslim.export import write_module, write_onnx
-    from netslim.notes import FULL, Notes, statistics
+    from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
     net = netslim.load(archive, trust=trust)
@@ -73,7 +73,8 @@ def extract(
         if found == FULL:
             found = _recalibrate(model, batches)
             images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
-    notes = Notes(width, round_to, depth, tuple(shape[1:] for shape in net.input_shapes), found, images)
+    cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
+    notes = Notes(width, round_to, depth, cut, shapes, found, images)
     if output.suffix == ".onnx":
         write_onnx(model, net.input_shapes, output, notes)
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.short_help) for name, entry in self.entries.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

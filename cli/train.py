@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     "--model", metavar="FILE", help="The network: a file written by netslim convert.  [default: the recipe's]"
 )
 @click.option("--recipe", metavar="NAME", help="Settings of an experiment, or several: NAME,NAME (gradaug recipes).")
+@click.option(
+    "--allow-code",
+    multiple=True,
+    metavar="SOURCE",
+    help="Run this code (mymodel.py, package.module:callable) where the recipe's network is it; repeat.",
+)
 @settings
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/RECIPE or runs/MODE]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out where its checkpoint is.")
@@ -45,6 +51,7 @@ def train(
     context: click.Context,
     model: str | None,
     recipe: str | None,
+    allow_code: tuple[str, ...],
     out: Path | None,
     resume: bool,
     overwrite: bool,
@@ -71,7 +78,7 @@ def train(
 
     from rich.console import Console
 
-    net = _network(model, chosen, out, trust, overwrite, dry_run)
+    net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
     if dry_run:
         _show_estimate(net, config, tflops, gpus or 1, as_json)
         return
@@ -109,7 +116,13 @@ def _continued(out: Path, given: dict[str, Any]) -> TrainConfig:
 
 
 def _network(
-    model: str | None, recipe: Recipe | None, out: Path, trust: bool, overwrite: bool, dry_run: bool
+    model: str | None,
+    recipe: Recipe | None,
+    allowed: tuple[str, ...],
+    out: Path,
+    trust: bool,
+    overwrite: bool,
+    dry_run: bool,
 ) -> SlimNet:
     """The file's network, or the recipe's, which is converted once and kept in the run's folder."""
     import netslim
@@ -123,6 +136,7 @@ def _network(
         if not path.exists():
             raise InputError(f"convert the recipe's network first: {recipe.model.command()} -o {path}")
         return netslim.load(path, trust=trust)
+    recipe.model.require_allowed(allowed)
     return _converted(recipe.model, None if dry_run else path)
 
 

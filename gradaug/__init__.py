@@ -14,8 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradaug.assess import Assessment as Assessment
-    from gradaug.assess import assess as assess
+    from gradaug.assessment import Assessment as Assessment
+    from gradaug.assessment import assess as assess
     from gradaug.config import TrainConfig as TrainConfig
     from gradaug.errors import CheckpointError as CheckpointError
     from gradaug.errors import DataError as DataError
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gradaug.errors import Stopped as Stopped
     from gradaug.errors import TrainingError as TrainingError
     from gradaug.evaluate import Score as Score
-    from gradaug.evaluate import recalibrate as recalibrate
     from gradaug.evaluate import score as score
     from gradaug.loop import train as train
+    from gradaug.recalibration import recalibrate as recalibrate
     from gradaug.result import Result as Result
     from gradaug.sampler import Draw as Draw
     from gradaug.sampler import Space as Space
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from gradaug.sync import average_gradients as average_gradients
 
 _HOME = {
-    "Assessment": "assess",
-    "assess": "assess",
+    "Assessment": "assessment",
+    "assess": "assessment",
     "TrainConfig": "config",
     "CheckpointError": "errors",
     "DataError": "errors",
@@ -44,7 +44,7 @@ _HOME = {
     "Stopped": "errors",
     "TrainingError": "errors",
     "Score": "evaluate",
-    "recalibrate": "evaluate",
+    "recalibrate": "recalibration",
     "score": "evaluate",
     "train": "loop",
     "Result": "result",
@@ -67,7 +67,8 @@ def __getattr__(name: str) -> Any:
         return version("netslim-gradaug")
     if name not in _HOME:
         raise AttributeError(f"module 'gradaug' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gradaug.{_HOME[name]}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"gradaug.{_HOME[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

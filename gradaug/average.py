@@ -43,9 +43,6 @@ class Average:
     def state_dict(self) -> dict[str, Any]:
         return self.model.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state)
-
 
 def _towards(decay: float) -> Callable[..., None]:
     @torch.no_grad()
@@ -75,8 +72,8 @@ class MeanTeacher(Average):
         """`images` (2M, ...): M images for the student, and the same M, augmented differently, for the teacher."""
         images, others = images.chunk(2)
         with torch.no_grad(), self.net.train().sub():
-            target = main_output(self.net(others)).float().softmax(-1)
-        answer = main_output(student(images)).float().softmax(-1)
+            target = main_output(self.net(others)).float().softmax(1)
+        answer = main_output(student(images)).float().softmax(1)
         return self.weight * ramp(step / (RAMP * self.steps)) * F.mse_loss(answer, target)
 
 

@@ -1,65 +1,121 @@
 """A checkpoint holds all that the rest of a run depends on, and replaces its predecessor in one atomic rename.
 
-It is plain data: ``torch.load(path, weights_only=True)`` opens it, and loading executes nothing that it brings.
+The file is of the form of a converted network's: a JSON document, every field of it typed, and tensors, in one file of
+safetensors with checksums over every byte. Loading executes nothing that it brings.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import torch
-from torch import nn
+from msgspec import Meta
+from torch import Tensor, nn
 
 from gradaug.config import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
+from gradaug.evaluate import Score
+from gradaug.seeding import Generators
+from netslim.archive import container
 from netslim.errors import ArchiveError
-from netslim.files import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from torch import optim
+
 FORMAT = "gradaug.checkpoint"
-VERSION = 2
+VERSION = 3
+
+Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Scalar = bool | Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)] | Finite | Annotated[str, Meta(max_length=4096)] | None
+Setting = Scalar | Annotated[list[Scalar], Meta(max_length=4096)]
+Settings = dict[str, Setting]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The state of a run after `step` optimizer steps."""
 
-    config: dict[str, Any]
+    config: Settings
     epoch: int
     """Epochs completed."""
     step: int
     """Optimizer steps taken; it is the state of the sampler and the place in the data order, too."""
-    model: dict[str, Any]
+    model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    scaler: dict[str, Any] | None
+    schedule: Settings
+    scaler: Settings | None
     """Of fp16's loss scaling."""
-    averages: dict[str, dict[str, Any]]
+    averages: dict[str, dict[str, Tensor]]
     """Running means of the weights: "ema", "teacher"."""
     tally: dict[str, float] | None
     """Sums over the part of an epoch that is done; None at its end."""
-    random: list[dict[str, Any]]
-    """States of the random generators, one entry a process."""
+    random: list[Generators]
+    """One entry a process."""
     before: dict[str, Any]
     """Score of the network before training."""
     seconds: float
     """Wall time spent so far."""
 
 
+class _Python(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The state of Python's generator, and how many GPUs had one of their own."""
+
+    version: Natural
+    internal: Annotated[list[Natural], Meta(max_length=1024)]
+    gauss: Finite | None
+    gpus: Annotated[int, Meta(ge=0, le=1024)]
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A checkpoint without its tensors. same: names of tensors that are another one's."""
+
+    config: Settings
+    epoch: Natural
+    step: Natural
+    groups: Annotated[list[Settings], Meta(max_length=4096)]
+    schedule: Settings
+    scaler: Settings | None
+    averages: Annotated[list[str], Meta(max_length=16)]
+    tally: dict[str, Finite] | None
+    random: Annotated[list[_Python], Meta(max_length=65536)]
+    before: dict[str, Scalar]
+    seconds: Annotated[float, Meta(ge=0, le=1e12)]
+    same: Annotated[dict[str, str], Meta(max_length=100_000)]
+
+
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Writes atomically; on a full disk or an unwritable folder an error, with the file that was there intact."""
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    tensors = dict(_tensors(checkpoint))
+    same = _same(tensors)
+    document = _Document(
+        config=checkpoint.config,
+        epoch=checkpoint.epoch,
+        step=checkpoint.step,
+        groups=[{k: _setting(v) for k, v in group.items()} for group in checkpoint.optimizer["param_groups"]],
+        schedule={k: _setting(v) for k, v in checkpoint.schedule.items()},
+        scaler=checkpoint.scaler,
+        averages=list(checkpoint.averages),
+        tally=checkpoint.tally,
+        random=[_Python(*state.python, len(state.cuda)) for state in checkpoint.random],  # type: ignore[arg-type]
+        before=checkpoint.before,
+        seconds=checkpoint.seconds,
+        same=same,
+    )
     try:
-        with atomic_write(path) as temporary:
-            torch.save({"format": FORMAT, "version": VERSION, **content}, temporary)
+        encoded = msgspec.json.encode(document)
+        msgspec.json.decode(encoded, type=_Document)
+        container.write(path, FORMAT, VERSION, encoded, {k: v for k, v in tensors.items() if k not in same})
     except ArchiveError as error:
         raise OutputError(f"{error} An earlier checkpoint there is intact") from error
-    except RuntimeError as error:  # so torch reports a full disk
-        raise OutputError(f"cannot write {path}: is the disk full? An earlier checkpoint there is intact") from error
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise OutputError(f"cannot write {path}: the state of this run is no plain data ({error})") from error
 
 
 def load(path: Path) -> Checkpoint:
@@ -67,23 +123,98 @@ def load(path: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path} to resume from; run without --resume to start one")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        content = container.read(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except container.Damaged as error:
         raise CheckpointError(
-            f"{path} is damaged or is not a checkpoint; run with --overwrite to start again"
+            f"{path} is damaged or is not a checkpoint of this gradaug ({error}); run with --overwrite to start again"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if content.kind != FORMAT:
         raise CheckpointError(f"{path} is not a gradaug checkpoint; give --out the folder of a training run")
-    if content.get("version") != VERSION:
+    if content.version != VERSION:
         raise CheckpointError(
-            f"{path} has format version {content.get('version')} and this gradaug reads version {VERSION}; "
+            f"{path} has format version {content.version} and this gradaug reads version {VERSION}; "
             "install the version that wrote it"
         )
-    names = [field.name for field in fields(Checkpoint)]
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}; run with --overwrite to start again")
-    return Checkpoint(**{name: content[name] for name in names})
+    try:
+        return _checkpoint(msgspec.json.decode(content.document, type=_Document), content.tensors)
+    except (msgspec.MsgspecError, RecursionError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} is damaged ({reason}); run with --overwrite to start again") from error
+
+
+# ------------------------------------------------------------------------------------------------- tensors by name
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a checkpoint: model/KEY, averages/NAME/KEY, optimizer/NUMBER/KEY, random/PROCESS/torch or GPU."""
+    for key, tensor in checkpoint.model.items():
+        yield f"model/{key}", tensor
+    for name, state in checkpoint.averages.items():
+        for key, tensor in state.items():
+            yield f"averages/{name}/{key}", tensor
+    for number, held in checkpoint.optimizer["state"].items():
+        for key, tensor in held.items():
+            if tensor is not None:
+                yield f"optimizer/{number}/{key}", tensor
+    for rank, found in enumerate(checkpoint.random):
+        for key, tensor in (("torch", found.torch), *((str(i), state) for i, state in enumerate(found.cuda))):
+            yield f"random/{rank}/{key}", tensor
+
+
+def _same(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Names of tensors that are another one's: parameters that layers share."""
+    first: dict[tuple[Any, ...], str] = {}
+    found: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise OutputError(f"the state of this run cannot be stored: {name} is a {type(tensor).__name__}")
+        key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and first.setdefault(key, name) != name:
+            found[name] = first[key]
+    return found
+
+
+def _setting(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _checkpoint(document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
+    every = tensors | {name: tensors[other] for name, other in document.same.items()}
+    optimizer: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(every, "optimizer").items():
+        number, _, key = name.partition("/")
+        optimizer.setdefault(int(number), {})[key] = tensor
+    return Checkpoint(
+        config=document.config,
+        epoch=document.epoch,
+        step=document.step,
+        model=_under(every, "model"),
+        optimizer={"state": optimizer, "param_groups": document.groups},
+        schedule=document.schedule,
+        scaler=document.scaler,
+        averages={name: _under(every, f"averages/{name}") for name in document.averages},
+        tally=document.tally,
+        random=[_generators(every, rank, python) for rank, python in enumerate(document.random)],
+        before=dict(document.before),
+        seconds=document.seconds,
+    )
+
+
+def _under(tensors: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
+    return {name[len(folder) + 1 :]: t for name, t in tensors.items() if name.startswith(f"{folder}/")}
+
+
+def _generators(tensors: Mapping[str, Tensor], rank: int, python: _Python) -> Generators:
+    cuda = tuple(tensors[f"random/{rank}/{i}"] for i in range(python.gpus))
+    state = python.version, tuple(python.internal), python.gauss
+    try:
+        random.Random().setstate(state)
+        torch.Generator().set_state(tensors[f"random/{rank}/torch"])
+    except (TypeError, RuntimeError) as error:
+        raise ValueError("a random generator's state is none") from error
+    return Generators(tensors[f"random/{rank}/torch"], state, cuda)
 
 
 def merge(checkpoint: Checkpoint, config: TrainConfig, path: Path) -> TrainConfig:
@@ -102,10 +233,14 @@ def merge(checkpoint: Checkpoint, config: TrainConfig, path: Path) -> TrainConfi
     return config
 
 
-def load_weights(checkpoint: Checkpoint, net: nn.Module, path: Path) -> None:
-    """Puts the weights into `net`; CheckpointError when they are another network's."""
+def load_weights(state: dict[str, Tensor], net: nn.Module, path: Path) -> None:
+    """Puts a state_dict into `net`; CheckpointError when it is another network's."""
+    now = net.state_dict()
+    for name in now.keys() & state.keys():
+        if now[name].dtype != state[name].dtype:
+            raise CheckpointError(f"{path} has {name} in {state[name].dtype}, and the network in {now[name].dtype}")
     try:
-        net.load_state_dict(checkpoint.model)
+        net.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(
@@ -113,19 +248,46 @@ def load_weights(checkpoint: Checkpoint, net: nn.Module, path: Path) -> None:
         ) from error
 
 
-def random_state() -> dict[str, Any]:
-    """The states of the global generators that a model may draw from (dropout, a transform of the user's)."""
-    version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(internal), gauss]}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
+def score(checkpoint: Checkpoint, path: Path) -> Score:
+    """The score before training; CheckpointError when it is none."""
+    try:
+        return msgspec.convert(checkpoint.before, Score)
+    except msgspec.MsgspecError as error:
+        raise CheckpointError(f"{path} is damaged: its score is none ({error})") from error
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Puts :func:`random_state` back; CUDA's only on a machine with as many GPUs."""
-    torch.set_rng_state(state["torch"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+def load_optimizer(checkpoint: Checkpoint, optimizer: optim.Optimizer, path: Path) -> None:
+    """Puts the optimizer's state back; CheckpointError when it is that of other parameters."""
+    now, saved = optimizer.state_dict(), checkpoint.optimizer
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for before, group in zip(saved["param_groups"], now["param_groups"], strict=False):
+        if before.keys() != group.keys() or before["params"] != group["params"]:
+            raise CheckpointError(f"{path} was written for another optimizer; run with --overwrite to start again")
+    fits = len(saved["param_groups"]) == len(now["param_groups"])
+    for number, held in saved["state"].items():
+        fits = fits and number < len(parameters)
+        fits = fits and all(t.dim() == 0 or t.shape == parameters[number].shape for t in held.values())
+    if not fits:
+        raise CheckpointError(f"{path} was written for other parameters; give the --model of that run")
+    optimizer.load_state_dict(saved)
+
+
+def load_state(checkpoint: Checkpoint, name: str, into: Any, path: Path) -> None:
+    """Puts the state `name` ("schedule", "scaler") back; CheckpointError when it is not one of `into`."""
+    saved, now = getattr(checkpoint, name), into.state_dict()
+    alike = {int: (int,), float: (int, float)}
+    fits = saved is not None and saved.keys() == now.keys()
+    if not (fits and all(isinstance(saved[k], alike.get(type(v), (type(v),))) for k, v in now.items())):
+        raise CheckpointError(f"{path} is damaged: its {name} is none; run with --overwrite to start again")
+    into.load_state_dict(saved)
+
+
+def require_place(checkpoint: Checkpoint, epochs: int, per_epoch: int, path: Path) -> None:
+    """CheckpointError unless epoch and step are a place in a run of so many epochs."""
+    within = checkpoint.step - checkpoint.epoch * per_epoch
+    whole = within == 0 if checkpoint.tally is None else 0 < within <= per_epoch
+    if not (whole and checkpoint.step <= epochs * per_epoch):
+        raise CheckpointError(
+            f"{path} says that it was written in epoch {checkpoint.epoch} after {checkpoint.step} steps, and this run "
+            f"has {epochs} epochs of {per_epoch} steps; run with --overwrite to start again"
+        )

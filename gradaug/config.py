@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradaug import ranges
+from gradaug import kinds, ranges
 from gradaug.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, at_least, one_of, some_of
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 MODES = ("randwidth", "randdepth", "both", "none")
 MIXERS = ("cutout", "mixup", "cutmix")
@@ -218,10 +219,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, legal = getattr(self, field.name), field.metadata["range"]
-            if value is not None and not legal.holds(value):
-                raise InputError(f"{flag(field.name)} must be {legal.words}, not {value!r}")
+        vars(self).update(checked(vars(self)))
         for holds, sentence in _together(self):
             if not holds:
                 raise InputError(sentence)
@@ -233,16 +231,35 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> TrainConfig:
         """The inverse of :meth:`to_dict`; an unknown name is an InputError that suggests the nearest one."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in settings:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise InputError(f"unknown setting {name}: this version of gradaug does not have it{hint}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
-        }
-        return cls(**values)
+        return cls(**checked(settings))
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Each of some settings as its annotated type in plain Python; what they ask of each other is TrainConfig's to say.
+
+    InputError for a name that does not exist, a value of another type, or one out of its range.
+    """
+    if not isinstance(settings, Mapping):
+        raise InputError(f"settings are names with a value each, such as epochs: 3, not {kinds.shown(settings)}")
+    for name in settings:
+        if name not in TrainConfig.__dataclass_fields__:
+            near = difflib.get_close_matches(str(name), TrainConfig.__dataclass_fields__, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            said = name if isinstance(name, str) and name.isidentifier() else kinds.shown(name)
+            raise InputError(f"unknown setting {said}: this version of gradaug does not have it{hint}")
+    return {name: _checked(name, value) for name, value in settings.items()}
+
+
+def _checked(name: str, value: Any) -> Any:
+    kind, legal = kinds.of_fields(TrainConfig)[name], TrainConfig.__dataclass_fields__[name].metadata["range"]
+    try:
+        read = kind.read(value)
+    except ValueError as error:
+        words = kind.words if legal is ranges.ANYTHING else f"{kind.words} ({legal.words})"
+        raise InputError(f"{flag(name)} must be {words}, not {kinds.shown(value)}") from error
+    if read is not None and not legal.holds(read):
+        raise InputError(f"{flag(name)} must be {legal.words}, not {kinds.shown(read)}")
+    return read
 
 
 def flag(name: str) -> str:

@@ -18,7 +18,7 @@ The chance to drop a block rises linearly with depth: `drop_rate` * l / L for bl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +33,9 @@ from netslim.errors import InputError
 if TYPE_CHECKING:
     from gradaug.config import TrainConfig
     from netslim import SlimNet
+
+Placing = Callable[["SlimNet", "TrainConfig"], dict[str, nn.Module]]
+"""What puts a dropper into a network: modules by the name of their block."""
 
 
 def placed(net: SlimNet, config: TrainConfig) -> dict[str, nn.Module]:
@@ -49,12 +52,8 @@ def placed(net: SlimNet, config: TrainConfig) -> dict[str, nn.Module]:
         )
     at: dict[str, list[nn.Module]] = {name: [] for name in blocks}
     for name in chosen:
-        if name == "dropblock":
-            for block, channels in _last_maps(net).items():
-                at[block].append(DropBlock(config.dropblock_rate, config.dropblock_size, channels))
-        else:
-            for block, rate in zip(blocks, drop_rates(len(blocks), config.drop_rate), strict=True):
-                at[block].append(_dropper(name, rate))
+        for block, module in IMPLEMENTED[name](net, config).items():
+            at[block].append(module)
     return {name: made[0] if len(made) == 1 else nn.Sequential(*made) for name, made in at.items() if made}
 
 
@@ -70,10 +69,20 @@ def drop_rates(count: int, last: float) -> list[float]:
     return [last * (i + 1) / count for i in range(count)]
 
 
-def _dropper(name: str, rate: float) -> nn.Module:
-    if name == "shakedrop":
-        return ShakeDrop(rate, inverted=True)
-    return StochasticDepth(rate, "batch" if name == "stochastic-depth" else "row")
+def _at_every_block(make: Callable[[float], nn.Module]) -> Placing:
+    """A dropper behind each block, made for the block's own rate."""
+
+    def place(net: SlimNet, config: TrainConfig) -> dict[str, nn.Module]:
+        blocks = [block.name for block in net.blocks]
+        rates = drop_rates(len(blocks), config.drop_rate)
+        return {block: make(rate) for block, rate in zip(blocks, rates, strict=True)}
+
+    return place
+
+
+def _at_last_maps(net: SlimNet, config: TrainConfig) -> dict[str, nn.Module]:
+    maps = _last_maps(net).items()
+    return {block: DropBlock(config.dropblock_rate, config.dropblock_size, channels) for block, channels in maps}
 
 
 def _every(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
@@ -212,3 +221,12 @@ class _Shake(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         (factor,) = ctx.saved_tensors
         return grads[0] * factor, None, None
+
+
+IMPLEMENTED: dict[str, Placing] = {
+    "dropblock": _at_last_maps,
+    "stochastic-depth": _at_every_block(lambda rate: StochasticDepth(rate, "batch")),
+    "droppath": _at_every_block(lambda rate: StochasticDepth(rate, "row")),
+    "shakedrop": _at_every_block(lambda rate: ShakeDrop(rate, inverted=True)),
+}
+"""What each name in config.DROPPERS is."""

@@ -16,7 +16,8 @@ from gradaug.fit import image_shape
 from gradaug.sampler import Draw, draw
 from gradaug.views import resized
 from netslim import SlimNet, cost
-from netslim.skeleton import skeleton
+from netslim.inputs import of_one, of_two
+from netslim.skeleton import OneDevice
 
 if TYPE_CHECKING:
     from gradaug.config import TrainConfig
@@ -92,11 +93,11 @@ def saved_bytes(net: SlimNet) -> float:
         return tensor
 
     count = 2
-    copied = skeleton(net).train()
+    copied, given = cost.light(net, of_two(of_one(net.plan.inputs)))
+    copied.train()
     own = {p.untyped_storage()._cdata for p in copied.parameters()}
-    images = torch.empty(count, *image_shape(net), device="meta", dtype=next(copied.parameters()).dtype)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        copied(images)
+    with OneDevice(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        copied(**given)
     return sum(size for storage, size in sizes.items() if storage not in own) / count
 
 

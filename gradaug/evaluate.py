@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradaug.errors import DataError
 from gradaug.fit import blank_images, device_of
-from gradaug.losses import main_output
+from gradaug.losses import UNLABELLED, fitted, main_output
 from gradaug.modes import evaluating
+from gradaug.recalibration import estimate
+from gradaug.recalibration import recalibrate as recalibrate
+from gradaug.settings import whole
 from netslim import SlimNet, cost
+from netslim.errors import InputError
 from netslim.extras import needed
+from netslim.subnet import keep_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,8 +64,11 @@ class SubnetScore:
     params: int
     flops: int
     recalibrated: bool
+    """Whether it has running statistics, which were estimated anew."""
     score: Score
     skipped: int = 0
+    full: bool = False
+    """Whether it is the whole network."""
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -71,22 +79,24 @@ class SubnetScore:
 def score(net: nn.Module, batches: Iterable[Batch], calibration: bool = False) -> Score:
     """Top-1, top-5 and cross-entropy of `net` in eval mode; every module's mode is put back afterwards.
 
+    For a network that answers every position, (N, classes, ...), each is an image's mean over its labelled positions.
     `calibration`: the calibration error too, by torchmetrics.
     """
     device, count, bins = device_of(net), 0, None
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     with evaluating(net):
         for images, labels in batches:
-            labels = labels.to(device)
             logits = main_output(net(images.to(device)))
-            losses = F.cross_entropy(logits, labels, reduction="sum")
+            labels = fitted(labels.to(device), logits)
+            losses = over_images(F.cross_entropy(logits, labels, reduction="none", ignore_index=UNLABELLED), labels)
             sums += torch.stack([top1_hits(logits, labels), _top5_hits(logits, labels), losses]).double()
             count += len(labels)
             if calibration:
-                bins = bins or _calibration_error(logits.shape[-1]).to(device)
-                bins.update(logits.softmax(-1), labels)
+                bins = bins or _calibration_error(logits.shape[1]).to(device)
+                known = labels != UNLABELLED
+                bins.update(logits.softmax(1).movedim(1, -1)[known], labels[known])
     hits, near, loss = (float(value) / max(count, 1) for value in sums.tolist())
-    top5 = 100 * near if count and logits.shape[-1] > 5 else None
+    top5 = 100 * near if count and logits.shape[1] > 5 else None
     return Score(100 * hits, loss, count, top5, 100 * float(bins.compute()) if bins else None)
 
 
@@ -107,35 +117,22 @@ def merged(scores: Sequence[Score]) -> Score:
 
 
 def top1_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of the (N, classes) logits have their largest value at the label (N,)."""
-    return (logits.argmax(dim=-1) == labels).sum()
+    """How many of the (N, classes, ...) logits have their largest value at the label (N, ...); parts of an image
+    where it has several labels."""
+    return over_images((logits.argmax(dim=1) == labels).float(), labels)
 
 
 def _top5_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    nearest = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
-    return (nearest == labels.unsqueeze(-1)).any(-1).sum()
+    nearest = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    return over_images((nearest == labels.unsqueeze(1)).any(1).float(), labels)
 
 
-@torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Batch]) -> nn.Module:
-    """Replaces the running statistics of every batch norm by their mean over `batches`; nothing else of `net` changes.
-
-    Only the batch norms run in train mode (dropout stays off). Returns `net`, in eval mode.
-    """
-    norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if not norms:
-        return net.eval()
-    momenta = [norm.momentum for norm in norms]
-    net.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative mean
-        norm.train()
-    for images, _ in batches:
-        net(images.to(device_of(net)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return net.eval()
+def over_images(values: Tensor, labels: Tensor) -> Tensor:
+    """The sum, over images, of each image's mean of `values` (N, ...) over the positions that have a label."""
+    if values.ndim == 1:
+        return values.sum()
+    known = (labels != UNLABELLED).flatten(1)
+    return ((values.flatten(1) * known).sum(1) / known.sum(1).clamp(min=1)).sum()
 
 
 def subnetworks(
@@ -150,26 +147,38 @@ def subnetworks(
     """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
     A sub-network that keeps exactly what one before it keeps is left out. The full network is scored with the running
-    statistics it was trained with, every other one recalibrated.
+    statistics it was trained with, every other one with those that :mod:`gradaug.recalibration` estimates. Raises
+    SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
     """
-    rows: list[SubnetScore] = []
-    full = cost.count(net, width=1.0)
+    calibration, validation = _repeatable(calibration), _repeatable(validation)
+    rows: dict[Any, SubnetScore] = {}
+    full = keep_counts(net.plan, 1.0), ()
     for width, skip in itertools.product(widths, skips):
-        depth = dict.fromkeys(spread(net, skip), False)
-        size = cost.count(net, width, depth, round_to=round_to)
-        if any((row.params, row.flops) == (size.params, size.flops) for row in rows):
+        skipped = tuple(spread(net, skip))
+        kept = keep_counts(net.plan, width, round_to), skipped
+        if kept in rows:
             continue
-        whole = (size.params, size.flops) == (full.params, full.flops)
-        slim = net if whole else recalibrate(copy.deepcopy(net.extract(width, depth, round_to=round_to)), calibration)
-        rows.append(
-            SubnetScore(width, size.params, size.flops, not whole, score(slim, validation, calibration_error), skip)
-        )
-    return rows
+        depth = dict.fromkeys(skipped, False)
+        size = cost.count(net, width, depth, round_to=round_to)
+        slim: nn.Module = net
+        if kept != full:
+            slim = copy.deepcopy(net.extract(width, depth, round_to=round_to))
+        norms = estimate(slim, calibration) if kept != full else 0
+        found = score(slim, validation, calibration_error)
+        rows[kept] = SubnetScore(width, size.params, size.flops, norms > 0, found, skip, kept == full)
+    return list(rows.values())
+
+
+def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Batches that every sub-network can go through: an iterator is spent after the first."""
+    return list(batches) if isinstance(batches, Iterator) else batches
 
 
 def spread(net: SlimNet, skip: int) -> list[str]:
-    """`skip` blocks of the network, evenly spaced, by name."""
+    """`skip` blocks of the network, evenly spaced, by name; InputError where it has not so many."""
     names = [block.name for block in net.blocks]
+    if whole("skip", skip) > len(names):
+        raise InputError(f"skip is {skip}, and this network has {len(names)} blocks that can be skipped")
     return [names[int((i + 0.5) * len(names) / skip)] for i in range(skip)]
 
 

@@ -6,11 +6,16 @@ full network, because kernels pad; on multiples of 16 it costs what its FLOPs sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from gradaug.modes import evaluating
 from gradaug.sampler import Space
+from gradaug.settings import truth
 from gradaug.views import default_resolutions, resize
 from netslim import SlimNet, cost
 from netslim.errors import InputError
@@ -22,7 +27,7 @@ def fit(
     *,
     alpha: float = 0.8,
     num_subnets: int = 3,
-    resolutions: tuple[int, ...] | None = None,
+    resolutions: Sequence[int] | None = None,
     round_to: int | None = None,
     survival: float = 0.8,
     survival_first: float = 1.0,
@@ -31,23 +36,27 @@ def fit(
     per_group: bool = False,
 ) -> Space:
     """The space of sub-networks for `net`, with every None chosen; InputError says what cannot work and why."""
-    blocks = tuple(block.name for block in net.blocks)
-    if resolutions is None:
-        resolutions = _usable_resolutions(net)
-    else:
-        _require_resolutions(net, resolutions)
-    grid = round_to or _fitting_grid(net, alpha, hardware_grid(device_of(net)))
-    space = Space(
-        mode, alpha, num_subnets, resolutions, grid, blocks, survival, survival_first, skip_blocks, stage_limit,
-        stages=tuple(block.stage for block in net.blocks),
-        groups=tuple(group.name for group in net.groups) if per_group else (),
-    )  # fmt: skip
-    if space.random_width and alpha < 1 and _share(net, alpha, grid) == 1:
+    if not isinstance(net, SlimNet):
         raise InputError(
-            f"with widths rounded to {grid} channels the smallest sub-network (width {alpha}) is the whole "
+            f"{type(net).__name__} is no converted network: give what netslim.convert(model, example_inputs) or "
+            "netslim.load(path) returns, and no wrapper of it"
+        )
+    sides: Any = () if resolutions is None else resolutions
+    space = Space(
+        mode, alpha, num_subnets, sides, round_to,
+        tuple(block.name for block in net.blocks), survival, survival_first, skip_blocks, stage_limit,
+        stages=tuple(block.stage for block in net.blocks),
+        groups=tuple(group.name for group in net.groups) if truth("per_group", per_group) else (),
+    )  # fmt: skip
+    _require_resolutions(net, space.resolutions)
+    grid = space.round_to or _fitting_grid(net, space.alpha, hardware_grid(device_of(net)))
+    if space.random_width and space.alpha < 1 and _share(net, space.alpha, grid) == 1:
+        raise InputError(
+            f"with widths rounded to {grid} channels the smallest sub-network (width {space.alpha}) is the whole "
             "network; use a smaller --round-to or --alpha"
         )
-    return space
+    usable = _usable_resolutions(net) if resolutions is None else space.resolutions
+    return replace(space, resolutions=usable, round_to=grid)
 
 
 def hardware_grid(device: torch.device) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradaug.step import GradAug
+from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from netslim import SlimNet
@@ -35,7 +36,15 @@ class GradAugMixin:
         self.__dict__["gradaug"] = GradAug(net, mode, **options)
 
     def training_step(self, batch: Any, _: int) -> None:
-        """One GradAug step on (images, labels); logs ``train_loss`` and ``subnet_loss``."""
+        """One GradAug step on (images, labels), or one of its `accumulate` parts; logs the losses.
+
+        They are ``train_loss`` and ``subnet_loss``. Raises InputError where Lightning scales the loss itself.
+        """
+        if getattr(getattr(self.trainer, "precision_plugin", None), "scaler", None) is not None:
+            raise InputError(
+                'under Lightning\'s precision "16-mixed" the several losses of a step would not be scaled: take '
+                '"bf16-mixed", or "32-true" and use_gradaug(..., amp=torch.float16, scaler=torch.amp.GradScaler())'
+            )
         images, labels = batch
         losses = self.__dict__["gradaug"].step(images, labels, self.optimizers())
         self.log("train_loss", losses.full, prog_bar=True)

@@ -3,27 +3,32 @@
     task_loss(output, labels)         full network against the labels: cross-entropy
     distillation(output, target)      sub-network against the full network: KL(target || output)
 
-A classifier may return a tensor of logits (N, classes), a tuple whose first tensor is the logits (GoogLeNet and
-Inception in train mode: ``GoogLeNetOutputs(logits, aux_logits2, aux_logits1)``) or a mapping ({"logits": ...},
-{"out": ..., "aux": ...}).
+A classifier may return a tensor of logits, a tuple whose first tensor is the logits (GoogLeNet and Inception in train
+mode: ``GoogLeNetOutputs(logits, aux_logits2, aux_logits1)``) or a mapping ({"logits": ...}, {"out": ..., "aux": ...}).
+As for torch's ``cross_entropy``, dim 1 of the logits is the classes and every further dim counts positions:
+(N, classes) for images, (N, classes, H, W) for pixels, (N, classes, L) for the tokens of sequences.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaug.settings import checked
 from netslim.errors import InputError
 
 MAIN_KEYS = ("logits", "out", "output")
 AUXILIARY_WEIGHT = 0.3
 """Weight of each auxiliary head's cross-entropy (Szegedy et al. 2015, section 5)."""
+UNLABELLED = -100
+"""Label of a position that has none, as in torch's ``cross_entropy``."""
 
 
 def heads(output: Any) -> tuple[Tensor, ...]:
@@ -51,26 +56,122 @@ def heads(output: Any) -> tuple[Tensor, ...]:
 
 
 def main_output(output: Any) -> Tensor:
-    """The main logits (N, classes)."""
+    """The main logits (N, classes, ...)."""
     return heads(output)[0]
 
 
-def task_loss(output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in nats, plus 0.3 times that of each auxiliary head.
+# ------------------------------------------------------------------------------------------ what can be learned
 
-    `labels`: class numbers (N,), or class probabilities (N, classes) as CutMix, Mixup and soft labels give;
-    `smoothing` of either is spread evenly over the classes.
+
+def require_classes(logits: Tensor) -> None:
+    """InputError unless dim 1 of `logits` is two or more classes."""
+    if not logits.is_floating_point():
+        raise InputError(f"the network returns {logits.dtype}: return logits, before any argmax or rounding")
+    if logits.ndim < 2 or logits.shape[1] < 2:
+        raise InputError(
+            f"the network returns numbers of shape {tuple(logits.shape)}, not logits (N, classes): a single number has "
+            "no probabilities that a sub-network could learn. For two classes return two logits, with class numbers "
+            'as labels; a regression trains without sub-networks (mode="none" and a criterion of your own)'
+        )
+
+
+def require_answers(logits: Tensor, labels: Any, values: bool = True) -> None:
+    """InputError where `labels` show that `logits` (N, classes, ...) are something else, whatever the criterion.
+
+    Numbers instead of probabilities are those of a regression or of several labels an image, and labels that lie along
+    another dim are those of logits (N, L, classes). `values`: look at the numbers, which waits for a GPU.
     """
-    main, *auxiliary = heads(output)
-    loss = F.cross_entropy(main, labels, label_smoothing=smoothing)
-    for head in auxiliary:
-        loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(head, labels, label_smoothing=smoothing)
-    return loss
+    require_classes(logits)
+    if not isinstance(labels, Tensor):
+        return
+    shape, given = tuple(logits.shape), tuple(labels.shape)
+    if labels.is_floating_point() or given == shape:
+        if given != shape or (values and not _are_probabilities(labels)):
+            raise InputError(
+                f"labels of shape {given} ({labels.dtype}) are no class numbers {_of_numbers(shape)} and no "
+                f"probabilities of shape {shape} that add up to 1 over dim 1, the classes: what they say cannot be "
+                'taught to sub-networks by softmax; train with mode="none" and a criterion of your own'
+            )
+    elif len(shape) > 2 and not _lie_along(given, shape):
+        raise InputError(
+            f"labels of shape {given} do not fit logits of shape {shape}, whose dim 1 is the classes: labels are "
+            f"{_of_numbers(shape)}, and logits (N, L, classes) are to be transposed to (N, classes, L)"
+        )
+
+
+def _lie_along(labels: tuple[int, ...], logits: tuple[int, ...]) -> bool:
+    """Whether labels of a shape may be those of the positions of logits, which may be fewer than the image's."""
+    if len(labels) == len(logits) and labels[1] == 1:  # one channel of labels
+        labels = (labels[0], *labels[2:])
+    positions = (logits[0], *logits[2:])
+    return labels == positions or (len(labels) == len(positions) and labels != logits[:-1])
+
+
+def _are_probabilities(labels: Tensor) -> bool:
+    numbers = labels.detach().double()
+    return bool(((numbers >= 0).all() & ((numbers.sum(1) - 1).abs() < 1e-2).all()).item())
+
+
+def _of_numbers(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, (shape[0], *shape[2:])))}{',' if len(shape) == 2 else ''})"
+
+
+# ------------------------------------------------------------------------------------------ full network, labels
+
+
+def task_loss(output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy in nats, plus 0.3 times that of each auxiliary head; computed in float32 at least.
+
+    `labels`: class numbers (N, ...), or class probabilities (N, classes, ...) as CutMix, Mixup and soft labels give;
+    `smoothing` of either is spread evenly over the classes. Positions with label -100 do not count. Raises InputError
+    for labels of another shape and, on the CPU, for numbers that are no classes or no probabilities.
+    """
+    found = heads(output)
+    labels = fitted(labels, found[0])
+    main, *auxiliary = (_cross_entropy(head, labels, smoothing) for head in found)
+    return sum((AUXILIARY_WEIGHT * loss for loss in auxiliary), start=main)
 
 
 def task_loss_smoothed(smoothing: float) -> Callable[[Any, Tensor], Tensor]:
     """:func:`task_loss` with `smoothing` of every label spread evenly over the classes (Szegedy et al. 2016)."""
+    smoothing = checked("label_smoothing", smoothing)
     return functools.partial(task_loss, smoothing=smoothing) if smoothing else task_loss
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    with without_autocast(logits):
+        logits = _wide(logits)
+        labels = labels.to(logits.dtype) if labels.is_floating_point() else labels
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=UNLABELLED)
+
+
+def fitted(labels: Tensor, logits: Tensor) -> Tensor:
+    """`labels` that answer `logits`, class numbers as int64; InputError where they do not."""
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels are a {type(labels).__name__}: give a tensor of class numbers")
+    on_cpu = labels.device.type == "cpu"
+    require_answers(logits, labels, on_cpu)
+    if labels.device != logits.device:
+        raise InputError(f"labels are on {labels.device} and the network's output on {logits.device}: move the labels")
+    shape, classes = tuple(logits.shape), logits.shape[1]
+    if labels.is_floating_point() or labels.shape == logits.shape:
+        return _wide(labels) if labels.is_floating_point() else labels.to(logits.dtype)
+    if tuple(labels.shape) != (shape[0], *shape[2:]):
+        raise InputError(
+            f"labels of shape {tuple(labels.shape)} do not fit logits of shape {shape}, whose dim 1 is the classes: "
+            f"they are to be {_of_numbers(shape)}"
+        )
+    labels = labels.long()
+    wrong = labels[((labels < 0) | (labels >= classes)) & (labels != UNLABELLED)] if on_cpu else labels[:0]
+    if wrong.numel():
+        raise InputError(
+            f"label {int(wrong[0])} is none of the network's {classes} classes, 0 to {classes - 1}; a label of "
+            f"{UNLABELLED} leaves a position out"
+        )
+    return labels
+
+
+# ------------------------------------------------------------------------------------------ sub-network, full network
 
 
 def distillation(
@@ -80,35 +181,89 @@ def distillation(
     divergence: str = "kl",
     mix: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Divergence of a sub-network from the full network in nats, summed over classes, mean over the batch.
+    """Divergence of a sub-network from the full network in nats, summed over classes, mean over batch and positions.
 
-    `target`: the full network's logits (N, classes); detached here too, so that no gradient flows into the teacher.
-    "kl" is KL(softmax(target) || softmax(output)), the paper's; "alpha" is :func:`alpha_divergence`. The paper uses no
-    temperature; another T divides both logits and multiplies the loss by T^2 (Hinton et al. 2015). `mix` maps the full
-    network's probabilities (N, classes) to those of the images that the sub-network saw, where these were mixed.
+    `target`: the full network's logits (N, classes, ...); detached here too, so that no gradient flows into the
+    teacher. "kl" is KL(softmax(target) || softmax(output)), the paper's; "alpha" is :func:`alpha_divergence`. The paper
+    uses no temperature; another T divides both logits and multiplies the loss by T^2 (Hinton et al. 2015). `mix` maps
+    the full network's probabilities (N, classes, ...) to those of the images that the sub-network saw, where these were
+    mixed. An output (N, classes, h, w) of smaller images is enlarged to the target's size, as the images were made
+    smaller. Computed in float32 at least, under autocast too. Raises InputError for outputs that hold no classes.
     """
-    student = F.log_softmax(_wide(main_output(output)) / temperature, dim=-1)
-    teacher = F.log_softmax(_wide(target.detach()) / temperature, dim=-1)
-    if mix is not None:
-        teacher = mix(teacher.exp()).log()
-    if divergence == "alpha":
-        return alpha_divergence(teacher, student) * temperature**2
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """Half-precision logits in float32."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    temperature, divergence = checked("temperature", temperature), checked("divergence", divergence)
+    logits, target = main_output(output), target.detach()
+    require_classes(logits)
+    require_classes(target)
+    with without_autocast(logits):
+        student = F.log_softmax(_at_size(_wide(logits), target) / temperature, dim=1)
+        teacher = F.log_softmax(_wide(target) / temperature, dim=1)
+        if mix is not None:
+            teacher = _logarithm(_mixed(mix, teacher.exp()))
+        loss = alpha_divergence(teacher, student) if divergence == "alpha" else _kl(teacher, student).mean()
+        return loss * temperature**2
 
 
 def alpha_divergence(teacher: Tensor, student: Tensor, clip: float = 5.0) -> Tensor:
-    """The larger of two alpha-divergences of each image, mean over the batch (Wang et al. 2021, AlphaNet, section 3).
+    """The larger of two alpha-divergences of each answer, mean over them (Wang et al. 2021, AlphaNet, section 3).
 
-    With p the teacher's and q the student's probabilities (both given as logarithms, (N, classes)): alpha = 1 is
+    With p the teacher's and q the student's probabilities (both given as logarithms, (N, classes, ...)): alpha = 1 is
     KL(p || q), which punishes a student that is too sure; alpha = -1 is (sum q^2 / p - 1) / 2, which punishes one that
     is not sure enough. The ratio q / p is clipped at `clip`, so that rare classes do not dominate.
     """
-    towards = (teacher.exp() * (teacher - student)).sum(-1)
-    ratio = (student - teacher).clamp(max=math.log(clip)).exp()
-    away = ((student.exp() * ratio).sum(-1) - 1) / 2
-    return torch.maximum(towards, away).mean()
+    ratio = (student - teacher.clamp_min(torch.finfo(teacher.dtype).min)).clamp(max=math.log(clip)).exp()
+    away = ((student.exp() * ratio).sum(1) - 1) / 2
+    return torch.maximum(_kl(teacher, student), away).mean()
+
+
+def _kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(p || q) of each answer; a class without probability adds nothing, however sure the student is."""
+    p = teacher.exp()
+    return torch.where(p > 0, p * (teacher - student), 0.0).sum(1)
+
+
+def _mixed(mix: Callable[[Tensor], Tensor], probabilities: Tensor) -> Tensor:
+    mixed = mix(probabilities)
+    if mixed.shape != probabilities.shape:
+        raise InputError(
+            f"the view mixes probabilities of shape {tuple(probabilities.shape)} to {tuple(mixed.shape)}: the shape "
+            "must stay"
+        )
+    return mixed
+
+
+def _logarithm(probabilities: Tensor) -> Tensor:
+    """The logarithm, and a finite number where a probability is zero."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def _at_size(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits (N, classes, ...) at the positions of `target`: a picture of another size is resized."""
+    if logits.shape == target.shape:
+        return logits
+    size, wanted = logits.shape[2:], target.shape[2:]
+    if logits.shape[:2] == target.shape[:2] and len(size) == len(wanted) == 2 and _scaled_alike(size, wanted):
+        return F.interpolate(logits, size=wanted, mode="bilinear", align_corners=True)
+    raise InputError(
+        f"a sub-network returns {tuple(logits.shape)} where the full network returns {tuple(target.shape)}: they "
+        "cannot be compared. Give all the same images (resolutions=(), no transform that changes their size)"
+    )
+
+
+def _scaled_alike(size: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether both sides have changed by one factor, up to the rounding of a layer with strides."""
+    sides = list(zip(size, wanted, strict=True))
+    return max((n - 1) / m for n, m in sides) <= min((n + 1) / m for n, m in sides)
+
+
+# ------------------------------------------------------------------------------------------ precision
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """Half precision in float32."""
+    return numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
+
+
+def without_autocast(like: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """What is computed inside keeps its dtype, under an autocast of the caller's too."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from gradaug.config import MIXERS
 from gradaug.seeding import drawn_from
 
 if TYPE_CHECKING:
@@ -25,19 +26,16 @@ def mixer(config: TrainConfig, classes: int) -> Mixer | None:
 
     Mixup: Zhang et al. 2018; CutMix: Yun et al. 2019; a share ``mix_probability`` of the batches is mixed.
     """
-    mixes = []
-    if "mixup" in config.regularizers:
-        mixes.append(v2.MixUp(alpha=config.mixup_alpha, num_classes=classes))
-    if "cutmix" in config.regularizers:
-        mixes.append(v2.CutMix(alpha=config.cutmix_alpha, num_classes=classes))
-    holes = "cutout" in config.regularizers
-    if not mixes and not holes:
+    chosen = [name for name in MIXERS if name in config.regularizers]
+    mixes = [_MIXES[name](config, classes) for name in chosen if name not in _HOLES]
+    holes = [_HOLES[name] for name in chosen if name not in _MIXES]
+    if not chosen:
         return None
 
     def mix(images: Tensor, labels: Tensor, key: Key) -> tuple[Tensor, Tensor]:
         chance = random.Random(f"gradaug/mix/{key}")
-        if holes:
-            images = cutout(images, config.cutout_size, chance)
+        for hole in holes:
+            images = hole(images, config.cutout_size, chance)
         if mixes and chance.random() < config.mix_probability:
             with drawn_from(images.device, chance.getrandbits(63)):
                 images, labels = chance.choice(mixes)(images, labels)
@@ -70,3 +68,12 @@ def pasted(images: Tensor, chance: random.Random) -> tuple[Tensor, Callable[[Ten
     mixed[..., rows, columns] = other[..., rows, columns]
     share = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
     return mixed, lambda p: (1 - share) * p + share * torch.roll(p, 1, 0)
+
+
+_HOLES = {"cutout": cutout}
+_MIXES: dict[str, Callable[[TrainConfig, int], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]] = {
+    "mixup": lambda config, classes: v2.MixUp(alpha=config.mixup_alpha, num_classes=classes),
+    "cutmix": lambda config, classes: v2.CutMix(alpha=config.cutmix_alpha, num_classes=classes),
+}
+IMPLEMENTED = {**_HOLES, **_MIXES}
+"""What each name in config.MIXERS is: what it does to every batch, or to one batch in turn with the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn, optim
@@ -39,14 +40,20 @@ def schedule(optimizer: optim.Optimizer, config: TrainConfig, per_epoch: int) ->
     A linear warm-up from 1/steps of the rate, then (1 + cos(pi * share)) / 2 of it, or a tenth less at every milestone,
     or all of it. `per_epoch`: optimizer steps in an epoch.
     """
-    warmup, total = round(config.warmup * per_epoch), config.epochs * per_epoch
+    warmup, after = round(config.warmup * per_epoch), SCHEDULES[config.schedule]
+    rest = max(1, config.epochs * per_epoch - warmup)
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        if config.schedule == "cosine":
-            return (1 + math.cos(math.pi * min(step - warmup, total - warmup) / (total - warmup))) / 2
-        passed = [epoch for epoch in config.milestones or () if step >= epoch * per_epoch]
-        return STEP_FACTOR ** len(passed) if config.schedule == "step" else 1.0
+        return after(min(1.0, (step - warmup) / rest), step / per_epoch, config.milestones or ())
 
     return optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+SCHEDULES: dict[str, Callable[[float, float, Sequence[int]], float]] = {
+    "cosine": lambda share, _epochs, _milestones: (1 + math.cos(math.pi * share)) / 2,
+    "step": lambda _share, epochs, milestones: STEP_FACTOR ** sum(epochs >= each for each in milestones),
+    "constant": lambda _share, _epochs, _milestones: 1.0,
+}
+"""Factors of the learning rate from the share of the run after its warm-up, the epochs done, and the milestones."""

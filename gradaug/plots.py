@@ -9,7 +9,7 @@ from gradaug.errors import OutputError
 from netslim.extras import needed
 
 if TYPE_CHECKING:
-    from gradaug.assess import Assessment
+    from gradaug.assessment import Assessment
 
 
 def plot(found: Assessment, path: Path, title: str = "") -> None:

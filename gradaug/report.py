@@ -128,13 +128,13 @@ def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title:
         values = [(get(score), form) for _, get, form in shown]
         return ["" if value is None else f"{value:{form}}" for value, form in values]
 
-    full = next((row for row in rows if not row.recalibrated), None)
+    full = next((row for row in rows if row.full), None)
     if before is not None:
         size = _size(full) if full else ("", "")
         table.add_row("full, before training", *size, *cells(before))
     for row in rows:
-        name = f"{_kind(row)} *" if row.recalibrated else "full"
-        if before is not None and not row.recalibrated:
+        name = "full" if row.full else f"{_kind(row)}{' *' if row.recalibrated else ''}"
+        if before is not None and row.full:
             name = "full, after training"
         table.add_row(name, *_size(row), *cells(row.score))
     return table

@@ -22,6 +22,7 @@ from gradaug.fit import image_shape, runs_channels_last
 from gradaug.losses import task_loss_smoothed
 from gradaug.mixing import mixer
 from gradaug.optim import schedule, sgd
+from gradaug.seeding import random_state, set_random_state
 from gradaug.step import GradAug
 from gradaug.tally import Tally, figures
 from gradaug.transforms import views
@@ -186,7 +187,7 @@ class Run:
 
     def save(self, tally: Tally | None) -> None:
         """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
-        states = sync.gathered(ck.random_state())
+        states = sync.gathered(random_state())
         if not self.world.main:
             return
         checkpoint = ck.Checkpoint(
@@ -206,18 +207,20 @@ class Run:
         ck.save(checkpoint, self.folder.checkpoint)
 
     def _restore(self, saved: ck.Checkpoint) -> None:
-        ck.load_weights(saved, self.net, self.folder.checkpoint)
-        self.optimizer.load_state_dict(saved.optimizer)
-        self.schedule.load_state_dict(saved.schedule)
-        if self.scaler and saved.scaler:
-            self.scaler.load_state_dict(saved.scaler)
+        path = self.folder.checkpoint
+        ck.require_place(saved, self.config.epochs, self.per_epoch, path)
+        ck.load_weights(saved.model, self.net, path)
         for name, average in self.averages.items():
-            average.load_state_dict(saved.averages[name])
-        self.before = Score(**saved.before)
+            ck.load_weights(saved.averages.get(name, {}), average.model, path)
+        ck.load_optimizer(saved, self.optimizer, path)
+        ck.load_state(saved, "schedule", self.schedule, path)
+        if self.scaler:
+            ck.load_state(saved, "scaler", self.scaler, path)
+        self.before = ck.score(saved, path)
         self.done, self.ga.steps = saved.epoch, saved.step
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
-            ck.set_random_state(saved.random[self.world.rank])
+            set_random_state(saved.random[self.world.rank])
 
 
 COMPILATIONS = 256

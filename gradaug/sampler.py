@@ -16,11 +16,16 @@ a resume, and in a test.
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradaug.config import MODES
+from gradaug.settings import checked, ratio, share_or_count, whole
 from netslim.errors import InputError
+
+_SETTINGS = "mode alpha num_subnets round_to survival survival_first skip_blocks stage_limit resolutions".split()
+"""Fields of a Space that are settings of a run, with the same types and ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,17 @@ class Draw:
     resolution: int | None = None
     """Shorter side of its images, in pixels; None: as they are."""
     round_to: int | None = None
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            width=_by_group(self.width)
+            if isinstance(self.width, (Mapping, tuple, list))
+            else ratio("width", self.width),
+            skip=_names("skip", self.skip),
+            resolution=None if self.resolution is None else whole("resolution", self.resolution, 1),
+            round_to=checked("round_to", self.round_to),
+        )
 
     def sub(self) -> dict[str, Any]:
         """Arguments for ``SlimNet.sub``."""
@@ -63,19 +79,32 @@ class Space:
     """Channel groups that draw a width each; empty: one width for the whole sub-network."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise InputError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        for name in ("alpha", "survival", "survival_first"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} must be in (0, 1], not {getattr(self, name)!r}")
-        if self.random_depth and self.skip_blocks is not None and not 0 <= self.skip_blocks <= len(self.blocks):
-            raise InputError(
-                f"skip_blocks is {self.skip_blocks}, and this network has {len(self.blocks)} blocks that can be skipped"
-            )
-        if self.random_depth and not self.blocks:
+        _set(self, **{name: checked(name, getattr(self, name)) for name in _SETTINGS})
+        _set(self, resolutions=self.resolutions or (), blocks=_names("blocks", self.blocks))
+        _set(self, groups=_names("groups", self.groups), stages=tuple(whole("a stage", at) for at in self.stages))
+        if self.stages and len(self.stages) != len(self.blocks):
+            raise InputError(f"stages has {len(self.stages)} entries for {len(self.blocks)} blocks: give one for each")
+        if not self.random_depth:
+            return
+        if not self.blocks:
             raise InputError(
                 f"mode {self.mode!r} skips residual blocks, but none were found in this network; use mode 'randwidth'"
             )
+        if self.skip_blocks is not None and self.skip_blocks > len(self.blocks):
+            raise InputError(
+                f"skip_blocks is {self.skip_blocks}, and this network has {len(self.blocks)} blocks that can be skipped"
+            )
+        if self.skip_blocks is not None and self.skip_blocks > self._most:
+            raise InputError(
+                f"skip_blocks is {self.skip_blocks}, and a stage_limit of {self.stage_limit} lets this network skip "
+                f"{self._most} blocks at most: raise the one or lower the other"
+            )
+
+    @property
+    def _most(self) -> int:
+        """How many blocks may be left out at once."""
+        sizes = Counter(self.stages or [0] * len(self.blocks)).values()
+        return sum(sizes) if self.stage_limit is None else sum(min(self.stage_limit, size) for size in sizes)
 
     @property
     def chances(self) -> dict[str, float]:
@@ -98,8 +127,12 @@ class Space:
 def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none".
 
-    Another `rank` draws others; the processes of a run share theirs by all asking as rank 0.
+    Another `rank` draws others; the processes of a run share theirs by all asking as rank 0. Raises InputError for a
+    seed, step or rank that is no whole number from 0.
     """
+    if not isinstance(space, Space):
+        raise InputError(f"sub-networks are drawn from a gradaug.Space, not from {space!r}")
+    seed, step, rank = whole("seed", seed), whole("step", step), whole("rank", rank)
     if space.mode == "none":
         return ()
     rng = random.Random(f"gradaug/{seed}/{step}" + (f"/{rank}" if rank else ""))
@@ -154,3 +187,30 @@ def _skipped(rng: random.Random, space: Space) -> tuple[str, ...]:
 def _in_stage(space: Space, chosen: list[int], block: int) -> int:
     """How many of the chosen blocks are in the stage of `block`."""
     return sum(not space.stages or space.stages[i] == space.stages[block] for i in chosen)
+
+
+# ------------------------------------------------------------------------------------------ arguments
+
+
+def _set(frozen: Any, **values: Any) -> None:
+    """Fields of a frozen object, while it is made."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+def _names(what: str, names: Any) -> tuple[str, ...]:
+    """Different names as a tuple; one name alone would be read letter by letter."""
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{what} must be a list of names, not {names!r}")
+    if len(set(names)) < len(names):
+        raise InputError(f"{what} must be different names, not {names!r}")
+    return tuple(names)
+
+
+def _by_group(widths: Any) -> tuple[tuple[str, float], ...]:
+    """(group, count or ratio) pairs, from a mapping too."""
+    pairs = list(widths.items()) if isinstance(widths, Mapping) else list(widths)
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise InputError(f"width must be a ratio in (0, 1] or (group, count or ratio) pairs, not {widths!r}")
+    _names("the groups of width", [name for name, _ in pairs])
+    return tuple((name, share_or_count(f"the width of {name}", width)) for name, width in pairs)

@@ -4,7 +4,7 @@
     for images, labels in loader:
         optimizer.zero_grad()
         losses = ga.backward(images, labels)        # the full network, then n sub-networks; gradients add up
-        optimizer.step()
+        optimizer.step()                            # these three lines are ga.step(images, labels, optimizer)
 
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
 gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
@@ -15,26 +15,33 @@ With several processes call ``gradaug.average_gradients(net.parameters())`` afte
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from gradaug.arguments import (
+    batch_of,
+    drawn,
+    first_of,
+    function,
+    loss_scaler,
+    one_number,
+    precision,
+    require_common,
+)  # fmt: skip
 from gradaug.fit import fit
-from gradaug.losses import distillation, main_output, task_loss
+from gradaug.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from gradaug.sampler import Draw, Space, draw
+from gradaug.settings import checked, whole
 from gradaug.views import resize
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from netslim import SlimNet
+from netslim import SlimNet
+from netslim.errors import InputError
 
 Mix = Callable[[Tensor], Tensor]
-"""Probabilities (N, classes) of the images as they were -> of the images as a view mixed them."""
+"""Probabilities (N, classes) of the images as they were -> of the images as a view mixed them, the same shape."""
 View = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, "Mix | None"]]
 
 
@@ -47,7 +54,7 @@ class Losses:
     subnets: tuple[Tensor, ...]
     """Distillation loss of each sub-network, in the order drawn."""
     output: Tensor
-    """The full network's main logits for the labelled images (N, classes)."""
+    """The full network's main logits for the labelled images (N, classes, ...)."""
     weight: float = 1.0
     """Of each sub-network's loss."""
 
@@ -69,21 +76,25 @@ class GradAug:
             network runs on them; () leaves the images alone.
         round_to: widths are multiples of this many channels; None chooses for the hardware, 1 is the paper.
         seed, rank: with the step number they fix the sub-networks; a rank of its own gives a process others.
-        transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor.
+        transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor. Where
+            the network answers every pixel, it must leave them in their places.
         view: as `transform`, but it is told (seed, step, number of the sub-network), so that it can be repeated, and
-            also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.transforms`).
+            also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.transforms`). For
+            networks (N, classes) only.
         criterion: loss of the full network, (output, labels) -> scalar.
         temperature, divergence: of the distillation, see :func:`gradaug.losses.distillation`.
         subnet_weight: of each sub-network's loss; the paper has 1.
         track_stats: sub-networks update the running statistics too (the paper's random-depth code does).
         accumulate: calls of :meth:`backward` that make up one optimizer step, each with an equal part of its batch.
-        amp: run the passes in this dtype (torch.bfloat16, torch.float16), by autocast.
-        scaler: a torch.amp.GradScaler, which scales every loss; unscaling and stepping are the caller's.
+        amp: run the passes in this dtype (torch.bfloat16, torch.float16), by autocast; None leaves it to an autocast
+            around the step, if there is one.
+        scaler: a torch.amp.GradScaler, which scales every loss; :meth:`step` unscales and updates it, and after
+            :meth:`backward` that is the caller's.
         forward: what to call for the network's output, e.g. ``torch.compile(net)``.
 
     Raises:
-        netslim.errors.InputError: the mode needs residual blocks and there are none, or a resolution or the grid
-            cannot work.
+        netslim.errors.InputError: `net` is no converted network; an argument has a wrong type or is out of range; the
+            mode needs residual blocks and there are none, or a resolution or the grid cannot work.
     """
 
     def __init__(
@@ -120,7 +131,7 @@ class GradAug:
             mode,
             alpha=alpha,
             num_subnets=num_subnets,
-            resolutions=None if resolutions is None else tuple(resolutions),
+            resolutions=resolutions,
             round_to=round_to,
             survival=survival,
             survival_first=survival_first,
@@ -128,16 +139,20 @@ class GradAug:
             stage_limit=stage_limit,
             per_group=per_group,
         )
-        self.seed, self.rank = seed, rank
-        self.transform, self.view = transform, view
-        self.criterion = criterion
-        self.temperature, self.divergence = temperature, divergence
-        self.subnet_weight, self.track_stats = subnet_weight, track_stats
-        self.accumulate, self.amp, self.scaler = accumulate, amp, scaler
-        self.forward: Callable[[Tensor], Any] = net if forward is None else forward
+        self.seed, self.rank = checked("seed", seed), whole("rank", rank)
+        self.transform = function("transform", transform)
+        self.view = function("view", view)
+        self.criterion: Callable[[Any, Tensor], Tensor] = function("criterion", criterion, needed=True)
+        self.temperature, self.divergence = checked("temperature", temperature), checked("divergence", divergence)
+        self.subnet_weight = checked("subnet_weight", subnet_weight)
+        self.track_stats = checked("track_stats", track_stats)
+        self.accumulate = checked("accumulate", accumulate)
+        self.amp, self.scaler = precision(amp), loss_scaler(scaler)
+        self.forward: Callable[[Tensor], Any] = net if forward is None else function("forward", forward)
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
+        self._seen = False
 
     def backward(
         self,
@@ -148,53 +163,82 @@ class GradAug:
     ) -> Losses:
         """Adds the step's gradients to the parameters' ``.grad``; zeroing them and the optimizer step are the caller's.
 
-        `images` (N, ...), `labels` (N,) class numbers or (N, classes) probabilities. `draws` overrides the sampler.
-        `unlabelled` (M, ...): images without labels, which take part in the sub-networks' losses only, with the full
-        network's output on them as the target (GradAug-semi).
+        `images` (N, ...), `labels` (N,) class numbers or (N, classes) probabilities; (N, ...) or (N, classes, ...) for
+        a network that answers every position. `draws` overrides the sampler. `unlabelled` (M, ...): images without
+        labels, which take part in the sub-networks' losses only, with the full network's output on them as the target
+        (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
-        if draws is None:
-            draws = draw(self.space, self.seed, self.steps, self.rank)
-        every = images if unlabelled is None else torch.cat([images, unlabelled])
-        with self._precision(every):
+        draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
+        every = batch_of(images, unlabelled)
+        with self._autocast(every):
             output = self.forward(every)
-            full = self.criterion(_first(output, len(images), len(every)), labels)
-        target = main_output(output).detach()
+            target = main_output(output).detach()
+            if draws:
+                self._require_target(target[: len(images)], labels)
+            full = self.criterion(first_of(output, len(images), len(every)), labels)
         del output
-        self.accumulate_loss(full)
+        self.accumulate_loss(one_number(full))
         subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
         return Losses(full.detach(), subnets, target[: len(images)], self.subnet_weight)
 
     def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> Losses:
-        """Zero the gradients, :meth:`backward`, one optimizer step."""
-        optimizer.zero_grad()
+        """:meth:`backward` on one part of a batch, with what stands around it in a loop.
+
+        The gradients are zeroed before the first of `accumulate` parts; the optimizer steps after the last, through the
+        scaler where there is one. Raises InputError for an optimizer that holds none of the network's parameters.
+        """
+        if self._part == 0:
+            require_common(optimizer, self.net)
+            optimizer.zero_grad()
         losses = self.backward(images, labels)
-        optimizer.step()
+        if self._part == 0:
+            self._update(optimizer)
         return losses
+
+    def _update(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
 
     def _subnet_backward(self, images: Tensor, target: Tensor, chosen: Draw, number: int) -> Tensor:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
         images = resize(images, chosen.resolution)
         with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
-            with self._precision(images):
+            with self._autocast(images):
                 output = self.forward(images)
             loss = distillation(output, target, self.temperature, self.divergence, mix)
-            self.accumulate_loss(self.subnet_weight * loss)
+            if loss.requires_grad:  # else nothing that is trained is in this sub-network
+                self.accumulate_loss(self.subnet_weight * loss)
         return loss.detach()
 
     def accumulate_loss(self, loss: Tensor) -> None:
         """Adds the gradient of a further loss on this part of the step's batch."""
+        if not loss.requires_grad:
+            raise InputError(
+                "the loss has no gradient: all parameters are frozen, gradients are off (torch.no_grad) or the "
+                "criterion returns a detached number"
+            )
         loss = loss / self.accumulate
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        with without_autocast(loss):
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _precision(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(images.device.type, self.amp, enabled=self.amp is not None)
+    def _require_target(self, target: Tensor, labels: Any) -> None:
+        """InputError unless the full network's output is a target for sub-networks."""
+        on_cpu = isinstance(labels, Tensor) and labels.device.type == "cpu"
+        require_answers(target, labels, values=on_cpu or not self._seen)
+        self._seen = True
+        if self.view is not None and target.ndim > 2:
+            raise InputError(
+                f"the network answers every position, {tuple(target.shape)}, and a view may move them: leave `view` "
+                "out, or give a `transform` that leaves every pixel in its place"
+            )
 
-
-def _first(output: Any, count: int, of: int) -> Any:
-    """The output for the first `count` images of `of`."""
-    if count == of:
-        return output
-    return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
+    def _autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """Around one pass: `amp`, or whatever the caller has around this."""
+        torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph, or weights before an update
+        return contextlib.nullcontext() if self.amp is None else torch.autocast(images.device.type, self.amp)

@@ -29,7 +29,7 @@ FIGURES = ("full", "subnets", "hits", "images", "stop")
 def figures(losses: Losses, labels: Tensor, stop: bool = False) -> Tensor:
     """The vector of one batch, on the device; vectors of several batches and processes are added."""
     subnets = sum(losses.subnets, start=torch.zeros_like(losses.full))
-    numbers = labels.argmax(-1) if labels.is_floating_point() else labels
+    numbers = labels.argmax(1) if labels.shape == losses.output.shape else labels
     hits, images = top1_hits(losses.output, numbers).to(losses.full), len(numbers)
     count = torch.full_like(losses.full, images)
     return torch.stack([losses.full * images, subnets * images, hits, count, torch.full_like(losses.full, stop)])

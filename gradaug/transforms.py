@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,30 +35,31 @@ def views(config: TrainConfig, mean: Sequence[float], std: Sequence[float]) -> V
     """The transforms that ``config.views`` names, in that order; None when there are none."""
     if not config.views:
         return None
+    steps = [IMPLEMENTED[name] for name in config.views]
 
     def view(images: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Mix | None]:
-        chance, mix = random.Random(f"gradaug/view/{key}"), None
-        with drawn_from(images.device, chance.getrandbits(63)):
-            for name in config.views:
-                if name == "cutmix":
-                    images, mix = pasted(images, chance)
-                elif name == "cutout":
-                    images = cutout(images, config.cutout_size, chance)
-                else:
-                    images = _transformed(name, images, mean, std)
+        scene, mix = Scene(random.Random(f"gradaug/view/{key}"), config, mean, std), None
+        with drawn_from(images.device, scene.chance.getrandbits(63)):
+            for step in steps:
+                images, mixed = step(images, scene)
+                mix = mixed or mix
         return images, mix
 
     return view
 
 
-def _transformed(name: str, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    if name == "rotation":
-        return v2.RandomRotation(ANGLE, v2.InterpolationMode.BILINEAR)(images)
-    if name == "crop":
-        return v2.RandomResizedCrop(images.shape[-2:], scale=(SMALLEST_CROP, 1.0), antialias=True)(images)
-    if name == "color":
-        return _on_pixels(v2.ColorJitter(0.4, 0.4, 0.4), images, mean, std)
-    return _on_pixels(_randaugment, images, mean, std)
+@dataclass(frozen=True)
+class Scene:
+    """What the transforms of one view share."""
+
+    chance: random.Random
+    config: TrainConfig
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def _crop(images: Tensor) -> Tensor:
+    return v2.RandomResizedCrop(images.shape[-2:], scale=(SMALLEST_CROP, 1.0), antialias=True)(images)
 
 
 def _randaugment(pixels: Tensor) -> Tensor:
@@ -67,10 +69,19 @@ def _randaugment(pixels: Tensor) -> Tensor:
     return torch.stack([augment(image) for image in whole]).to(pixels) / 255
 
 
-def _on_pixels(
-    transform: Callable[[Tensor], Tensor], images: Tensor, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
+def _on_pixels(transform: Callable[[Tensor], Tensor], images: Tensor, scene: Scene) -> Tensor:
     """`transform` on the images' pixels in [0, 1]."""
     shape = (-1, *[1] * (images.ndim - 2))
-    centre, scale = (images.new_tensor(values).view(shape) for values in (mean, std))
+    centre, scale = (images.new_tensor(values).view(shape) for values in (scene.mean, scene.std))
     return (transform((images * scale + centre).clamp(0, 1)) - centre) / scale
+
+
+IMPLEMENTED: dict[str, Callable[[Tensor, Scene], tuple[Tensor, Mix | None]]] = {
+    "rotation": lambda images, _: (v2.RandomRotation(ANGLE, v2.InterpolationMode.BILINEAR)(images), None),
+    "crop": lambda images, _: (_crop(images), None),
+    "color": lambda images, scene: (_on_pixels(v2.ColorJitter(0.4, 0.4, 0.4), images, scene), None),
+    "randaugment": lambda images, scene: (_on_pixels(_randaugment, images, scene), None),
+    "cutmix": lambda images, scene: pasted(images, scene.chance),
+    "cutout": lambda images, scene: (cutout(images, scene.config.cutout_size, scene.chance), None),
+}
+"""What each name in config.VIEWS is: the images, and how the full network's probabilities are mixed for them."""

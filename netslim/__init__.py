@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netslim.analysis import analyse as analyse
-    from netslim.archive import load as load
-    from netslim.archive import save as save
+    from netslim.archive.network import load as load
+    from netslim.archive.network import save as save
     from netslim.conversion import convert as convert
     from netslim.proof import verify as verify
     from netslim.slimnet import SlimNet as SlimNet
@@ -23,8 +23,8 @@ _HOME = {
     "SlimNet": "netslim.slimnet",
     "analyse": "netslim.analysis",
     "convert": "netslim.conversion",
-    "load": "netslim.archive",
-    "save": "netslim.archive",
+    "load": "netslim.archive.network",
+    "save": "netslim.archive.network",
     "verify": "netslim.proof",
 }
 __all__ = ["SlimNet", "analyse", "convert", "load", "save", "verify"]

@@ -16,6 +16,7 @@ from netslim.depth import Found, find
 from netslim.engine import Engine
 from netslim.errors import InputError
 from netslim.flow import Facts
+from netslim.functions import memory
 from netslim.groups import Solution, solve
 from netslim.inputs import described
 from netslim.overrides import Overrides, apply
@@ -169,27 +170,27 @@ def find_blocks(
         program = regions[path].programs[mode]
         shapes = {name: tuple(v.shape) for name, v in traced.tensors.items() if isinstance(v, Tensor)}
 
+        def layer(node: Node) -> tuple[bool, bool]:
+            """Whether its result is in its argument's memory, as it was when it was followed, and whether it writes."""
+            given, gave = (traced.tensors.get(name) for name in (*node.refs[:1], node.name))
+            return _is_shared(given, gave), bool(getattr(modules[node.target], "inplace", False))
+
         def channels(name: str, dim: int) -> Size | int:
             return rewriter.size(recording.engine.dims(traced.tensors[name])[dim])
 
         return Facts(
             shapes=shapes,
             weights={node.name: sum(parameters(node).values()) for node in program},
-            writes=frozenset(node.name for node in program if _writes(node, modules)),
+            memory=memory(program, layer),
             zeros=channels,
         )
 
     return find(regions, facts, parameters)
 
 
-def _writes(node: Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a node changes its first argument in place."""
-    if node.op == "module":
-        return bool(getattr(modules[node.target], "inplace", False))
-    last = node.target.rpartition(".")[2]
-    in_place = last.endswith("_") and not last.endswith("__")
-    operators = last.startswith("__i") and last.endswith("__") and last != "__invert__"
-    return node.op == "call" and (in_place or operators or "setitem" in last or node.kwargs.get("inplace") is True)
+def _is_shared(a: Any, b: Any) -> bool:
+    storages = [t.untyped_storage()._cdata for t in (a, b) if isinstance(t, Tensor)]
+    return len(storages) == 2 and storages[0] == storages[1]
 
 
 def _layouts(

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from netslim.axes import Elastic, Layout, is_fixed, leaves, positions
 from netslim.inputs import Inputs, drawn, of_one, of_two, smaller
 from netslim.lively import Balance, enliven
-from netslim.masked import everything
+from netslim.masked import everything, unmoved
 from netslim.plan import groups_in
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
@@ -149,7 +149,7 @@ def still(net: SlimNet, training: bool) -> Iterator[None]:
     for module in net.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.eval()
-    with Calm():
+    with unmoved(net), Calm():
         yield
 
 

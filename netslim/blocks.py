@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from netslim.flow import CATS, VIEWS, Facts, Flow, last
+from netslim.flow import Facts, Flow
+from netslim.functions import CATS, effect
 from netslim.plan import Refused, Skip
 from netslim.program import Node, Program, Ref, leaves
 
@@ -122,11 +123,8 @@ def _used_by(flow: Flow, value: int, end: int) -> str:
 
 def _instead(flow: Flow, end: int, stay: int) -> tuple[tuple[Node, ...], str]:
     """The staying operand; a copy of it where the sum is written to later, as an in-place activation does."""
-    base = flow.base[end]
-    written = any(
-        flow.name(i) in flow.facts.writes and i > end and flow.base[i] == base for i in range(end + 1, len(flow.nodes))
-    )
-    if not written:
+    memory = flow.facts.memory.owners[flow.name(end)]
+    if not any(flow.writes(i) & memory for i in range(end + 1, len(flow.nodes))):
         return (), flow.name(stay)
     name = f"{flow.name(end)}_kept"
     return (Node(name, "call", "torch.Tensor.clone", (Ref(flow.name(stay)),)),), name
@@ -166,7 +164,7 @@ def _passes(flow: Flow, source: int, other: int, dim: int) -> bool:
     a, b = flow.shape(source), flow.shape(other)
     whole = a is not None and b is not None and len(a) == len(b) and a[dim] == b[dim]
     way = flow.between(source, other) if flow.above[other] >> source & 1 else {0}
-    return source == other or (whole and all(last(flow.nodes[i].target) in VIEWS for i in way))
+    return source == other or (whole and all(effect(flow.nodes[i].target).views for i in way))
 
 
 def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node, ...], str] | None:

@@ -1,12 +1,14 @@
-"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention in Python."""
+"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention, random numbers."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import random
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 
@@ -76,3 +78,18 @@ def attention_in_python() -> Iterator[None]:
         yield
     finally:
         functional.has_torch_function = before
+
+
+@contextlib.contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """The global random generators of Python, numpy and torch go on as if nothing had been drawn inside."""
+    python, legacy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cudas = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(torchs)
+        if cudas:
+            torch.cuda.set_rng_state_all(cudas)

@@ -13,12 +13,14 @@ from torch.utils._pytree import tree_map_only
 from netslim.analysis import analyse
 from netslim.axes import Misaligned, Reason
 from netslim.bench import prepare
+from netslim.contexts import random_numbers_kept
 from netslim.engine import Rule
 from netslim.errors import ProofError
 from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
 from netslim.overrides import Overrides
 from netslim.plan import Plan, freeze_groups, refuse_blocks
 from netslim.proof import Proof, failing_blocks, failing_groups, judge
+from netslim.skeleton import computed
 from netslim.slimnet import SlimNet
 from netslim.trace import fast_path_off
 from netslim.tree import plain_tree, shell_tree
@@ -36,7 +38,7 @@ def convert(
     rules: Mapping[Any, Rule] | None = None,
     progress: Progress | None = None,
 ) -> SlimNet:
-    """A network of the same weights that can run at any width. `model` is not changed.
+    """A network of the same weights that can run at any width. `model` and the global random numbers are not changed.
 
     example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward;
     only shapes and dtypes matter. With `prove`, random sub-networks are held to mask-equivalence; groups that fail are
@@ -47,13 +49,16 @@ def convert(
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
-    say = progress or _silent
+    with random_numbers_kept():
+        return _converted(model, example_inputs, Overrides(freeze, tie, rules or {}), prove, progress or _silent)
+
+
+def _converted(model: nn.Module, example_inputs: Any, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
     say("trace", 0.0)
-    overrides = Overrides(freeze, tie, rules or {})
     plan, constants = analyse(model, example_inputs, overrides=overrides)
     say("trace", 1.0)
     net = _build(plan, model, constants)
-    if rules:
+    if overrides.rules:
         net.rules = overrides.all_rules
     if prove and not any(t.is_meta for t in net.parameters()):
         say("prove", 0.0)
@@ -69,34 +74,41 @@ def _silent(_stage: str, _done: float) -> None:
 
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
     tree = shell_tree(model) if plan.whole is None else plain_tree(model)
-    return SlimNet(plan, tree, constants).train(model.training)
+    net = SlimNet(plan, tree, constants)
+    net.training = model.training
+    modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
+    for path, module in net.named_modules(remove_duplicate=False):
+        module.training = modes.get(path, model.training)
+    return net
 
 
 def check_full_width(model: nn.Module, net: SlimNet) -> None:
-    """Raises ProofError unless both give bit-identical outputs in eval mode on random inputs of the example's shape."""
-    was, net_was = _modes(model), net.training
-    try:
-        model.eval()
-        net.eval()
-        with torch.no_grad(), fast_path_off():
-            try:  # one image: a batch of the example's size might be written into the program
-                inputs = _drawn_for(model, of_one(net.plan.inputs))
-                wanted = model(**copy.copy(inputs))
-            except Exception:
-                inputs = _drawn_for(model, of_two(net.plan.inputs))
-                wanted = model(**copy.copy(inputs))
-            again = model(**copy.copy(inputs))  # state kept in Python shows in the second run
-            got = net(**inputs)
-    finally:
-        for module, training in was:
-            module.training = training
-        net.train(net_was)
-    for a, b, c in zip(every_tensor(wanted), every_tensor(again), every_tensor(got), strict=True):
-        if not (_equal(a, c) and _equal(b, c)):
+    """Raises ProofError unless both give bit-identical outputs in eval mode on random inputs of the example's shape.
+
+    Copies of both run, twice: what a forward keeps in buffers or in Python shows in the second run, and nowhere else.
+    """
+    try:  # one image: a batch of the example's size might be written into the program
+        inputs = _drawn_for(model, of_one(net.plan.inputs))
+        wanted = _two_runs(_copied(model), inputs)
+    except Exception:
+        inputs = _drawn_for(model, of_two(net.plan.inputs))
+        wanted = _two_runs(_copied(model), inputs)
+    for a, b in zip(wanted, _two_runs(copy.deepcopy(net), inputs), strict=True):
+        if not _equal(a, b):
             raise ProofError(
                 "the converted network differs from the model at full width, so the model does something that was not "
                 "recorded (random numbers or Python state in eval mode?); please report it with the model."
             )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model, computed(model))
+
+
+def _two_runs(net: nn.Module, inputs: dict[str, Any]) -> list[Tensor]:
+    net.eval()
+    with torch.no_grad(), fast_path_off(), random_numbers_kept():
+        return [t.clone() for _ in range(2) for t in every_tensor(net(**copy.copy(inputs)))]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -105,10 +117,6 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 def _drawn_for(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
     return tree_map_only(Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0)))
-
-
-def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
-    return [(module, module.training) for module in model.modules()]
 
 
 def _place(model: nn.Module) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from netslim.depth import remade, targets, without
-from netslim.inputs import Input, batch, drawn
-from netslim.skeleton import skeleton
+from netslim.inputs import Input, Inputs, batch, drawn
+from netslim.skeleton import OneDevice, skeleton
 from netslim.slimnet import SlimNet
 from netslim.subnet import Width, running
 
@@ -53,18 +54,32 @@ def count(
     `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out). A network whose
     forward reads values runs once on random images, on the CPU.
     """
-    inputs = dict(net.plan.inputs)
-    if shapes is not None:
-        new = iter(shapes)
-        inputs = tree_map(lambda leaf: replace(leaf, shape=next(new)) if isinstance(leaf, Input) else leaf, inputs)
-    whole = net.plan.whole is not None
-    copied: SlimNet = (skeleton(net) if whole else copy.deepcopy(net).to("cpu")).eval()  # type: ignore[assignment]
-    given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
-    if whole:
-        given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, copied.sub(width, depth, round_to=round_to):
+    inputs = _of_shapes(net, shapes)
+    copied, given = light(net, inputs)
+    part = copied.eval().sub(width, depth, round_to=round_to)
+    with torch.no_grad(), OneDevice(), FlopCounterMode(display=False) as flops, part:
         copied(**given)
     return Count(_kept_params(net, width, round_to, depth), flops.get_total_flops() // (batch(inputs) or 1))
+
+
+def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
+    """A copy of a network without weights, and arguments for it, which live on the meta device; run it in `OneDevice`.
+
+    A network whose forward reads values, so that it needs them, is copied with its weights, to the CPU.
+    """
+    given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
+    if net.plan.whole is None:
+        return copy.deepcopy(net).to("cpu"), given
+    given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
+    return skeleton(net), given  # type: ignore[return-value]
+
+
+def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:
+    """The network's inputs, with other shapes where they are given."""
+    if shapes is None:
+        return dict(net.plan.inputs)
+    new, inputs = iter(shapes), dict(net.plan.inputs)
+    return tree_map(lambda leaf: replace(leaf, shape=next(new)) if isinstance(leaf, Input) else leaf, inputs)
 
 
 def elastic_share(net: SlimNet, width: Width = 0.5) -> Cost:

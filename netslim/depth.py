@@ -14,6 +14,7 @@ from torch import Tensor
 
 from netslim.blocks import Candidate, find_blocks, named
 from netslim.flow import Facts
+from netslim.functions import written
 from netslim.plan import Block, Plan, Refused, Region, Skip
 from netslim.program import Node, Program, Ref, map_leaves
 
@@ -119,7 +120,7 @@ def _needed(nodes: list[Node]) -> tuple[Node, ...]:
     kept: list[Node] = []
     for node in reversed(nodes):
         idle = node.op == "param" or node.target.startswith("operator.") or node.target == "torch.Tensor.size"
-        if idle and node.target != "operator.setitem" and node.name not in used:
+        if idle and node.name not in used and not written(node):
             continue
         used.update(node.refs)
         kept.append(node)

@@ -5,6 +5,7 @@
     ├── InputError                  the example inputs or an option do not fit the model
     ├── TraceError                  the model's forward failed or cannot be followed
     ├── SubnetError                 a width, group or block that this network does not have
+    ├── PlanError                   a plan does not fit its network, or holds what netslim does not run
     ├── ProofError                  a sub-network disagrees with the masked full network
     ├── ArchiveError                converted.pt (or an output file) cannot be read or written
     └── MissingError                a package that only this command needs is not installed
@@ -33,6 +34,10 @@ class TraceError(NetslimError):
 
 class SubnetError(NetslimError):
     """A width, group or block that this network does not have."""
+
+
+class PlanError(NetslimError):
+    """A plan does not fit its network, or holds what netslim does not run."""
 
 
 class ProofError(NetslimError):

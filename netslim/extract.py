@@ -15,10 +15,11 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
 from netslim.depth import skips_of, without
+from netslim.functions import operator_of
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
-from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, Track, function, map_leaves
+from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, map_leaves
 from netslim.subnet import Point
 from netslim.tree import walk
 
@@ -91,7 +92,7 @@ def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphMod
         _emit(source, node, root, f"{path}." if path else "", graph, values)
     if not all(isinstance(value, Input) for value in region.inputs.values()):
         _nested(graph, region.inputs)
-    return fx.GraphModule(root, graph, name).train(net.training)
+    return fx.GraphModule(root, graph, name)
 
 
 def _gradients(graph: fx.Graph, wanted: bool, before: fx.Node | None) -> fx.Node | None:
@@ -177,25 +178,15 @@ def _training(graph: fx.Graph) -> fx.Node:
 
 
 def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
-    if target in _TRACKED:
-        kwargs = {k: v for k, v in kwargs.items() if not isinstance(v, Track)}
-        return graph.call_function(_TRACKED[target], args, kwargs)
     if target.endswith(".__get__"):
         return graph.call_function(getattr, (args[0], target.split(".")[-2]))
-    method = target.removeprefix("torch.Tensor.")
-    if method != target and not method.startswith("__"):
+    if operation := operator_of(target):
+        python, reflected = operation
+        return graph.call_function(python, args[::-1] if reflected else args)
+    method = "__setitem__" if target == "operator.setitem" else target.removeprefix("torch.Tensor.")
+    if method != target:  # also += and item assignment: read back from a file, a graph has no other word for them
         return graph.call_method(method, args, kwargs)
-    return graph.call_function(_FUNCTIONS.get(target) or function(target), args, kwargs)
-
-
-_TRACKED: dict[str, Any] = {
-    "netslim.batch_norm": torch.nn.functional.batch_norm,
-    "netslim.count_batch": torch.Tensor.add_,
-}
-_FUNCTIONS: dict[str, Any] = {
-    "torch.Tensor.__getitem__": operator.getitem,
-    "torch.Tensor.__setitem__": operator.setitem,
-}
+    return graph.call_function(function(target), args, kwargs)
 
 
 def _structured(value: Any, graph: fx.Graph) -> Any:
@@ -213,7 +204,7 @@ def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     *parts, last = path.split(".")
     for part in parts:
         if part not in root._modules:
-            root._modules[part] = nn.Module()
+            root._modules[part] = nn.Module().train(root.training)
         root = root._modules[part]  # type: ignore[assignment]
     return root, last
 

@@ -27,7 +27,7 @@ EXTRAS = {
 }
 """Package, as pip knows it -> its module, and the extra that it belongs to (a test compares with pyproject.toml)."""
 
-CORE = ("torch", "torchvision", "networkx", "numpy", "rich", "click")
+CORE = ("torch", "torchvision", "networkx", "msgspec", "safetensors", "numpy", "rich", "click")
 """Packages that come with netslim-gradaug, whose modules have their names."""
 
 

@@ -23,7 +23,6 @@ class Fitting:
     def __init__(
         self,
         values: Mapping[str, Any],
-        sources: Mapping[str, str],
         numbers: Mapping[str, Any],
         notes: Mapping[str, Layout],
         outs: Any,
@@ -31,7 +30,7 @@ class Fitting:
         name: Callable[[], str],
     ) -> None:
         self._values, self._numbers, self._size, self._name = values, numbers, size, name
-        self.notes, self.outs, self._sources = notes, outs, sources
+        self.notes, self.outs = notes, outs
         self.before: list[Node] = []
 
     def dims(self, ref: Any) -> list[Layout]:
@@ -41,10 +40,6 @@ class Fitting:
     def value(self, expr: Any) -> Any:
         """A literal, or the number that an expression had when the model was traced."""
         return self._numbers[expr.name] if isinstance(expr, Ref) else expr
-
-    def source(self, ref: Any) -> str | None:
-        """The path of the parameter or buffer that an argument reads, None for anything else."""
-        return self._sources.get(ref.name) if isinstance(ref, Ref) else None
 
     def fixed(self, layout: Layout) -> bool:
         return is_fixed(layout)
@@ -96,7 +91,7 @@ class Unfitted(Fitting):
     def __init__(
         self, values: Mapping[str, Any], numbers: Mapping[str, Any], notes: Mapping[str, Layout], outs: Any
     ) -> None:
-        super().__init__(values, {}, numbers, notes, outs, lambda _layout, at: Size(at), lambda: "unused")
+        super().__init__(values, numbers, notes, outs, lambda _layout, at: Size(at), lambda: "unused")
         self.wanted: list[Layout] = []
 
     def size(self, layout: Layout, at: int | None = None) -> Size | int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netslim.functions import FORMS, SUMS, Memory
 from netslim.program import Node, Program, Ref
 
 Shape = tuple[int, ...]
@@ -15,34 +16,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a program's values: shapes of tensors, parameters that a node brings, writes in place.
+    """What is known about a program's values: shapes of tensors, parameters that a node brings, memory.
 
     zeros(name, dim): how many channels a value has along a dimension, as a literal of the program.
     """
 
     shapes: Mapping[str, Shape]
     weights: Mapping[str, int]
-    writes: frozenset[str]
+    memory: Memory
     zeros: Callable[[str, int], Any]
-
-
-_SUMS = {
-    f"{owner}.{name}"
-    for owner, names in (
-        ("operator", "add"), ("torch", "add"), ("torch.Tensor", "add add_ __add__ __radd__ __iadd__"),
-    )
-    for name in names.split()
-}  # fmt: skip
-CATS = {"torch.cat", "torch.concat", "torch.concatenate"}
-VIEWS = set(
-    "getitem view reshape transpose permute narrow chunk split unbind flatten unflatten expand squeeze unsqueeze "
-    "contiguous detach movedim select swapaxes view_as expand_as".split()
-)
-_SIZES = {"torch.Tensor.size", "torch.Tensor.numel", "torch.Tensor.device.__get__", "torch.Tensor.dtype.__get__"}
-
-
-def last(target: str) -> str:
-    return target.removesuffix(".__get__").rpartition(".")[2].strip("_")
 
 
 class Flow:
@@ -52,7 +34,6 @@ class Flow:
         self.nodes, self.facts = program.nodes, facts
         self.at = {node.name: i for i, node in enumerate(program.nodes)}
         self.reads: list[set[int]] = [{self.at[name] for name in node.refs} for node in program]
-        self.base = list(range(len(self.nodes)))
         self._follow_writes()
         self.users: list[set[int]] = [set() for _ in self.nodes]
         self.above: list[int] = []  # as bit sets: every node that a node depends on, itself included
@@ -64,26 +45,26 @@ class Flow:
                 bits |= self.above[j]
                 data = data or self.data[j]
             self.above.append(bits)
-            self.data.append(data and self.nodes[i].target not in _SIZES)
+            self.data.append(data and self.nodes[i].target not in FORMS)
 
     def _follow_writes(self) -> None:
         """A reader of a tensor also reads the latest write to its memory."""
-        written: dict[int, int] = {}
-        for i, node in enumerate(self.nodes):
-            first = self.at[node.args[0].name] if node.args and isinstance(node.args[0], Ref) else None
-            bases = {self.base[j] for j in self.reads[i]}
-            self.reads[i] |= {written[b] for b in bases if b in written} - {i}
-            if first is not None and (node.name in self.facts.writes or last(node.target) in VIEWS):
-                self.base[i] = self.base[first]
-            if node.name in self.facts.writes and first is not None:
-                written[self.base[first]] = i
+        written: dict[str, int] = {}
+        for i in range(len(self.nodes)):
+            seen = {owner for j in self.reads[i] for owner in self.facts.memory.owners[self.name(j)]}
+            self.reads[i] |= {written[owner] for owner in seen if owner in written} - {i}
+            written |= dict.fromkeys(self.writes(i), i)
+
+    def writes(self, i: int) -> frozenset[str]:
+        """The values whose memory a node writes to."""
+        return self.facts.memory.writes.get(self.name(i), frozenset())
 
     def name(self, i: int) -> str:
         return self.nodes[i].name
 
     def is_sum(self, node: Node) -> bool:
         both = [arg for arg in node.args[:2] if isinstance(arg, Ref) and arg.name in self.facts.shapes]
-        return node.op == "call" and node.target in _SUMS and len(both) == 2
+        return node.op == "call" and node.target in SUMS and len(both) == 2
 
     def is_part_of_a_sum(self, node: Node) -> bool:
         """Whether the sum is only an operand of another one, so that both are one sum of several branches."""
@@ -113,7 +94,8 @@ class Flow:
 
     def _without_outside_writes(self, body: set[int]) -> set[int]:
         """A write to memory that others see is no part of a body, and neither is what it needs."""
-        outside = {i for i in body if self.name(i) in self.facts.writes and self.base[i] not in body}
+        own = {self.name(i) for i in body}
+        outside = {i for i in body if not self.writes(i) <= own}
         if not outside:
             return body
         needed = {j for i in outside for j in body if self.above[i] >> j & 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -178,3 +178,65 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
             yield from every_tensor(item)
     elif hasattr(value, "__dict__") and not isinstance(value, (type, nn.Module)):
         yield from every_tensor(vars(value))
+
+
+# ------------------------------------------------------------------------------------------- arguments of a call
+
+
+def arguments(inputs: Inputs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors of a call, in the order of the example's. Raises InputError, with the argument, on another call.
+
+    Tensors may have other sizes than the example's. Everything else must be as it was there, since it decided what the
+    recorded forward does; None and nothing are the same.
+    """
+    names = list(inputs)
+    twice = [name for name in names[: len(args)] if name in kwargs]
+    unknown = [name for name in kwargs if name not in inputs]
+    if len(args) > len(names) or unknown:
+        what = f"{unknown[0]!r}" if unknown else f"{len(args)} positional ones"
+        raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given {what}.")
+    if twice:
+        raise InputError(f"argument {twice[0]!r} is given twice, by position and by name.")
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    return [tensor for name in names for tensor in _tensors(inputs[name], given.get(name, _MISSING), name)]
+
+
+def _tensors(wanted: Any, given: Any, name: str) -> Iterator[Tensor]:
+    """The tensors of one argument, which is to be like the example's."""
+    if isinstance(wanted, Input) and isinstance(given, Tensor):
+        yield given
+    elif isinstance(wanted, Mapping) and type(wanted) is type(given) and wanted.keys() == given.keys():
+        for key, item in wanted.items():
+            yield from _tensors(item, given[key], f"{name}[{key!r}]")
+    elif isinstance(wanted, (tuple, list)) and type(wanted) is type(given) and len(wanted) == len(given):
+        for i, item in enumerate(wanted):
+            yield from _tensors(item, given[i], f"{name}[{i}]")
+    elif wanted is None and given is _MISSING:
+        return
+    elif isinstance(wanted, (Input, Mapping, tuple, list)) or not _is_same(wanted, given):
+        raise InputError(
+            f"argument {name!r} is {_told(given)}, and this network was converted for {_told(wanted)} there; "
+            "give it that, or convert the model again with other example inputs."
+        )
+
+
+_MISSING = object()
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b or (a != a and b != b))
+
+
+def _told(value: Any) -> str:
+    """A value in a few words."""
+    if value is None or value is _MISSING:
+        return "None" if value is None else "missing"
+    if isinstance(value, (Input, Tensor)):
+        return "a tensor"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {', '.join(map(repr, value)) or 'nothing'}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.60}" if isinstance(value, (bool, int, float, str)) else f"a {type(value).__name__}"

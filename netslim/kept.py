@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,3 +48,30 @@ def take(tensor: Tensor, cut: Cut | None) -> Tensor:
         else:
             tensor = tensor.index_select(part[0], part[1].to(tensor.device))
     return tensor
+
+
+def put(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
+    """The inverse of :func:`take`: writes `part` where it was taken from."""
+    index: list[Any] = [slice(None)] * tensor.dim()
+    for one in cut or ():
+        if len(one) == 3:
+            tensor = tensor.narrow(*one)
+        else:
+            index[one[0]] = one[1].to(tensor.device)
+    if sum(isinstance(i, Tensor) for i in index) > 1:  # indices that meet in a grid, not pair by pair
+        grids = [
+            i if isinstance(i, Tensor) else torch.arange(n, device=tensor.device)
+            for i, n in zip(index, tensor.shape, strict=True)
+        ]
+        index = list(torch.meshgrid(*grids, indexing="ij"))
+    tensor[tuple(index)] = part
+
+
+@torch.no_grad()
+def put_back(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
+    """What was written to a taken `part`, in `tensor` too where the part is a copy and not a view.
+
+    A parameter that learns by its gradient is not written to by forward.
+    """
+    if not tensor.requires_grad and any(len(one) == 2 for one in cut or ()):
+        put(tensor, cut, part)

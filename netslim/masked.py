@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netslim.axes import Const, Elastic, Layout, Misaligned, Reason, Runs, count, is_fixed, positions, replaced, resolve
 from netslim.engine import Call, Dims, Engine, Rule
 from netslim.inputs import every_tensor
 from netslim.kept import make_cut, take
+from netslim.program import LIFTED
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
-from netslim.tracer import LIFTED
 
 
 def tensors_of(value: Any) -> list[Tensor]:
@@ -70,7 +70,7 @@ def masked_run(
     engine = MaskedEngine(net.rules, sets)
     tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
     skipped = {block.name: 0.0 for block, runs in zip(net.plan.blocks, run, strict=False) if not runs}
-    with _zeros(net, tensors, sets, buffers), net.scaled(skipped):
+    with unmoved(net), _zeros(net, tensors, sets, buffers), net.scaled(skipped):
         for name, layouts in net.plan.layouts.items():
             engine.set(tensors[name], layouts)
         for tensor in tensors_of(inputs):
@@ -81,6 +81,18 @@ def masked_run(
             raise Misaligned(engine.refused)
         kept_inside = [take(t, make_cut(tuple(map(sets.partial, engine.dims(t))))) for t in inside]
         return [t.clone() for t in (*outputs, *kept_inside)]
+
+
+@contextlib.contextmanager
+def unmoved(net: nn.Module) -> Iterator[None]:
+    """What runs write to buffers is undone when it closes, so that runs can be compared."""
+    before = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.inputs import Shapes, drawn
+from netslim.subnet import keep_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,8 @@ class Notes:
     round_to: int
     skipped: tuple[str, ...]
     """Names of the blocks that were left out."""
+    cut: bool
+    """Whether it is another network than the full one."""
     shapes: Shapes
     """Of its inputs, without the batch."""
     statistics: str
@@ -75,7 +78,8 @@ def notes_from(text: str) -> Notes | None:
         shapes = tuple(tuple(int(size) for size in shape) for shape in values["shapes"])
         skipped = tuple(str(name) for name in values["skipped"])
         width, round_to, calibration = float(values["width"]), int(values["round_to"]), values["calibration"]
-        return Notes(width, round_to, skipped, shapes, str(values["statistics"]), calibration and str(calibration))
+        cut, found = bool(values["cut"]), str(values["statistics"])
+        return Notes(width, round_to, skipped, cut, shapes, found, calibration and str(calibration))
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -99,7 +103,7 @@ def notes_of(path: str | Path) -> Notes | None:
 
 def is_cut(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> bool:
     """Whether the sub-network is another one than the full network."""
-    return not all(depth.values()) or net.kept_shapes(width, round_to=round_to) != net.kept_shapes()
+    return not all(depth.values()) or keep_counts(net.plan, width, round_to) != keep_counts(net.plan, 1.0)
 
 
 def statistics(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> str:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import math
 import operator
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType
@@ -41,11 +42,6 @@ class Mode:
     """`self.training`, or its negation."""
 
     negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """Whether running statistics are to be updated in training mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +117,15 @@ def leaves(value: Any) -> list[Any]:
 # ------------------------------------------------------------------------------------------------ functions
 
 
+_REACHES_OUT = re.compile(
+    r"torch\.(.+_file|from_numpy|frombuffer|asarray|autocast|seed|.*sparse.*|_?foreach.*|fbgemm.*|nn\.functional\._.*)"
+    r"|torch\.nn\.functional\.(has_torch_function.*|assert_.*)"
+    r"|torch\.Tensor\.(apply_|map_|map2_|backward|.*register_.*|.*hook.*|retain.*|set_|resize.*|.*storage.*|share_memory_"
+    r"|.*data_ptr|numpy|tolist|record_stream|pin_memory|to_mkldnn|_cdata\..*|_base\..*|_?grad.*|name\..*|volatile\..*"
+    r"|_version\..*|module_load|__(array|cuda|deepcopy|dlpack|format|reduce|repr|setstate|dir|hash).*)"
+)
+"""What reads files or memory, keeps Python's functions or gives out torch's own objects: no part of a forward."""
+
 _OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem"
 _VISION = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d nms"
 _MATH = "sqrt floor ceil trunc log exp pow log2"
@@ -147,6 +152,8 @@ def _names() -> dict[Any, str]:
     for name in factories.split():
         named[getattr(torch, name)] = f"torch.{name}"
     named[torch._weight_norm] = "torch._weight_norm"
+    for fn in [fn for fn, name in named.items() if _REACHES_OUT.fullmatch(name)]:
+        del named[fn]
     for name in "new_zeros new_ones new_full new_empty new_tensor unflatten norm".split():
         named[getattr(torch.Tensor, name)] = f"torch.Tensor.{name}"
     with contextlib.suppress(ImportError):
@@ -209,10 +216,13 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
+LIFTED = "_lifted"
+"""Under it are the constants that forward uses and the model does not register."""
+
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 
-RESERVED = frozenset("self point sizes kept track run take torch math operator netslim OrderedDict".split())
+RESERVED = frozenset("self point sizes kept track run take torch math operator put_back OrderedDict".split())
 """Names that the printed function uses itself."""
 
 

@@ -27,6 +27,7 @@ from netslim.inputs import Inputs, described, every_tensor
 from netslim.ops import MODULES
 from netslim.program import Node, Program
 from netslim.skeleton import computed, is_leaf, skeleton
+from netslim.state import require_decidable
 from netslim.trace import call_the_model, fast_path_off, patched, trace
 from netslim.tracer import Trace, Tracer
 
@@ -69,6 +70,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], 
     engine, root, constants = Engine(rules), skeleton(model), Constants()
     try:
         traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
+        require_decidable(traces.values(), constants)
     except TraceError as refusal:
         if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
             raise
@@ -177,6 +179,7 @@ def _followed(
         for inputs in calls:
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
+            require_decidable(found[-1].values(), lifted)
     except TraceError:
         return None
     if any(_plain(traces) != _plain(found[0]) for traces in found):
@@ -225,6 +228,8 @@ class _Unknown:
 class Watcher(Tracer):
     """Records what it can and lets everything pass: the Python that it watches runs as it is."""
 
+    keeps = False
+
     def encode(self, value: Any) -> Any:
         try:
             return super().encode(value)
@@ -241,6 +246,11 @@ class Watcher(Tracer):
 
     def unnamed(self, func: Any) -> str:
         return "unnamed"
+
+    def write(self, into: Tensor, value: Tensor, where: str) -> str:
+        with self.silenced():
+            into.data = value
+        return ""
 
     def device(self, device: torch.device) -> Any:
         return device

@@ -32,7 +32,7 @@ class Rewriter:
         """The program with sizes, cuts and scalings in place."""
         values = {name: self._solved(value) for name, value in traced.tensors.items()}
         names = (f"n_fit_{i}" for i in itertools.count())
-        sources = {node.name: node.target for node in traced.program if node.op == "param"}
+        numbers = {**_whole_numbers(traced.tensors), **traced.numbers}
         alias: dict[str, Any] = {}
         nodes: list[Node] = []
         for node in traced.program:
@@ -40,10 +40,10 @@ class Rewriter:
             notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
             outs = values.get(node.name)
             outs = outs if outs is None or _is_nested(outs) else [outs]
-            fit = Fitting(values, sources, traced.numbers, notes, outs, self._size, names.__next__)
+            fit = Fitting(values, numbers, notes, outs, self._size, names.__next__)
             nodes += self._one(node, fit, alias)
-        numbers = set(traced.numbers) | {n.name for n in nodes if n.name.startswith("n_fit_")}
-        return Program(tuple(_drop_idle(nodes, numbers)))
+        idle = set(traced.numbers) | {n.name for n in nodes if n.name.startswith("n_fit_")}
+        return Program(tuple(_drop_idle(nodes, idle)))
 
     def _one(self, node: Node, fit: Fitting, alias: dict[str, Any]) -> list[Node]:
         if node.op == "param":
@@ -108,6 +108,12 @@ class Rewriter:
         if isinstance(value, Tensor):
             return [self.solution.solved(layout) for layout in self.engine.dims(value)]
         return [self._solved(v) for v in value if isinstance(v, (Tensor, tuple, list))]
+
+
+def _whole_numbers(tensors: Mapping[str, Any]) -> dict[str, int]:
+    """Tensors that may stand for a number, as a start or an index does."""
+    singles = ((n, t) for n, t in tensors.items() if isinstance(t, Tensor) and t.numel() == 1 and not t.is_meta)
+    return {name: int(t) for name, t in singles if not (t.is_floating_point() or t.is_complex())}
 
 
 def _is_nested(value: list[Any]) -> bool:

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from netslim.errors import InputError
-from netslim.kept import take
-from netslim.ops import FUNCTIONS
+from netslim.inputs import arguments
+from netslim.kept import put_back, take
 from netslim.plan import Block, Region
-from netslim.printing import Guards, Printer, compile_source
+from netslim.printing import Guards, Printer, Words, compile_source, is_plain
+from netslim.tree import Tree, at
 
 Run = dict[bool, Callable[..., Any]]
-_OWN = SimpleNamespace(**{name.removeprefix("netslim."): fn for name, fn in FUNCTIONS.items()})
 
 
 def compiled(
     region: Region,
-    prefix: str,
-    taken: Callable[[str], bool],
+    path: str,
+    root: nn.Module,
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Run:
-    """The region's forward by mode: functions of the module at `prefix` and the flat input tensors.
+    """The forward of the region at `path` of `root` by mode: functions of the module there and the flat input tensors.
 
-    blocks: all blocks of the network, in the order of the point's `run`. taken: whether a name of a child or parameter
-    is one that the module's class uses itself. through: what the programs call by that name.
+    blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
     """
 
-    def path(full: str, kind: str) -> str:
-        return _expression(full.removeprefix(prefix), kind, taken)
+    def expression(full: str, kind: str, words: Words) -> str:
+        return _expression(full.removeprefix(f"{path}." if path else ""), kind, module, taken, words)
 
     def function(mode: bool) -> Callable[..., Any]:
-        printer = Printer(path)
-        source = printer.source(region.programs[mode], _guards(prefix.removesuffix("."), mode, blocks))
-        return compile_source(source, {"take": take, "netslim": _OWN, "through": through, **printer.constants})
+        printer = Printer(expression)
+        source = printer.source(region.programs[mode], _guards(path, mode, blocks))
+        return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
 
+    module = at(root, path)
+    taken = None if path else _CONTAINERS | set(dir(type(root))) | set(type(root).__annotations__)
     train = function(True)
     return {True: train, False: train if region.same else function(False)}
 
@@ -56,27 +53,39 @@ def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:
     return guards
 
 
-def _expression(path: str, kind: str, taken: Callable[[str], bool]) -> str:
-    """The Python expression of a module or parameter on `self`."""
-    head, *rest = path.split(".")
-    table = "self._modules" if rest or kind == "module" else "(self._parameters | self._buffers)"
-    expr = f"{table}[{head!r}]" if taken(head) or not head.isidentifier() else f"self.{head}"
-    for part in rest:
-        expr = f"{expr}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({expr}, {part!r})"
+_CONTAINERS = frozenset(
+    name
+    for made in (Tree(), nn.Sequential(), nn.ModuleList(), nn.ModuleDict(), nn.ParameterList(), nn.ParameterDict())
+    for name in dir(made)
+)
+
+
+def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] | None, words: Words) -> str:
+    """The Python expression of a module or parameter below `module`, which is `self`.
+
+    A plain name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
+    `module` are classes of the model's).
+    """
+    parts, expr = path.split("."), "self"
+    for i, part in enumerate(parts):
+        last = kind == "param" and i == len(parts) - 1
+        table = "_modules" if not last else "_parameters" if part in module._parameters else "_buffers"
+        if taken is not None and is_plain(part) and part not in taken:
+            expr = f"{expr}.{part}"
+        elif part.isdecimal() and part.isascii() and not last:
+            expr = f"{expr}._modules[{part!r}]"
+        else:
+            expr = f"{expr}.{table}[{words.place(part)}]"
+        module = module if last else module._modules[part]  # type: ignore[assignment]
     return expr
 
 
-def flattened(region: Region, mode: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example."""
-    names = region.arguments
-    given = dict(zip(names, args, strict=False)) | kwargs
-    if len(args) > len(names) or any(k not in names for k in kwargs):
-        raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given others.")
-    flat = [t for name in names for t in tree_leaves(given.get(name)) if isinstance(t, Tensor)]
-    wanted = len(region.programs[mode].inputs)
-    if len(flat) != wanted:
-        raise InputError(f"this network was converted for {wanted} input tensor(s); it was given {len(flat)}.")
-    return flat
+def flattened(region: Region, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example.
+
+    What was no tensor in the example is part of the program: it must have the same value.
+    """
+    return arguments(region.inputs, args, kwargs)
 
 
 class Followed:
@@ -87,7 +96,7 @@ class Followed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = self.module.training
-        return self.run[mode](self.module, *flattened(self.region, mode, args, kwargs))
+        return self.run[mode](self.module, *flattened(self.region, args, kwargs))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copied network makes its own."""

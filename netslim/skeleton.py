@@ -8,18 +8,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from netslim.engine import on_one_device
 from netslim.errors import TraceError
+from netslim.program import LIFTED
 
 
 def skeleton(model: nn.Module) -> nn.Module:
     """A copy of `model` whose float parameters and buffers live on the meta device: no weight is copied.
 
-    Integer buffers keep their values, since networks index with them. Raises TraceError when the model cannot be
-    copied.
+    Integer buffers keep their values, since networks index with them, and so do constants that a converted network
+    holds: they had theirs when it was followed. Raises TraceError when the model cannot be copied.
     """
     memo: dict[int, Any] = {}
-    for tensor in [*model.parameters(), *model.buffers()]:
+    buffers = [tensor for name, tensor in model.named_buffers() if LIFTED not in name.split(".")]
+    for tensor in [*model.parameters(), *buffers]:
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise TraceError(f"{type(model).__name__} has lazy layers: run it once on an image before converting it.")
         if isinstance(tensor, nn.Parameter):
@@ -33,6 +37,14 @@ def skeleton(model: nn.Module) -> nn.Module:
         raise TraceError(
             f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."
         ) from error
+
+
+class OneDevice(TorchDispatchMode):
+    """Constants follow the other operands of a call to the meta device, as they do while a model is followed."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = on_one_device(args, kwargs or {})
+        return func(*args, **kwargs)
 
 
 def computed(model: nn.Module) -> dict[int, Any]:

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from netslim.axes import count, positions
+from netslim.checks import check_plan
 from netslim.depth import Further, by_block, followed_plan, scaling
 from netslim.engine import Rule
 from netslim.errors import InputError, SubnetError
 from netslim.ops import RULES
-from netslim.plan import Block, Frozen, Group, Plan, groups_in, why
+from netslim.plan import Block, Frozen, Group, Plan, why
 from netslim.runner import Followed, Run, compiled, flattened
 from netslim.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near, running
-from netslim.tree import Shadow, lift, walk
+from netslim.tree import Shadow, at, lift, walk
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -65,24 +66,32 @@ class SlimNet(nn.Module):
             super().__setattr__(name, value)
 
     def _ready(self) -> None:
-        """Everything that is worked out from the plan and the modules, and so is never stored."""
+        """Everything that is worked out from the plan and the modules, and so is never stored.
+
+        Raises PlanError where the plan is none of these modules.
+        """
+        check_plan(self.plan, {"": self, **dict(walk(self))}, self._tensors())
         first = {id(m): path for path, m in reversed(list(walk(self)))}
         leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept") and first[id(m)] == path}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
         self.__dict__["_leaves"] = leaves
         self.__dict__["_resolver"] = Resolver(self.plan, names)
-        self.__dict__["_regions"] = {path: self.get_submodule(path) for path in self.plan.regions if path}
+        self.__dict__["_regions"] = {path: at(self, path) for path in self.plan.regions if path}
         self.__dict__["_steps"] = ()
         self._compile()
         self._enter(self._resolver.full())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parameters = dict(self.named_parameters(remove_duplicate=False))
+        return parameters | dict(self.named_buffers(remove_duplicate=False))
 
     def _compile(self) -> None:
         """Let the regions run their programs, with the steps that follow blocks."""
         steps, functions = by_block(self._steps)
         regions, blocks = followed_plan(self.plan, steps) if steps else (self.plan.regions, self.plan.blocks)
-        self.__dict__["_run"] = compiled(regions[""], "", _is_own, blocks, functions) if "" in regions else None
+        self.__dict__["_run"] = compiled(regions[""], "", self, blocks, functions) if "" in regions else None
         for path, module in self._regions.items():
-            run = compiled(regions[path], f"{path}.", lambda _: True, blocks, functions)
+            run = compiled(regions[path], path, self, blocks, functions)
             module.__dict__["forward"] = Followed(module, regions[path], run)
 
     # -- running
@@ -93,9 +102,7 @@ class SlimNet(nn.Module):
             self._shell.training = self.training
             return self._shell(*args, **kwargs)
         run, region = self._run[self.training], self.plan.regions[""]
-        if not kwargs and len(args) == len(region.arguments) and all(isinstance(a, Tensor) for a in args):
-            return run(self, *args)
-        return run(self, *flattened(region, self.training, args, kwargs))
+        return run(self, *flattened(region, args, kwargs))
 
     @contextlib.contextmanager
     def sub(
@@ -217,18 +224,9 @@ class SlimNet(nn.Module):
 
     def graph(self) -> nx.Graph:
         """Groups as nodes (size, n_slots); two groups that meet in a parameter are joined (params)."""
-        import networkx as nx
+        from netslim.graph import group_graph
 
-        graph = nx.Graph()
-        for group in self.groups:
-            graph.add_node(group.name, size=group.size, n_slots=len(group.slots))
-        for name, dims in self.plan.layouts.items():
-            met = list(dict.fromkeys(g for layout in dims for g in groups_in(layout)))
-            for i, a in enumerate(met):
-                for b in met[i + 1 :]:
-                    ends = self.groups[a].name, self.groups[b].name
-                    graph.add_edge(*ends, params=[*graph.get_edge_data(*ends, {}).get("params", []), name])
-        return graph
+        return group_graph(self.plan)
 
     def why(self, name: str) -> str:
         """Why the dims of a parameter are tied or frozen, a line per dim. Raises SubnetError for an unknown name."""
@@ -294,7 +292,3 @@ class SlimNet(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.model}: {len(self.groups)} channel groups, {len(self.blocks)} blocks"
-
-
-def _is_own(name: str) -> bool:
-    return hasattr(SlimNet, name) or name in SlimNet.__annotations__

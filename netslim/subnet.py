@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from netslim.axes import Layout, Runs, count, from_positions, runs
 from netslim.errors import SubnetError
@@ -13,7 +16,7 @@ from netslim.kept import Cut, Kept, make_cut
 from netslim.plan import Plan
 
 Width = float | Mapping[str, float]
-Ranking = Mapping[str, Sequence[int]]
+Ranking = Mapping[str, Sequence[int] | Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,29 +38,45 @@ class Point:
 def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[int, ...]:
     """Channels kept per group.
 
-    width: a ratio in (0, 1] for all groups, or {group name: count (int) or ratio (float)} with every other group full.
-    A ratio keeps max(1, round(width * n)), or the nearest multiple of `round_to`, at least one multiple, at most n.
-    Raises SubnetError for an unknown group and for a width out of range.
+    width: a ratio in (0, 1] for all groups, or {group name: count (whole number) or ratio (any other)} with every
+    other group full: 1 keeps one channel, 1.0 all. Numbers may be Python's, numpy's or tensors of one element. A ratio
+    keeps max(1, round(width * n)), or the nearest multiple of `round_to`, at least one multiple, at most n.
+    Raises SubnetError for an unknown group and for a width that is no such number or out of range.
     """
-    round_to = 1 if round_to is None else round_to
-    if round_to < 1:
-        raise SubnetError(f"round_to is {round_to}; it must be a positive number of channels.")
+    grid = 1 if round_to is None else _plain(round_to)
+    if not _is_whole(grid) or grid < 1:
+        raise SubnetError(f"round_to is {round_to!r}; it must be a positive number of channels.")
     if not isinstance(width, Mapping):
-        return tuple(_keep(group.name, group.size, float(width), round_to) for group in plan.groups)
+        ratio = _plain(width)
+        if not _is_number(ratio):
+            raise SubnetError(f"width {width!r} is no number: a width is a ratio in (0, 1], or a mapping of groups.")
+        return tuple(_keep(group.name, group.size, float(ratio), grid) for group in plan.groups)
     names = {group.name for group in plan.groups}
     for name in width:
         if name not in names:
-            raise SubnetError(f"this network has no group {name!r}{near(name, names)}.")
-    return tuple(_keep(g.name, g.size, width.get(g.name, g.size), round_to) for g in plan.groups)
+            raise SubnetError(f"this network has no group {name!r}{near(str(name), names)}.")
+    return tuple(_keep(g.name, g.size, _plain(width.get(g.name, g.size)), grid) for g in plan.groups)
 
 
 def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
-    """Which blocks run, given {block: False} for those that do not. Raises SubnetError for an unknown block."""
+    """Which blocks run, given {block: False} for those that do not.
+
+    Raises SubnetError for an unknown block, and for a value that is neither true nor false (1 and 0 count as such).
+    """
     names = [block.name for block in plan.blocks]
-    for name in depth or ():
+    given = {} if depth is None else depth
+    if not isinstance(given, Mapping):
+        raise SubnetError(f"depth is {given!r}; it must be {{block: False}} for the blocks that are skipped.")
+    for name in given:
         if name not in names:
-            raise SubnetError(f"this network has no block {name!r}{near(name, names)}.")
-    return tuple(bool((depth or {}).get(name, True)) for name in names)
+            raise SubnetError(f"this network has no block {name!r}{near(str(name), names)}.")
+    return tuple(_truth(name, _plain(given.get(name, True))) for name in names)
+
+
+def _truth(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise SubnetError(f"block {name} is given {value!r}: False skips it, True runs it.")
+    return bool(value)
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -66,13 +85,31 @@ def near(name: str, names: Iterable[str]) -> str:
     return f"; the nearest are {', '.join(close)}" if close else ""
 
 
-def _keep(name: str, size: int, width: float, round_to: int) -> int:
-    if isinstance(width, int) and not isinstance(width, bool):
+def _plain(value: Any) -> Any:
+    """A number of numpy, or an array or tensor of one element, as Python's; anything else as it is."""
+    if not callable(getattr(value, "tolist", None)):
+        return value
+    plain = value.tolist()
+    return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _keep(name: str, size: int, width: Any, round_to: int) -> int:
+    if not _is_number(width):
+        raise SubnetError(f"group {name} is given {width!r}; give a count from 1 to {size} or a ratio in (0, 1].")
+    if _is_whole(width):
         if not 1 <= width <= size:
             raise SubnetError(
                 f"group {name} has {size} channels and cannot keep {width}; give a count from 1 to {size}."
             )
-        return width
+        return int(width)
     if not 0 < width <= 1:
         raise SubnetError(f"width {width} is out of range: a width is a ratio in (0, 1], such as 0.75.")
     if round_to == 1:
@@ -82,19 +119,32 @@ def _keep(name: str, size: int, width: float, round_to: int) -> int:
 
 def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = None) -> tuple[Runs, ...]:
     """The kept channels of each group: the first k, or the first k of a ranking. SubnetError for a bad ranking."""
-    ranking = ranking or {}
+    ranking = {} if ranking is None else ranking
+    if not isinstance(ranking, Mapping):
+        raise SubnetError(f"the ranking is a {type(ranking).__name__}; it must be {{group: order of its channels}}.")
     for name in ranking:
         if plan.group(name) is None:
             raise SubnetError(
-                f"the ranking names {name!r}, which is no group{near(name, [g.name for g in plan.groups])}."
+                f"the ranking names {name!r}, which is no group{near(str(name), [g.name for g in plan.groups])}."
             )
-    chosen = []
+    chosen: list[Runs] = []
     for group, k in zip(plan.groups, counts, strict=True):
-        order = ranking.get(group.name)
-        if order is not None and sorted(order) != list(range(group.size)):
+        given = ranking.get(group.name)
+        if given is None:
+            chosen.append(((0, k),))
+            continue
+        order = _order(given)
+        if sorted(order) != list(range(group.size)):
             raise SubnetError(f"the ranking of {group.name} is no permutation of its {group.size} channels.")
-        chosen.append(((0, k),) if order is None else from_positions(sorted(int(i) for i in order[:k])))
+        chosen.append(from_positions(sorted(order[:k])))
     return tuple(chosen)
+
+
+def _order(given: Any) -> list[int]:
+    """A list, an array or a tensor of channels as plain numbers; empty where it holds anything else."""
+    entries = given.tolist() if callable(getattr(given, "tolist", None)) else given
+    plain = [_plain(each) for each in entries] if isinstance(entries, Iterable) else []
+    return [int(each) for each in plain] if all(map(_is_whole, plain)) else []
 
 
 @dataclass

@@ -20,6 +20,7 @@ from netslim import contexts
 from netslim.axes import Reason, freeze
 from netslim.engine import Engine, is_user_file
 from netslim.errors import TraceError
+from netslim.state import kept, record_replaced, settled
 from netslim.tracer import Trace, Tracer
 
 
@@ -40,14 +41,16 @@ def trace(
         for path, module in root.named_modules():
             if module is not root and leaf(module):
                 _record(stack, tracer, path, module)
-        _remember(stack, root)
+        before = kept(root)
+        stack.callback(before.put_back)
         stack.enter_context(contexts.noted(tracer))
         stack.enter_context(engine)
         stack.enter_context(tracer)
         value = call_the_model(root, arguments)
+        replaced = record_replaced(tracer, before)
         encoded = tracer.output(value)
     tracer.add("output", "", "output", (encoded,))
-    return tracer.finished()
+    return settled(tracer.finished(), replaced)
 
 
 def freeze_outputs(engine: Engine, traced: Trace) -> None:
@@ -111,19 +114,6 @@ def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..
         stack.callback(module.__dict__.pop, "forward", None)
     else:
         stack.callback(module.__dict__.__setitem__, "forward", before)
-
-
-def _remember(stack: contextlib.ExitStack, root: nn.Module) -> None:
-    """What forward keeps on its modules (a cached table, a counter) is forgotten when the stack closes."""
-    for module in root.modules():
-        for table in (vars(module), module._parameters, module._buffers, module._modules):
-            stack.callback(_reset, table, dict(table))
-
-
-def _reset(table: dict[str, Any], before: dict[str, Any]) -> None:
-    for name in table.keys() - before.keys():
-        del table[name]
-    table.update(before)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import keyword
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from netslim.axes import Const, Layout, Reason
 from netslim.contexts import attention_in_python
 from netslim.engine import Engine, user_line
 from netslim.errors import TraceError
-from netslim.program import RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
+from netslim.functions import CONSTANT_MAKERS, CONVERSIONS, SIZES, VALUES, effect
+from netslim.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
 from netslim.sizes import TracedFloat, TracedInt, plain
 
 
@@ -36,10 +37,15 @@ class Trace:
     notes: dict[str, dict[str, Layout]] = field(default_factory=dict)  # node name -> what the rules noted
     constants: dict[str, Tensor] = field(default_factory=dict)  # lifted constants by path
     specialised: tuple[str, ...] = ()  # lines whose branch depended on a size
+    decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
+    made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
+    dropped: Mapping[str, Tensor] = field(default_factory=dict)  # attributes that forward has replaced unread
 
 
 class Tracer(TorchFunctionMode):
     """Records the torch calls of one forward."""
+
+    keeps = True  # whether what forward puts in the place of a buffer is to be recorded
 
     def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
         super().__init__()
@@ -50,6 +56,8 @@ class Tracer(TorchFunctionMode):
         self.notes: dict[str, dict[str, Layout]] = {}
         self.specialised: dict[str, None] = {}
         self.constants = constants
+        self.decided: dict[tuple[str, str], None] = {}
+        self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
         self._node_of: dict[int, str] = {}
         self._dtype_read: Tensor | None = None
         self._alive: list[Any] = []
@@ -122,7 +130,7 @@ class Tracer(TorchFunctionMode):
                     f"a tensor used at {user_line()} was computed out of sight (in a scripted or compiled function)."
                 )
             path = f"{LIFTED}.c{len(self.constants)}"
-            self.constants[path] = value
+            self.constants[path] = self._made.get(id(value), value)
             self._lifted[id(value)] = path
         name = self.add("param", path, path.replace(".", "_"))
         self.claim(name, value)
@@ -163,27 +171,53 @@ class Tracer(TorchFunctionMode):
         if self.quiet:
             return func(*args, **kwargs)
         name = name_of(func)
-        if name in _SIZES:
+        if name in SIZES:
             return self._size(name, args, kwargs)
         if name == "torch.Tensor.dtype.__get__":
             self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
             with attention_in_python(), self:
                 return func(*args, **kwargs)
+        if name in VALUES:
+            given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
+            self.decided |= {(known, user_line()): None for t in given if (known := self.known(t))}
+        if name is None and getattr(func, "__name__", "") == "__set__" and func == _SET_DATA:
+            with self:
+                into = args[0].data
+            return self.write(into, args[1], user_line())
         self.engine.notes = {}
         out = func(*plain(args), **plain(kwargs))
-        if name in _CONVERSIONS and out is args[0]:  # under autocast it would be another one
+        if name in CONVERSIONS and out is args[0]:  # under autocast it would be another one
             with self.silenced():
                 out = out.detach()
-        if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and name != "torch.Tensor.__setitem__":
+        if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
             return out
-        if name in _CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+        if name in CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+            with self.silenced():
+                self._made[id(out)] = out.clone()
+            self.engine.forget(self._made[id(out)])
             self.engine.forget(out)  # the same at every call: a constant of the model
             return out
         name = name or self.unnamed(func)
         node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), user_line())
         self._finish(node, out)
         return out
+
+    def write(self, into: Tensor, value: Any, where: str) -> str:
+        """Record that a tensor's entries are put in the place of another's. Raises TraceError where it has others."""
+        if not isinstance(value, Tensor) or (value.shape, value.dtype) != (into.shape, into.dtype):
+            form = f"of shape {tuple(into.shape)} and {into.dtype}"
+            raise TraceError(f"forward replaces a tensor {form} by another form{where and f' at {where}'}.")
+        with self.silenced():
+            into.copy_(value)
+        args, self.grad, before = self.encode((into, value)), False, self.grad
+        node = self.add("call", "torch.Tensor.copy_", "copy_", args, where=where)
+        self.grad, self.tensors[node] = before, into
+        return node
+
+    def known(self, tensor: Tensor) -> str | None:
+        """The node or the path of a tensor, None for one that no call has given or read."""
+        return self._node_of.get(id(tensor)) or self._paths.get(id(tensor)) or self._lifted.get(id(tensor))
 
     def call_module(self, path: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a leaf module, recording one node."""
@@ -267,17 +301,13 @@ class Tracer(TorchFunctionMode):
         return Trace(
             Program(tuple(without_unused_numbers(self.nodes, set(self.numbers)))),
             self.tensors, self.numbers, self.notes, self.constants, tuple(s for s in self.specialised if s),
+            tuple(self.decided), frozenset(self._lifted[i] for i in self._made if i in self._lifted),
         )  # fmt: skip
 
 
-LIFTED = "_lifted"
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
-_SIZES = {"torch.Tensor.size", "torch.Tensor.shape.__get__", "torch.Tensor.numel", "torch.Tensor.nelement",
-          "torch.numel", "torch.Tensor.__len__"}  # fmt: skip
-_CONVERSIONS = {f"torch.Tensor.{name}" for name in ("float", "double", "half", "bfloat16", "to", "type", "type_as")}
-_CONSTANT_MAKERS = {"torch.tensor", "torch.as_tensor", "torch.arange", "torch.linspace", "torch.eye",
-                    "torch.tril_indices", "torch.triu_indices"}  # fmt: skip
 
 
 def _has_numbers(value: Any) -> bool:

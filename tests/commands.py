@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import io
 import re
@@ -157,6 +158,7 @@ def _parsed(command: click.Command, arguments: list[str], unfinished: bool) -> c
 def _check_meaning(name: str, context: click.Context | None) -> None:
     """Names that the parser takes for any text: recipes, data sets; and settings that do not fit each other."""
     from gradaug import recipes
+    from gradaug.config import TrainConfig
     from gradaug.data import SOURCES
     from netslim.errors import NetslimError
     from netslim_cli.options import explicit
@@ -174,20 +176,8 @@ def _check_meaning(name: str, context: click.Context | None) -> None:
         if name == "recipes" and given["name"]:
             recipes.text(given["name"])
         if name == "train":
-            settings = {option.name for option in context.command.params} & set(explicit(context, given))
-            own = {
-                "model",
-                "recipe",
-                "out",
-                "resume",
-                "overwrite",
-                "dry_run",
-                "tflops",
-                "gpus",
-                "max_restarts",
-                "trust",
-            }
-            checked({key: given[key] for key in settings - own - {"as_json"}})
+            settings = {field.name for field in dataclasses.fields(TrainConfig)}
+            checked({key: value for key, value in explicit(context, given).items() if key in settings})
     except (NetslimError, click.UsageError) as error:
         raise WrongError(str(error)) from error
 
@@ -196,7 +186,7 @@ def _python(arguments: list[str], unfinished: bool) -> None:
     if arguments[:2] == ["-m", "gradaug"]:
         _group("gradaug", arguments[2:], unfinished)
         return
-    if arguments[0] == "-m":
+    if arguments[0] == "-m" or "/" not in arguments[0]:  # a file of the person's own
         return
     script = ROOT / arguments[0]
     if not script.is_file():

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import netslim
-from netslim import cost
+from netslim import cost, slimnet
 from netslim.bench import prepare
-from netslim.errors import SubnetError
+from netslim.errors import PlanError, SubnetError
 from netslim.proof import check, failing_blocks
 
 IMAGES = torch.randn(2, 3, 8, 8)
@@ -268,6 +268,9 @@ def test_the_proof_catches_a_block_that_is_skipped_wrongly(monkeypatch: pytest.M
 
     skips = {mode: replace(skip, value=wrong) for mode, skip in block.skips.items()}
     net.plan = replace(net.plan, blocks=(replace(block, skips=skips),))
+    with pytest.raises(PlanError, match="something else than a sum of its branches"):
+        net._ready()
+    monkeypatch.setattr(slimnet, "check_plan", lambda *_: None)  # the proof sees it too
     net._ready()
     assert not netslim.verify(net).passed
     bench = prepare(net)

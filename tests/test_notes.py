@@ -14,7 +14,7 @@ from netslim.errors import ArchiveError
 from netslim.export import read_module, write_module
 from netslim.notes import FULL, NONE, OWN, RECALIBRATED, Notes, notes_from, notes_of, statistics
 
-NOTES = Notes(0.5, 2, ("layer1.0",), ((1, 8, 8),), RECALIBRATED, "16 batches of digits")
+NOTES = Notes(0.5, 2, ("layer1.0",), True, ((1, 8, 8),), RECALIBRATED, "16 batches of digits")
 
 
 class Functional(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import netslim
 from netslim.errors import ArchiveError, TraceError
 from netslim.masked import tensors_of
+from tests.archive.nets import opened, signed
 
 
 class Picky(nn.Module):
@@ -112,11 +113,11 @@ def test_it_is_loaded_only_when_trusted(net: netslim.SlimNet, tmp_path: Path) ->
 
 def test_a_file_without_its_code_runs_nothing(net: netslim.SlimNet, tmp_path: Path) -> None:
     netslim.save(net, tmp_path / "net.pt")
-    data = torch.load(tmp_path / "net.pt", weights_only=True)
-    data["shells"] = None
-    torch.save(data, tmp_path / "net.pt")
+    document, tensors = opened(tmp_path / "net.pt")
+    del tensors[document["python"][1]]
+    document["python"] = None
     with pytest.raises(ArchiveError, match="holds no class"):
-        netslim.load(tmp_path / "net.pt")
+        netslim.load(signed(tmp_path / "net.pt", document, tensors))
 
 
 def test_python_that_cannot_be_pickled_is_said(tmp_path: Path) -> None:

@@ -271,6 +271,55 @@ def test_other_inputs_than_those_converted_for_are_refused(net: netslim.SlimNet)
     assert torch.equal(net(x=IMAGES), net(IMAGES))
 
 
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, double: bool = False, mask: Tensor | None = None, more: Any = ()) -> Tensor:
+        y = self.first(x + more["a"] - more["b"][0])
+        return self.head(2 * y if double else y) if mask is None else self.head(y * mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"double": True}, "argument 'double' is True, and this network was converted for False"),
+        ({"double": 0}, "argument 'double' is 0, and this network was converted for False"),
+        ({"double": None}, "argument 'double' is None"),
+        ({"mask": torch.ones(2, 8)}, "argument 'mask' is a tensor, and this network was converted for None"),
+        ({"x": None}, "argument 'x' is None, and this network was converted for a tensor"),
+        ({"x": [[0.0] * 4]}, "argument 'x' is a list of 1"),
+        ({"more": {"a": torch.ones(2, 4)}}, "argument 'more' is a dict of 'a', .* for a dict of 'a', 'b'"),
+        ({"more": {"a": torch.ones(4), "b": (torch.ones(4),)}}, r"argument \"more\['b'\]\" is a tuple of 1"),
+        ({"more": {"a": torch.ones(4), "b": [None]}}, r"argument \"more\['b'\]\[0\]\" is None"),
+        ({"more": [torch.ones(4)] * 2}, "argument 'more' is a list of 2"),
+        ({"mask_": None}, "converted for the inputs x, double, mask, more; it was given 'mask_'"),
+    ],
+)
+def test_arguments_that_the_recorded_forward_does_not_cover_are_refused(change: dict[str, Any], message: str) -> None:
+    example = {
+        "x": torch.randn(2, 4),
+        "double": False,
+        "mask": None,
+        "more": {"a": torch.ones(4), "b": [torch.ones(4)]},
+    }
+    model = Optional()
+    net = netslim.convert(model, example)
+    assert torch.equal(net(**example), model(**example))
+    swapped = {"more": {"b": [torch.zeros(4)], "a": torch.ones(4)}}  # the order of a dict's items does not matter
+    assert torch.equal(net(**example | swapped), model(**example | swapped))
+    assert torch.equal(net(example["x"], False, more=example["more"]), model(**example))
+    with pytest.raises(InputError, match=message):
+        net(**example | change)
+    with pytest.raises(InputError, match="argument 'double' is missing"):
+        net(example["x"], more=example["more"])
+    with pytest.raises(InputError, match="argument 'x' is given twice"):
+        net(example["x"], **example)
+    with pytest.raises(InputError, match="given 5 positional ones"):
+        net(*example.values(), None)
+
+
 def test_other_batches_and_resolutions_run(model: nn.Module, net: netslim.SlimNet) -> None:
     images = torch.randn(5, 3, 24, 20)
     with torch.no_grad():

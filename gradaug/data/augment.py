@@ -6,19 +6,30 @@ Image tensors are uint8 (C, H, W) until they are normalised.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from gradaug.errors import DataError
 from gradaug.seeding import drawn_from
 
 Transform = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
 """Of the paper's code, for CIFAR-10 and CIFAR-100."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def chosen(name: str, table: Mapping[str, T], source: str) -> T:
+    """What `table` has for ``--augment NAME``; DataError where the data set `source` has no such augmentation."""
+    if name in table:
+        return table[name]
+    reason = "is for folders of photographs" if name == "color" else "is unknown"
+    raise DataError(f"--augment {name} {reason}; {source} has {' and '.join(table)}")
 
 
 def crop_and_flip(side: int, padding: int) -> Transform:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaug.data.augment import chosen
 from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
@@ -69,8 +70,7 @@ def digits(
         from sklearn.model_selection import train_test_split
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(f"digits are images with 1 or 3 channels, but the network takes inputs of shape {shape}")
-    if augment == "color":
-        raise DataError("--augment color is for folders of photographs; digits have standard and none")
+    moving_seed = chosen(augment, {"standard": seed, "none": None}, "digits")
     bunch = load_digits()
     train, validation = train_test_split(range(len(bunch.target)), test_size=360, random_state=0, stratify=bunch.target)
     pixels = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
@@ -78,14 +78,14 @@ def digits(
     mean, std = float(pixels[train].mean()), float(pixels[train].std())
     normal = (mean,) * shape[0], (std,) * shape[0]
 
-    def part(chosen: list[int], shift_seed: int | None) -> Digits:
-        return Digits(pixels[chosen], labels[chosen], shape, mean, std, shift_seed)
+    def part(indices: list[int], shift_seed: int | None) -> Digits:
+        return Digits(pixels[indices], labels[indices], shape, mean, std, shift_seed)
 
-    moving: Images = part(train, seed if augment == "standard" else None)
+    moving: Images = part(train, moving_seed)
     still: Images = part(train, None)
     rest: Images | None = None
     if count is not None:
-        chosen, others = balanced(labels[train].tolist(), 10, count, seed)
+        known, others = balanced(labels[train].tolist(), 10, count, seed)
         rest = Unlabelled(Subset(moving, others)) if others else None
-        moving, still = Subset(moving, chosen), Subset(still, chosen)
+        moving, still = Subset(moving, known), Subset(still, known)
     return DataSource("digits", 10, moving, still, part(validation, None), rest, *normal)

@@ -1,27 +1,31 @@
-"""CIFAR-10, CIFAR-100 and STL-10: small images that fit into memory, read from their published files by torchvision."""
+"""CIFAR-10, CIFAR-100 and STL-10: small images that fit into memory, read from their published files as data."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import datasets
 
+from gradaug.data import pickles
 from gradaug.data.augment import (
     CIFAR_MEAN,
     CIFAR_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Transform,
+    chosen,
     crop_and_flip,
     normalised,
     repeatable,
 )
 from gradaug.data.images import Batch, DataSource, Images, Joined, Key, Subset, Unlabelled
+from gradaug.data.paths import opened, reason, root, shown
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
 
@@ -30,6 +34,10 @@ URLS = {
     "cifar100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     "stl10": "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
 }
+FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "stl10": "stl10_binary"}
+"""What the archives unpack to."""
+LARGEST_PICKLE = 2**28
+"""Bytes; CIFAR-100's larger one has 155 million."""
 
 
 class Stored(Images):
@@ -66,26 +74,25 @@ class Stored(Images):
 
 def cifar10(folder: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """CIFAR-10 (Krizhevsky 2009): 50,000 images of 32x32 to train on and 10,000 to validate, 10 classes."""
-    return _cifar("cifar10", Cifar10, folder, shape, seed, labels, augment)
+    parts = [f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]
+    return _cifar("cifar10", 10, "labels", _found("cifar10", folder, parts), shape, seed, labels, augment)
 
 
 def cifar100(folder: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """CIFAR-100: the same with 100 classes."""
-    return _cifar("cifar100", Cifar100, folder, shape, seed, labels, augment)
+    parts = _found("cifar100", folder, (["train"], ["test"]))
+    return _cifar("cifar100", 100, "fine_labels", parts, shape, seed, labels, augment)
 
 
 def stl10(folder: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """STL-10 (Coates et al. 2011): 5,000 images of 96x96 to train on, 8,000 to validate, 100,000 without labels."""
-    train, test = (_read("stl10", Stl10, folder, "stl10_binary", split=split) for split in ("train", "test"))
-    pixels = torch.from_numpy(train.data), torch.from_numpy(test.data)
-    unlabelled = None
-    if (Path(train.root) / "stl10_binary" / "unlabeled_X.bin").is_file():
-        more = _read("stl10", Stl10, folder, "stl10_binary", split="unlabeled")
-        unlabelled = torch.from_numpy(more.data)
-    known = [*map(int, train.labels)], [*map(int, test.labels)]
-    return assemble(
-        "stl10", 10, pixels, known, shape, seed, labels, augment, 12, (IMAGENET_MEAN, IMAGENET_STD), unlabelled
-    )
+    train, test = _found("stl10", folder, (["train_X.bin", "train_y.bin"], ["test_X.bin", "test_y.bin"]))
+    pixels = _checked(train[0], _upright), _checked(test[0], _upright)
+    known = _checked(train[1], _from_one, len(pixels[0])), _checked(test[1], _from_one, len(pixels[1]))
+    more = train[0].with_name("unlabeled_X.bin")
+    unlabelled = _checked(more, _upright) if os.path.exists(more) else None
+    normal = IMAGENET_MEAN, IMAGENET_STD
+    return assemble("stl10", 10, pixels, known, shape, seed, labels, augment, 12, normal, unlabelled)
 
 
 def assemble(
@@ -105,73 +112,103 @@ def assemble(
     side = pixels[0].shape[-1]
     if len(shape) != 3 or shape[0] != 3:
         raise DataError(f"{name} has images with 3 channels, but the network takes inputs of shape {shape}")
-    if augment == "color":
-        raise DataError(f"--augment color is for folders of photographs; {name} has standard and none")
-    drawn = crop_and_flip(side, padding) if augment == "standard" else None
+    drawn = chosen(augment, {"standard": crop_and_flip(side, padding), "none": None}, name)
     train = Stored(pixels[0], known[0], shape, *normal, drawn, seed)
     plain: Images = Stored(pixels[0], known[0], shape, *normal, None, seed)
     validation = Stored(pixels[1], known[1], shape, *normal, None, seed)
     used: Images = train
     extra: list[Images] = []
     if labels is not None:
-        chosen, rest = balanced(known[0], classes, labels, seed)
-        used, plain, extra = Subset(train, chosen), Subset(plain, chosen), [Subset(train, rest)]
+        few, rest = balanced(known[0], classes, labels, seed)
+        used, plain, extra = Subset(train, few), Subset(plain, few), [Subset(train, rest)]
     if unlabelled is not None:
         extra.append(Stored(unlabelled, [-1] * len(unlabelled), shape, *normal, drawn, seed))
     others = Unlabelled(extra[0] if len(extra) == 1 else Joined(extra)) if extra and len(extra[0]) else None
     return DataSource(name, classes, used, plain, validation, others, *normal)
 
 
-def _cifar(
-    name: str, reader: Any, folder: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str
-) -> DataSource:
-    train, test = (_read(name, reader, folder, reader.base_folder, train=part) for part in (True, False))
-    pixels = tuple(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
-    known = list(train.targets), list(test.targets)
-    classes = 100 if name == "cifar100" else 10
-    normal = CIFAR_MEAN, CIFAR_STD
-    return assemble(name, classes, (pixels[0], pixels[1]), known, shape, seed, labels, augment, 4, normal)
+Parts = tuple[list[Path], list[Path]]
+"""Files to train on and to validate on."""
 
 
-def _read(name: str, reader: Callable[..., Any], folder: str, inside: str, **options: Any) -> Any:
-    """torchvision's data set in `folder`, which may also be the unpacked archive's own folder."""
+def _found(name: str, folder: str, parts: tuple[list[str], list[str]]) -> Parts:
+    """The files of a data set in `folder`, which may also be the unpacked archive's own folder."""
     if not folder:
         raise DataError(f"{name} needs the folder of its files: --data {name}:DIR")
-    root = Path(folder).expanduser()
-    if root.name == inside:
-        root = root.parent
-    try:
-        return reader(root=str(root), download=False, **options)
-    except RuntimeError as error:
+    place = root(folder)
+    inside = place if place.name == FOLDERS[name] else place / FOLDERS[name]
+    if not all(os.path.exists(inside / file) for part in parts for file in part):
         raise DataError(
-            f"{name} was looked for in {root / inside} and is not there; download {URLS[name]}, unpack it in {root}, "
-            f"and give --data {name}:{root}"
+            f"{name} was looked for in {shown(inside)} and is not there; download {URLS[name]}, unpack it in "
+            f"{shown(inside.parent)}, and give --data {name}:{shown(inside.parent)}"
+        )
+    return [inside / file for file in parts[0]], [inside / file for file in parts[1]]
+
+
+def _cifar(
+    name: str, classes: int, key: str, parts: Parts, shape: tuple[int, ...], seed: int, labels: int | None, augment: str
+) -> DataSource:
+    batches = [[_checked(path, _cifar_batch, key, classes) for path in part] for part in parts]
+    pixels = [torch.cat([images for images, _ in part]) for part in batches]
+    known = [[label for _, labels in part for label in labels] for part in batches]
+    normal = CIFAR_MEAN, CIFAR_STD
+    return assemble(
+        name, classes, (pixels[0], pixels[1]), (known[0], known[1]), shape, seed, labels, augment, 4, normal
+    )
+
+
+def _checked(path: Path, read: Callable[..., Any], *options: Any) -> Any:
+    """What `read` makes of a file; DataError with its path for one that holds something else."""
+    try:
+        return read(path, *options)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the files of {shown(path.parent)} are damaged ({path.name}: {reason(error)}); unpack them again"
         ) from error
-    except Exception as error:
-        raise DataError(f"the files of {name} in {root / inside} are damaged ({error}); unpack them again") from error
 
 
-class _Unchecked:
-    """Files that are there are read. torchvision's checksums would refuse copies that somebody packed anew."""
-
-    root: Any
-    base_folder: str
-
-    def _check_integrity(self) -> bool:
-        names = [name for name, _ in (*self.train_list, *self.test_list) if "unlabeled" not in name]  # type: ignore[attr-defined]
-        return all((Path(self.root) / self.base_folder / name).is_file() for name in names)
-
-    def _load_meta(self) -> None:
-        """The names of the classes are not needed."""
-
-
-class Cifar10(_Unchecked, datasets.CIFAR10):
-    """torchvision's reader without its checksums."""
+def _cifar_batch(path: Path, key: str, classes: int) -> tuple[Tensor, list[int]]:
+    """uint8 images (N, 3, 32, 32) and N labels of a pickle. ValueError for another one."""
+    with opened(path) as file:
+        pickled = file.read(LARGEST_PICKLE + 1)
+    if len(pickled) > LARGEST_PICKLE:
+        raise ValueError(f"it is larger than {LARGEST_PICKLE:,} bytes")
+    content = pickles.plain(pickled)
+    if not isinstance(content, dict) or not isinstance(content.get("data"), pickles.Array) or key not in content:
+        raise ValueError(f"it is not a dictionary with data and {key}")
+    pixels = content["data"].numpy()
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * 32 * 32,) or not len(pixels):
+        raise ValueError(f"its data has the shape {pixels.shape} and type {pixels.dtype}, not (N, 3072) and uint8")
+    return torch.tensor(pixels.reshape(-1, 3, 32, 32)), _labels(content[key], len(pixels), classes)
 
 
-class Cifar100(_Unchecked, datasets.CIFAR100):
-    """torchvision's reader without its checksums."""
+def _labels(found: Any, count: int, classes: int) -> list[int]:
+    """`count` whole numbers from 0 to `classes` - 1; ValueError otherwise."""
+    listed = found.numpy().tolist() if isinstance(found, pickles.Array) else found
+    plain = [each.numpy().tolist() if isinstance(each, pickles.Array) else each for each in _list(listed)]
+    if len(plain) != count:
+        raise ValueError(f"it has {count} images and {len(plain)} labels")
+    if not all(type(label) is int and 0 <= label < classes for label in plain):
+        raise ValueError(f"it has labels that are not from 0 to {classes - 1}")
+    return plain
 
 
-class Stl10(_Unchecked, datasets.STL10):
-    """torchvision's reader without its checksums."""
+def _list(found: Any) -> list[Any]:
+    if not isinstance(found, list):
+        raise ValueError("its labels are no list")
+    return found
+
+
+def _upright(path: Path) -> Tensor:
+    """uint8 images (N, 3, 96, 96) of one of STL-10's files, which hold them column by column."""
+    with opened(path) as file:
+        pixels = np.fromfile(file, np.uint8)
+    if not len(pixels) or len(pixels) % (3 * 96 * 96):
+        raise ValueError(f"it has {len(pixels):,} bytes, which is no number of images of 3x96x96")
+    return torch.from_numpy(pixels.reshape(-1, 3, 96, 96)).transpose(2, 3)
+
+
+def _from_one(path: Path, count: int) -> list[int]:
+    """The labels in one of STL-10's files, which count from 1."""
+    with opened(path) as file:
+        return _labels([label - 1 for label in file.read(count + 1)], count, 10)

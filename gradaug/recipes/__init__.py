@@ -6,35 +6,27 @@
 
 A file has ``about`` (where the numbers come from), ``settings`` (names of :class:`gradaug.TrainConfig`) and, unless it
 goes on top of others, ``model``: ``source`` and ``arguments`` as ``netslim convert`` takes them, ``input`` the shape.
+Reading one runs nothing; what its network may be is in :mod:`gradaug.recipes.network`.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+import stat
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradaug.config import TrainConfig
+from gradaug.config import checked
+from gradaug.recipes import network
+from gradaug.recipes.network import Model as Model
 from netslim.errors import InputError
 from netslim.extras import needed
 
 KEYS = ("about", "model", "settings")
-
-
-@dataclass(frozen=True)
-class Model:
-    """What to convert: ``netslim convert SOURCE --arg ... --input-shape ...``."""
-
-    source: str
-    input: tuple[int, ...]
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def command(self) -> str:
-        """The command that converts it."""
-        arguments = "".join(f" --arg {name}={value}" for name, value in self.arguments.items())
-        return f"netslim convert {self.source}{arguments} --input-shape {','.join(map(str, self.input))}"
+LARGEST = 2**16
+"""Bytes of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +52,7 @@ def text(name: str) -> str:
     if name in names():
         return files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     if path.suffix in (".yaml", ".yml"):
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"the recipe {name} cannot be read: {error.strerror or error}") from error
+        return _read(path)
     near = difflib.get_close_matches(name, names(), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "gradaug recipes lists them"
     raise InputError(f"there is no recipe {name!r}; {hint}")
@@ -83,29 +72,49 @@ def load(name: str) -> Recipe:
     return Recipe(name, "\n\n".join(part.about for part in parts), models[-1] if models else None, settings)
 
 
-def _parsed(name: str) -> Recipe:
-    with needed("pyyaml", "recipes"):
-        import yaml
-
+def _read(path: Path) -> str:
+    """A person's file, which may be anything."""
     try:
-        content = yaml.safe_load(text(name))
-    except yaml.YAMLError as error:
-        raise InputError(f"the recipe {name} is not YAML: {' '.join(str(error).split())}") from error
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise InputError(f"the recipe {path} is not a file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"the recipe {path} cannot be read: {reason}") from error
+    if len(content) > LARGEST:
+        raise InputError(f"the recipe {path} is longer than {LARGEST:,} bytes: it is no recipe")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the recipe {path} is no text in UTF-8 (byte {error.start}); save it as such") from error
+
+
+def _parsed(name: str) -> Recipe:
+    content = _content(name)
     if not isinstance(content, dict):
-        raise InputError(f"the recipe {name} is empty; it needs settings")
+        raise InputError(
+            f"the recipe {name} is empty or no mapping; it needs settings, such as settings: {{epochs: 3}}"
+        )
     for key in content:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1) or [", ".join(KEYS)]
+            near = difflib.get_close_matches(key, KEYS, n=1) or [", ".join(KEYS)]
             raise InputError(f"the recipe {name} has the key {key!r}; did you mean {near[0]}?")
-    settings = content.get("settings") or {}
+    about, model, settings = (content.get(key) for key in KEYS)
     try:
-        TrainConfig.from_dict(settings)
-    except InputError as error:
+        if about is not None and not isinstance(about, str):
+            raise ValueError(f"about must be a text, not a {type(about).__name__}")
+        found = None if model is None else network.parsed(model)
+        return Recipe(name, (about or "").strip(), found, {} if settings is None else checked(settings))
+    except (ValueError, InputError) as error:
         raise InputError(f"the recipe {name}: {error}") from error
-    model = content.get("model")
-    if model is not None:
-        try:
-            model = Model(model["source"], tuple(model["input"]), dict(model.get("arguments") or {}))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"the recipe {name}: model needs source and input, such as [3, 32, 32]") from error
-    return Recipe(name, str(content.get("about", "")).strip(), model, settings)
+
+
+def _content(name: str) -> Any:
+    with needed("pyyaml", "recipes"):
+        from gradaug.recipes.reading import plain
+    written = text(name)
+    try:
+        return plain(written)
+    except ValueError as error:
+        raise InputError(f"the recipe {name} is not YAML as recipes have it: {error}") from error

@@ -3,7 +3,6 @@
 RULES      ATen operator name (or name.overload, or library::name) -> rule: how layouts of operands and results are tied
 FITS       program function name -> fit: which of its integers count channels
 MODULES    leaf module class -> (slim class, shrink): how a module runs, and is rebuilt, at a smaller width
-FUNCTIONS  functions of netslim's own that a rewritten program calls
 EXAMPLES   name -> function of a tensor factory: each is held to the law that slicing commutes with the operator
 """
 
@@ -58,5 +57,4 @@ def _operator(name: str) -> Any:
 RULES = {_operator(name): rule for name, rule in _union("RULES").items()}
 FITS = _union("FITS")
 MODULES = _union("MODULES")
-FUNCTIONS = _union("FUNCTIONS")
 EXAMPLES = _union("EXAMPLES")

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from netslim.axes import product
 from netslim.engine import Call
 from netslim.fit import Fitting, fit_noted
-from netslim.kept import Kept, take
-from netslim.program import Node, Ref, Track
+from netslim.kept import Kept, put, take
+from netslim.program import Node
 
 
 def batch_norm(call: Call) -> None:
@@ -102,33 +102,6 @@ def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
 
 
-def fit_batch_norm(node: Node, fit: Fitting) -> Node:
-    """A functional batch norm uses batch statistics, and leaves running ones alone, wherever tracking is off."""
-    args = list(node.args)
-    for i in (1, 2):  # running_mean, running_var
-        if i >= len(args) or not isinstance(args[i], Ref):
-            return node
-    return fit.replace(node, target="netslim.batch_norm", kwargs={**node.kwargs, "track": Track()})
-
-
-def fit_counter(node: Node, fit: Fitting) -> Node:
-    """A count of batches that a norm keeps in a buffer stands still wherever tracking is off."""
-    if fit.source(node.args[0]) is None:
-        return node
-    return fit.replace(node, target="netslim.count_batch", kwargs={**node.kwargs, "track": Track()})
-
-
-def count_batch_function(counter: Tensor, *args: Any, track: bool, **kwargs: Any) -> Tensor:
-    """counter.add_(...), unless statistics are left alone."""
-    return counter.add_(*args, **kwargs) if track else counter
-
-
-def batch_norm_function(x: Tensor, mean: Any, var: Any, *args: Any, track: bool, **kwargs: Any) -> Tensor:
-    """F.batch_norm(x, mean, var, weight, bias, training, ...) that leaves the statistics alone unless `track`."""
-    training = kwargs.get("training", args[2] if len(args) > 2 else False)
-    return F.batch_norm(x, *((None, None) if training and not track else (mean, var)), *args, **kwargs)
-
-
 class SlimBatchNorm:
     """In training, batch statistics; the running ones are left alone inside `sub()` unless it asks for tracking."""
 
@@ -136,6 +109,7 @@ class SlimBatchNorm:
     training: bool
     eps: float
     momentum: Any
+    track_running_stats: bool
     num_batches_tracked: Any
     _check_input_dim: Any
 
@@ -148,7 +122,7 @@ class SlimBatchNorm:
             None if t is None else take(t, kept.tensors.get(name)) for name, t in self._named_stats()
         )
         training = self.training or mean is None
-        if training and kept.track and mean is not None and var is not None:
+        if training and kept.track and self.track_running_stats and mean is not None and var is not None:
             return self._tracked(x, mean, var, weight, bias)
         stats = (None, None) if training else (mean, var)
         return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
@@ -162,20 +136,15 @@ class SlimBatchNorm:
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         seen = mean.clone(), var.clone()
         out = F.batch_norm(x, *seen, weight, bias, True, factor, self.eps)
-        with torch.no_grad():
-            for name, value in zip(("running_mean", "running_var"), seen, strict=True):
-                _write(getattr(self, name), self.kept.tensors.get(name), value)  # type: ignore[union-attr]
+        _put_back(self, seen)
         return out
 
 
-def _write(whole: Tensor, cut: Any, value: Tensor) -> None:
-    """Write the kept entries of a vector back into it."""
-    if not cut:
-        whole.copy_(value)
-    elif len(cut[0]) == 3:
-        whole.narrow(*cut[0]).copy_(value)
-    else:
-        whole.index_copy_(0, cut[0][1].to(whole.device), value)
+def _put_back(norm: Any, seen: tuple[Tensor, Tensor]) -> None:
+    """Write the running statistics of the kept channels into those of all."""
+    with torch.no_grad():
+        for name, value in zip(("running_mean", "running_var"), seen, strict=True):
+            put(getattr(norm, name), norm.kept.tensors.get(name), value)
 
 
 class SlimBatchNorm1d(SlimBatchNorm, nn.BatchNorm1d):
@@ -191,22 +160,35 @@ class SlimBatchNorm3d(SlimBatchNorm, nn.BatchNorm3d):
 
 
 class SlimInstanceNorm:
-    """Per-channel statistics of each image; the optional running ones are left alone inside `sub()`."""
+    """Per-channel statistics of each image; running ones are left alone inside `sub()` unless it asks for tracking."""
 
     kept: Kept | None = None
     training: bool
     eps: float
+    momentum: Any
+    track_running_stats: bool
+    _get_no_batch_dim: Any
+    _check_input_dim: Any
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
         if kept is None:
             return super().forward(x)  # type: ignore[misc]
+        self._check_input_dim(x)
+        if x.dim() == self._get_no_batch_dim():
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         weight, bias, mean, var = (
             None if t is None else take(t, kept.tensors.get(name))
             for name, t in ((n, getattr(self, n)) for n in ("weight", "bias", "running_mean", "running_var"))
         )
-        own = self.training or mean is None
-        return F.instance_norm(x, *((None, None) if own else (mean, var)), weight, bias, own, 0.0, self.eps)
+        own = self.training or not self.track_running_stats
+        if mean is None or var is None:
+            return F.instance_norm(x, None, None, weight, bias, True, 0.0, self.eps)
+        seen = (mean.clone(), var.clone()) if own else (mean, var)
+        out = F.instance_norm(x, *seen, weight, bias, own, self.momentum or 0.0, self.eps)
+        if own and kept.track:
+            _put_back(self, seen)
+        return out
 
 
 class SlimInstanceNorm1d(SlimInstanceNorm, nn.InstanceNorm1d):
@@ -296,10 +278,7 @@ MODULES = {
 FITS = {
     "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
     "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
-    "torch.nn.functional.batch_norm": fit_batch_norm, "torch.Tensor.add_": fit_counter,
 }  # fmt: skip
-
-FUNCTIONS = {"netslim.batch_norm": batch_norm_function, "netslim.count_batch": count_batch_function}
 
 EXAMPLES = {
     "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),

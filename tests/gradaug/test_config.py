@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from gradaug.config import TrainConfig, differences
+from gradaug import kinds
+from gradaug.config import TrainConfig, differences, flag
 from netslim.errors import InputError
 
 
@@ -38,6 +42,60 @@ from netslim.errors import InputError
 def test_a_bad_value_names_its_flag_and_range(name: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TrainConfig(**{name: value})
+
+
+WRONG: dict[str, tuple[Any, ...]] = {
+    "epochs": (None, 1.5, 3.0, "3", True, [3], 2**70, 10**5000, np.float64(3), torch.tensor([3]), torch.tensor(True)),
+    "batch_size": (64.5, None, float("nan"), 1j),
+    "alpha": (True, "0.5", None, np.datetime64("2020-01-01")),
+    "lr": ("fast", [0.1], float("nan"), None, 10**400, torch.tensor(float("nan")), dt.date(2020, 1, 1)),
+    "resolutions": (32, "32", [32.5], [True], [[32]], {32: 28}, np.array([32.0])),
+    "milestones": ([1, "2"], 150, [None]),
+    "views": (None, "cutmix", {"cutmix"}, [5]),
+    "regularizers": ("cutmix", 5, None, [["cutmix"]]),
+    "mode": (["randwidth"], None, b"both", 1),
+    "data": (None, 5, b"digits", ["digits"]),
+    "amp": (None, 16, False),
+    "decay_norms": ("no", 1.5, 1, None),
+    "channels_last": ("auto", 1),
+    "labels": (40.0, "40", False),
+    "ema": ("0.9", True),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_of_another_type_is_one_sentence_that_names_the_setting(name: str) -> None:
+    for value in WRONG[name]:
+        for build in (lambda given: TrainConfig(**given), TrainConfig.from_dict):
+            with pytest.raises(InputError, match=f"^{flag(name)} must be ") as caught:
+                build({name: value})
+            assert "\n" not in str(caught.value)
+            assert len(str(caught.value)) < 250
+
+
+def test_numbers_of_every_library_become_plain_ones() -> None:
+    config = TrainConfig(
+        mode=np.str_("both"), epochs=np.int64(3), batch_size=torch.tensor(8), lr=np.float32(0.5), alpha=1,
+        decay_norms=np.bool_(False), resolutions=np.array([32, 28]), milestones=[torch.tensor(1), 2],
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert config == TrainConfig(
+        "both", epochs=3, batch_size=8, lr=0.5, alpha=1.0, decay_norms=False, resolutions=(32, 28), milestones=(1, 2)
+    )
+    assert {type(value) for value in vars(config).values()} <= {str, int, float, bool, tuple, type(None)}
+    assert type(config.alpha) is float
+    assert json.loads(json.dumps(config.to_dict()))["epochs"] == 3
+
+
+@pytest.mark.parametrize("settings", [None, 5, "epochs", [("epochs", 3)]])
+def test_settings_are_a_mapping(settings: Any) -> None:
+    with pytest.raises(InputError, match="settings are names with a value each"):
+        TrainConfig.from_dict(settings)
+
+
+def test_every_annotation_is_a_type_that_is_checked() -> None:
+    assert set(kinds.of_fields(TrainConfig)) == {field.name for field in dataclasses.fields(TrainConfig)}
+    with pytest.raises(KeyError):
+        kinds.kind(complex)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import netslim
 from gradaug import data
 from gradaug.errors import DataError
-from gradaug.evaluate import merged, recalibrate, require_fit, score, subnetworks
+from gradaug.evaluate import merged, recalibrate, require_fit, score, spread, subnetworks
+from gradaug.step import Losses
+from gradaug.tally import FIGURES, figures
+from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import netslim
 
 
 def batches(count: int, size: int = 8) -> list[data.Batch]:
@@ -67,7 +69,7 @@ def test_subnetworks_are_smaller_and_leave_the_network_alone(net: netslim.SlimNe
     assert rows[0].params == sum(p.numel() for p in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     figures = {"top1", "top5", "loss", "images", "calibration_error"}
-    assert set(rows[0].to_dict()) == {"width", "skipped", "params", "flops", "recalibrated", *figures}
+    assert set(rows[0].to_dict()) == {"width", "skipped", "full", "params", "flops", "recalibrated", *figures}
 
 
 def test_widths_that_keep_the_same_channels_are_listed_once(net: netslim.SlimNet) -> None:
@@ -115,3 +117,104 @@ def test_every_modules_own_mode_comes_back(net: netslim.SlimNet) -> None:
     score(net, batches(1))
     assert net.training
     assert [name for name, module in net.named_modules() if not module.training] == ["stem_norm"]
+
+
+class OwnNorm(nn.Module):
+    """A norm that is called as a function, on buffers of the network's own."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.fc, self.kind = nn.Conv2d(1, 8, 3), nn.Linear(8, 10), kind
+        self.register_buffer("average", torch.full((8,), 5.0))
+        self.register_buffer("spread", torch.full((8,), float("inf")))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        if self.kind == "batch":
+            x = F.batch_norm(x, self.average, self.spread, training=self.training)
+        elif self.kind == "instance":
+            x = F.instance_norm(x, self.average, self.spread, use_input_stats=self.training)
+        elif self.kind == "aten":
+            x = torch.batch_norm(x, None, None, self.average, self.spread, self.training, 0.1, 1e-5, False)
+        return self.fc(x.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance", "aten"])
+def test_recalibration_finds_statistics_by_what_is_called(kind: str) -> None:
+    net, sets = OwnNorm(kind), batches(3)
+    features = [net.conv(images) for images, _ in sets]
+    recalibrate(net.train(), sets)
+    assert not net.training
+    torch.testing.assert_close(net.average, torch.stack([one.mean((0, 2, 3)) for one in features]).mean(0))
+    if kind != "instance":
+        torch.testing.assert_close(net.spread, torch.stack([one.var((0, 2, 3)) for one in features]).mean(0))
+    else:
+        spreads = [one.var((2, 3)).mean(0) for one in features]
+        torch.testing.assert_close(net.spread, torch.stack(spreads).mean(0))
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance", "none"])
+def test_a_row_says_whether_it_was_recalibrated(kind: str) -> None:
+    net = netslim.convert(OwnNorm(kind), torch.randn(2, 1, 12, 12), prove=False)
+    full, half = subnetworks(net, [1.0, 0.5], iter(batches(2)), iter(batches(2)))
+    assert (full.full, half.full) == (True, False)
+    assert (full.recalibrated, half.recalibrated) == (False, kind != "none")
+    assert full.score.images == half.score.images == 16
+    assert torch.isfinite(torch.tensor(half.score.loss))
+    assert float(net.get_buffer("average")[0]) == 5 or kind == "none"
+
+
+class Twins(nn.Module):
+    """Two blocks of one size: without the one or the other it costs the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 10)
+        self.a, self.b, self.c = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.a(x.relu())
+        x = x + self.b(x.relu())
+        x = x + self.c(x.relu())
+        return self.fc(x.mean((2, 3)))
+
+
+def test_sub_networks_are_the_same_where_they_keep_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = netslim.convert(Twins(), torch.randn(2, 1, 12, 12), prove=False)
+    names = [block.name for block in net.blocks]
+    assert len(names) == 3
+    monkeypatch.setattr("gradaug.evaluate.spread", lambda _, skip: names[:skip] if skip < 2 else names[1:2])
+    rows = subnetworks(net, [1.0, 0.999], batches(1), batches(1), skips=(0, 1, 2))
+    assert [row.skipped for row in rows] == [0, 1, 2]
+    assert rows[1].params == rows[2].params
+    assert rows[1].score != rows[2].score
+
+
+def test_blocks_that_are_not_there_cannot_be_left_out() -> None:
+    net = netslim.convert(Twins(), torch.randn(2, 1, 12, 12), prove=False)
+    for skip in (4, -1, 1.5):
+        with pytest.raises(InputError, match=r"skip (is 4|must be)"):
+            spread(net, skip)  # type: ignore[arg-type]
+
+
+def test_pixels_are_scored_as_parts_of_their_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(4, 7, 5, 6, generator=generator), torch.randint(7, (4, 5, 6), generator=generator)
+    found = score(Fixed(), [(logits, labels)], calibration=True)
+    assert found.images == 4
+    assert found.top1 == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert found.top5 is not None
+    assert found.top1 < found.top5 <= 100
+    labels[:, :4] = -100
+    assert score(Fixed(), [(logits, labels)]).loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    losses = Losses(torch.zeros(()), (), logits)
+    assert 0 < float(figures(losses, labels)[FIGURES.index("hits")]) < 4
+
+
+def test_labels_that_do_not_fit_are_no_score() -> None:
+    with pytest.raises(InputError, match="label 7 is none"):
+        score(Fixed(), [(torch.zeros(2, 7), torch.tensor([0, 7]))])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors import torch as tensor_files
 from torch import Tensor
 
 import gradaug
@@ -171,7 +172,7 @@ def test_sigterm_writes_a_checkpoint_and_ends(model: Path, undisturbed: Path, tm
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, calls = torch.save, []
+    save, calls = tensor_files.save_file, []
 
     def fills(*arguments: object, **options: object) -> None:
         calls.append(1)
@@ -179,7 +180,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
             raise OSError(28, "No space left on device")
         save(*arguments, **options)
 
-    monkeypatch.setattr(torch, "save", fills)
+    monkeypatch.setattr(tensor_files, "save_file", fills)
     with pytest.raises(gradaug.OutputError, match=r"No space left on device.*earlier checkpoint there is intact"):
         run(model, tmp_path / "run")
     assert steps(tmp_path / "run") == 4

@@ -35,6 +35,10 @@ def test_a_warm_up_rises_to_the_full_rate() -> None:
     assert rates(epochs=3, warmup=1.0)[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
 
 
+def test_a_warm_up_that_rounds_up_to_the_whole_run_ends() -> None:
+    assert rates(epochs=2, warmup=1.99) == pytest.approx([(step + 1) / 8 for step in range(8)])
+
+
 def test_steps_divide_by_ten_after_each_milestone() -> None:
     found = rates(epochs=4, schedule="step", milestones=(1, 3))
     assert found == pytest.approx([1.0] * 4 + [0.1] * 8 + [0.01] * 4)

@@ -13,7 +13,7 @@ from torch import nn
 
 import netslim
 from gradaug import data
-from gradaug.assess import Assessment, assess
+from gradaug.assessment import Assessment, assess
 from gradaug.config import TrainConfig
 from gradaug.plots import plot
 from gradaug.robust import KINDS, Corrupted, attack, corrupted, fgsm, mean_top1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,3 +123,70 @@ def test_both_ends_of_the_survival_can_be_set() -> None:
 def test_more_blocks_than_there_are_cannot_be_left_out() -> None:
     with pytest.raises(InputError, match="skip_blocks is 4, and this network has 3 blocks"):
         Space("randdepth", blocks=tuple("abc"), skip_blocks=4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": True}, {"width": 2}, {"width": 0}, {"width": None}, {"width": "0.5"}, {"width": [0.5]},
+        {"width": {"a": 0}}, {"width": {"a": True}}, {"width": [("a", 0.5), ("a", 1.0)]}, {"width": [("a", 1.5)]},
+        {"skip": "ab"}, {"skip": ("a", "a")}, {"skip": (1,)}, {"skip": None},
+        {"resolution": 0}, {"resolution": 8.5}, {"resolution": "8"}, {"round_to": 0}, {"round_to": True},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_wrong_draw_is_an_error_when_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        Draw(**wrong)
+
+
+def test_a_draw_is_plain_and_hashable_whatever_it_was_made_of() -> None:
+    made = Draw(np.float32(0.5), ["a", "b"], np.int64(24), torch.tensor(8))  # type: ignore[arg-type]
+    assert made == Draw(0.5, ("a", "b"), 24, 8)
+    assert repr(made) == repr(Draw(0.5, ("a", "b"), 24, 8))
+    assert Draw(1) == Draw(1.0)
+    pairs = Draw({"a": 0.5, "b": np.int64(3)})  # type: ignore[arg-type]
+    assert pairs == Draw((("a", 0.5), ("b", 3)))
+    assert hash(pairs) == hash(Draw((("a", 0.5), ("b", 3))))
+    assert pairs.sub()["width"] == {"a": 0.5, "b": 3}
+    assert isinstance(pairs.sub()["width"]["b"], int)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mode": "width"}, "mode must be one of"),
+        ({"alpha": 0}, "alpha must be"),
+        ({"alpha": True}, "alpha must be"),
+        ({"num_subnets": 0}, "num_subnets must be"),
+        ({"num_subnets": 1.5}, "num_subnets must be"),
+        ({"resolutions": 32}, "resolutions must be"),
+        ({"resolutions": (0,)}, "resolutions must be"),
+        ({"round_to": 0}, "round_to must be"),
+        ({"blocks": "ab"}, "blocks must be"),
+        ({"blocks": ("a", "a")}, "blocks must be"),
+        ({"groups": "ab"}, "groups must be"),
+        ({"stages": (0,)}, "stages has 1 entries for 0 blocks"),
+        ({"mode": "both", "blocks": ("a", "b"), "skip_blocks": 3}, "skip_blocks is 3"),
+        ({"mode": "both", "blocks": ("a", "b"), "skip_blocks": 2, "stage_limit": 1}, "skip 1 blocks at most"),
+        ({"mode": "both", "blocks": ("a",), "skip_blocks": -1}, "skip_blocks must be"),
+        ({"mode": "both", "blocks": ("a",), "stage_limit": 0.5}, "stage_limit must be"),
+    ],
+)
+def test_a_wrong_space_is_an_error_when_it_is_made(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Space(**wrong)
+
+
+def test_exactly_as_many_blocks_as_asked_for_are_left_out() -> None:
+    space = Space("randdepth", blocks=tuple("abcd"), stages=(0, 0, 1, 1), skip_blocks=2, stage_limit=1)
+    assert {len(one.skip) for step in range(20) for one in draw(space, 0, step)} == {2}
+
+
+def test_seeds_and_steps_are_whole_numbers_of_any_kind() -> None:
+    assert draw(Space(), np.int64(3), torch.tensor(2), np.uint8(1)) == draw(Space(), 3, 2, 1)  # type: ignore[arg-type]
+    for wrong in ((0.5, 0, 0), (0, -1, 0), (0, 1.0, 0), (True, 0, 0), (0, 0, "1"), (None, 0, 0)):
+        with pytest.raises(InputError, match="must be a whole number"):
+            draw(Space(), *wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"drawn from a gradaug\.Space"):
+        draw("randwidth", 0, 0)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import netslim
 from netslim.lively import enliven
 from netslim.masked import masked_run
 from netslim.proof import draw_counts
+from netslim.skeleton import computed
 from netslim.trace import fast_path_off
 
 from .catalogue import CATALOGUE
@@ -62,7 +63,7 @@ def is_proved(net: netslim.SlimNet, specimen: Specimen) -> None:
 
 def is_the_original(net: netslim.SlimNet, model: nn.Module, specimen: Specimen) -> None:
     """Bit by bit, in both modes, at every size; running statistics included."""
-    net, model = copy.deepcopy(net), copy.deepcopy(model)
+    net, model = copy.deepcopy(net), copy.deepcopy(model, computed(model))
     for inputs in (specimen.inputs, *specimen.others):
         for mode in (False, True):
             found = []

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netslim.archive.modules import Stored
 from netslim.errors import ArchiveError
 from netslim.tree import OWN
 
@@ -33,12 +34,12 @@ def names(shells: Mapping[str, nn.Module]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def dump(shells: Mapping[str, nn.Module], modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Tensor:
-    """Classes and attributes of `shells` as bytes. Raises ArchiveError when something cannot be pickled."""
+def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
+    """Classes and attributes of the model's own modules as bytes. ArchiveError when something cannot be pickled."""
     places = {id(module): ("module", path) for path, module in modules.items()}
-    places |= {id(tensor): ("tensor", name) for name, tensor in tensors.items()}
-    classes = {path: type(module) for path, module in shells.items()}
-    states = {path: _attributes(module) for path, module in shells.items()}
+    places |= {id(tensor): ("tensor", name) for name, tensor in stored.tensors.items()}
+    classes = {path: type(module) for path, module in stored.python.items()}
+    states = {path: _attributes(module) for path, module in stored.python.items()} | stored.more
     return torch.frombuffer(bytearray(_pickled(classes, {}) + _pickled(states, places)), dtype=torch.uint8)
 
 
@@ -67,7 +68,7 @@ class Shells:
     """The Python of a trusted file: `classes` by path first; `fill` when all modules are made."""
 
     def __init__(self, blob: Tensor) -> None:
-        self._stream = io.BytesIO(bytes(blob.tolist()))
+        self._stream = io.BytesIO(blob.numpy().tobytes())
         self.classes: dict[str, type[nn.Module]] = self._read({}, {})
 
     def fill(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:

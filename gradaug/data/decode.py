@@ -1,0 +1,80 @@
+"""An image file as pixels of 8 bits, whatever it holds; a file that cannot be is one sentence with its path.
+
+Pictures of more than 8 bits keep their brightness: the highest 8 of their bits are taken, as Pillow itself does for
+colours of 16 bits. Floats are pixels in [0, 1]. Whole numbers that do not say what white is are refused, as are floats
+elsewhere: nothing is cut off. A transparent picture is read without its transparency, a moving one by its first frame.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradaug.data.paths import opened, reason, shown
+from gradaug.errors import DataError
+from netslim.extras import needed
+
+with needed("pillow", "image files"):
+    from PIL import Image
+
+Image.init()
+FORMATS = [name for name in "JPEG PNG GIF BMP PPM TIFF WEBP AVIF JPEG2000".split() if name in Image.OPEN]
+"""Those of pictures, by Pillow's names, as far as it was built with them. EPS, which is a program, is never opened."""
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp",
+    ".avif", ".jp2", ".j2k",
+)  # fmt: skip
+LONGEST = 256
+"""Sides of an image that is cropped square: one this many times the other."""
+
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+"""Tags of TIFF."""
+
+
+def decode(path: str | Path) -> Tensor:
+    """An image file as uint8 (3, H, W); DataError names one that cannot be read."""
+    try:
+        with warnings.catch_warnings(), opened(path) as file:
+            warnings.simplefilter("ignore")  # a library's remarks on damaged metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                return _pixels(image)
+    except Exception as error:  # Pillow's readers raise anything on a damaged file
+        why = "it is none of the known formats, or damaged" if isinstance(error, Image.UnidentifiedImageError) else None
+        raise DataError(
+            f"{shown(path)} cannot be read as an image ({why or reason(error)}); repair or remove it"
+        ) from error
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    width, height = image.size
+    if max(width, height) > LONGEST * min(width, height):
+        raise ValueError(f"it has {width} x {height} pixels, which is too long to be cropped square")
+    if image.mode == "F":
+        grey = _from_floats(np.asarray(image))
+    elif image.mode == "I" or image.mode.startswith("I;"):
+        grey = _from_whole_numbers(image)
+    else:
+        image.load()
+        return torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    return torch.tensor(grey).expand(3, -1, -1).contiguous()
+
+
+def _from_floats(values: np.ndarray) -> np.ndarray:
+    if not (values.min() >= 0 and values.max() <= 1):  # also for nan
+        raise ValueError("its pixels are floats outside [0, 1]; save it with 8 or 16 bits, or floats in [0, 1]")
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _from_whole_numbers(image: Image.Image) -> np.ndarray:
+    """Mode I;16 has as many bits as its file says, and I is Pillow's for 16 bits of PNG and PPM."""
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):
+        raise ValueError("its pixels are whole numbers of more than 16 bits, or below zero; save it with 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    values = np.asarray(image).astype(np.int64) >> (bits - 8)
+    return (255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values).astype(np.uint8)

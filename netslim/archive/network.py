@@ -1,0 +1,192 @@
+"""Writing a converted network to a file, and reading one.
+
+Reading executes nothing that the file brings. Its bytes are held to their checksums, its document to a schema with
+limits, the parts of the document to each other and to the tensors, and the network that results is run without values
+(at full width, narrow, and without its blocks) before anybody gets it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netslim.archive import container, python
+from netslim.archive import schema as s
+from netslim.archive.literals import value_data, value_from
+from netslim.archive.modules import Unbuilt, below, built, check_dtypes, named_tensors, stored
+from netslim.archive.plans import plan_data, plan_from, text
+from netslim.archive.rehearsal import Failed, rehearse
+from netslim.checks import every_program
+from netslim.errors import ArchiveError, PlanError
+from netslim.inputs import tensors_in
+from netslim.ops import RULES
+from netslim.plan import Plan
+from netslim.program import is_listed
+from netslim.proof import Case, Proof
+from netslim.slimnet import SlimNet
+from netslim.tracer import LIFTED
+
+FORMAT, VERSION = "netslim", 3
+LARGEST_INPUT = 1 << 27
+"""Numbers in one example input."""
+
+
+def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
+    """Write a converted network, atomically. Raises ArchiveError when it cannot be stored or the file not written."""
+    found = stored(net)
+    constants = {n: b for n, b in net.named_buffers(remove_duplicate=False) if LIFTED in n.split(".")}
+    tensors = found.tensors | constants
+    pickled = None
+    if found.python:
+        modules = {path: module for path, module in below(net) if module is not None}
+        key = "python" + "_" * max((len(name) for name in tensors), default=0)
+        tensors[key] = python.dump(found, modules | {"": net._shell})
+        pickled = s.PythonData(list(map(text, python.names(found.python))), key)
+    try:
+        document = s.Document(
+            plan=plan_data(net.plan),
+            modules=found.entries,
+            constants=list(constants),
+            proof=None if net.proof is None else _proof_data(net.proof),
+            python=pickled,
+            rules=sorted({str(name) for name, rule in net.rules.items() if RULES.get(name) is not rule}),
+            torch=str(torch.__version__),
+        )
+        encoded = s.encode(document)
+        s.decode(encoded)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArchiveError(f"{net.plan.model or 'the network'} cannot be stored: {_line(error)}.") from error
+    container.write(Path(path), FORMAT, VERSION, encoded, tensors)
+
+
+def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
+    """Read a converted network onto the CPU, in eval mode.
+
+    trust: a network whose forward could not be followed as a whole keeps classes of the model's; they are imported, and
+    their objects unpickled, only when you say that you trust the file.
+    Raises ArchiveError when the file is missing, damaged, foreign, of another format, or needs trust.
+    """
+    path = Path(path)
+    content = _content(path)
+    try:
+        return _network(content, path, trust).eval()
+    except (Unbuilt, PlanError, Failed, ValueError) as error:
+        raise ArchiveError(f"{path} is damaged: {_line(error)}; convert the model again.") from error
+
+
+def _content(path: Path) -> container.Content:
+    if not path.exists():
+        raise ArchiveError(f"{path} does not exist; write it with 'netslim convert SOURCE -o {path}'.")
+    if path.is_dir():
+        raise ArchiveError(f"{path} is a folder; name the converted file in it.")
+    try:
+        content = container.read(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except container.Damaged as error:
+        if _is_of_torch(path):
+            raise ArchiveError(
+                f"{path} is no converted network but a file of torch.save (a checkpoint, or a converted network of "
+                "before format 3); convert the model again with 'netslim convert'."
+            ) from error
+        raise ArchiveError(f"{path} is {error}; write it with 'netslim convert SOURCE -o {path}'.") from error
+    if content.kind != FORMAT:
+        raise ArchiveError(f"{path} is no converted network but a file of {text(content.kind)[:40]!r}.")
+    if content.version > VERSION:
+        raise ArchiveError(
+            f"{path} was written by a newer netslim (format {content.version} > {VERSION}); upgrade netslim."
+        )
+    if content.version < VERSION:
+        raise ArchiveError(f"{path} is of format {content.version}, and {VERSION} is read; convert the model again.")
+    return content
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive, or a pickle."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4)[:2] in (b"PK", b"\x80\x02")
+
+
+def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
+    document: s.Document = s.decode(content.document)
+    if document.python is not None and not trust:
+        classes = ", ".join(document.python.classes[-3:])[:200]
+        raise ArchiveError(
+            f"{path} needs code of its model ({classes}), whose forward could not be followed as a whole; if you trust "
+            "the file, load it with trust=True, or --trust."
+        )
+    plan = plan_from(document.plan)
+    _check_inputs(plan)
+    _check_operators(plan, path, trust)
+    _check_tensors(document, content.tensors)
+    own = None if document.python is None else python.Shells(content.tensors[document.python.tensor])
+    tree = built(document.modules, content.tensors, own)
+    if own is not None:
+        modules = {path: module for path, module in below(tree) if module is not None}
+        held = dict(tree.named_parameters(remove_duplicate=False)) | dict(tree.named_buffers(remove_duplicate=False))
+        own.fill({"": tree, **modules}, held)
+    check_dtypes(tree)
+    net = SlimNet(plan, tree, {name: content.tensors[name] for name in document.constants})
+    net.proof = None if document.proof is None else _proof_from(document.proof)
+    if plan.whole is not None:
+        rehearse(net, typed=not document.rules)
+    return net
+
+
+def _check_inputs(plan: Plan) -> None:
+    for inputs in (plan.inputs, *(region.inputs for region in plan.regions.values())):
+        for found in tensors_in(inputs):
+            entries = 1
+            for n in found.shape:
+                entries *= n
+            if entries > LARGEST_INPUT:
+                raise ValueError(f"an input of shape {found.shape} has more than {LARGEST_INPUT:,} numbers")
+
+
+def _check_operators(plan: Plan, path: Path, trust: bool) -> None:
+    """Programs may call operators that torch and torchvision do not have only where the file is trusted."""
+    steps = [placed.program.nodes for placed in every_program(plan)]
+    steps += [skip.instead for placed in every_program(plan) for _, skip in placed.skips]
+    called = dict.fromkeys(n.target for nodes in steps for n in nodes if n.op == "call")
+    others = [name for name in called if not is_listed(name)]
+    if others and not trust:
+        raise ArchiveError(
+            f"{path}: its program calls {text(others[0])[:80]!r}, an operator of neither torch nor torchvision; if you "
+            "trust the file, load it with trust=True, or --trust."
+        )
+
+
+def _check_tensors(document: s.Document, tensors: Mapping[str, Tensor]) -> None:
+    """Every tensor of the file is named, and for one purpose."""
+    extra = [] if document.python is None else [document.python.tensor]
+    named = [*named_tensors(document.modules), *document.constants, *extra]
+    if len(set(named)) < len(named) or set(named) != tensors.keys():
+        other = next(iter(set(named) ^ tensors.keys()), "")
+        raise ValueError(f"the tensors that it names are not those that it holds ({other!r})")
+    if any(LIFTED not in name.split(".") for name in document.constants):
+        raise ValueError("a constant of its program is none")
+
+
+# ------------------------------------------------------------------------------------------------- the proof
+
+
+def _proof_data(proof: Proof) -> s.ProofData:
+    cases = [s.CaseData(c.name, value_data(c.max_rel_diff), value_data(c.effect), c.passed) for c in proof.cases]
+    return s.ProofData(cases, list(map(text, proof.failures)), list(proof.idle))
+
+
+def _proof_from(data: s.ProofData) -> Proof:
+    cases = (Case(c.name, value_from(c.max_rel_diff), value_from(c.effect), c.passed) for c in data.cases)
+    return Proof(tuple(cases), tuple(data.failures), tuple(data.idle))
+
+
+def _line(error: BaseException) -> str:
+    words: Any = " ".join(str(error).split())
+    return words[:300].removesuffix(".")
