@@ -27,9 +27,9 @@ lint: $(READY)
 zoo: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) -m zoo
 
-## properties: random networks, other ones every time (NETSLIM_EXAMPLES of them)
+## properties: random layouts and networks, other ones every time (NETSLIM_EXAMPLES of them)
 properties: $(READY)
-	NETSLIM_EXAMPLES=$${NETSLIM_EXAMPLES:-1000} $(BIN)/python -m pytest tests/properties
+	NETSLIM_EXAMPLES=$${NETSLIM_EXAMPLES:-1000} $(BIN)/python -m pytest tests/test_axes.py tests/properties
 
 ## fuzz: thousands of damaged and altered files
 fuzz: $(READY)

@@ -76,7 +76,7 @@ def extract(
     cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
     notes = Notes(width, round_to, depth, cut, shapes, found, images)
     if output.suffix == ".onnx":
-        write_onnx(model, net.input_shapes, output, notes)
+        write_onnx(model, net.plan.inputs, output, notes)
     else:
         write_module(model, output, notes)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))

@@ -18,7 +18,8 @@ from .options import SourceOptions, json_option, open_net, source_options, trust
 def verify(target: str, trust: bool, as_json: bool, **values: Any) -> None:
     """Prove that every sub-network equals the masked full network.
 
-    Each group is narrowed on its own, then all of them at random. Exit code 1 when one disagrees.
+    Random widths of all groups are tried, then, where blocks can be skipped, random widths and depths. Exit code 1 when
+    one disagrees.
     """
     net = open_net(target, SourceOptions(**values), trust)
     import netslim

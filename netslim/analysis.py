@@ -26,6 +26,7 @@ from netslim.recording import Constants, Recording, record
 from netslim.rewrite import Rewriter, merged
 from netslim.trace import freeze_outputs
 from netslim.tracer import Trace
+from netslim.tree import at
 
 
 def analyse(
@@ -114,7 +115,7 @@ def _in_program_order(recording: Recording, tensors: Mapping[str, Tensor]) -> di
             if node.op == "param":
                 met[node.target] = tensors[node.target]
             elif node.op == "module" and node.target not in recording.regions:
-                leaf = recording.root.get_submodule(node.target)
+                leaf = at(recording.root, node.target)
                 for name, tensor in [*leaf.named_parameters(recurse=False), *leaf.named_buffers(recurse=False)]:
                     met[f"{node.target}.{name}"] = tensor
     first = {id(tensor): name for name, tensor in reversed(met.items())}

@@ -7,7 +7,8 @@
     Concat    parts laid one after another (what cat, split and channel padding make)
 
 `unify`, `cut` and `split` are the only operations that bind axes. They never fail: what cannot be aligned is frozen
-with a reason. `runs` turns a solved layout and the kept channels of each group into an index set.
+with a reason. One layout can be written in several ways ([a + a] is (2 * a)); what is unified means the same, and stays
+so whatever is bound later. `runs` turns a solved layout and the kept channels of each group into an index set.
 """
 
 from __future__ import annotations
@@ -144,11 +145,14 @@ def concat(*parts: Layout) -> Layout:
 
 def resolve(layout: Layout) -> Layout:
     """`layout` in normal form, with every bound axis replaced by what it is bound to."""
-    if isinstance(layout, Axis):
-        if layout.bound is None:
-            return layout
-        layout.bound = resolve(layout.bound)
-        return layout.bound
+    chain: list[Axis] = []
+    while isinstance(layout, Axis) and layout.bound is not None:
+        chain.append(layout)
+        layout = layout.bound
+    if chain:
+        layout = resolve(layout)
+        for axis in chain:
+            axis.bound = layout
     if isinstance(layout, Product):
         return product(*layout.factors) if _stale(layout.factors) else layout
     if isinstance(layout, Concat):
@@ -216,11 +220,7 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
         else:
             axis.bound = other  # type: ignore[union-attr]
     elif isinstance(a, Concat) or isinstance(b, Concat):
-        parts, other = (a, b) if isinstance(a, Concat) else (b, a)
-        first = parts.parts[0]  # type: ignore[union-attr]
-        left, right = cut(other, first.size)
-        unify(first, left, why)
-        unify(concat(*parts.parts[1:]), right, why)  # type: ignore[union-attr]
+        _unify_parts(a, b, why) if isinstance(a, Concat) else _unify_parts(b, a, why)
     elif isinstance(a, Product) and isinstance(b, Product):
         _unify_products(a, b, why)
     else:
@@ -229,6 +229,45 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
 
 def _meets_fixed(why: Why) -> Why:
     return lambda: replace(why(), text="meets a dimension of fixed size")
+
+
+def _unify_parts(parts: Layout, other: Layout, why: Why) -> None:
+    """Each part with what lies at its place in the other layout, which is cut where it has to be."""
+    left, right = _Rest(parts), _Rest(other)
+    while left.parts and right.parts:
+        first = left.take()
+        unify(first, concat(*right.take_size(first.size)), why)
+        if isinstance(right.last, Axis):  # it can be all the rest
+            unify(right.last, concat(*reversed(left.parts)), why)
+            return
+
+
+class _Rest:
+    """What is left of a layout, the next part last."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.parts = [layout]
+
+    @property
+    def last(self) -> Layout | None:
+        """The only part that is left, None where there are more."""
+        return resolve(self.parts[0]) if len(self.parts) == 1 else None
+
+    def take(self) -> Layout:
+        """The next part that is no concatenation."""
+        while isinstance(part := resolve(self.parts.pop()), Concat):
+            self.parts += reversed(part.parts)
+        return part
+
+    def take_size(self, size: int) -> Iterator[Layout]:
+        """The next parts, so many channels; the last of them is cut."""
+        while size:
+            part = self.take()
+            if part.size > size:
+                part, rest = cut(part, size)
+                self.parts.append(rest)
+            size -= part.size
+            yield part
 
 
 def _unify_products(a: Product, b: Product, why: Why) -> None:
@@ -256,21 +295,18 @@ def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
         layout.bound = concat(*halves)
         return halves
     if isinstance(layout, Concat):
-        first, rest = layout.parts[0], concat(*layout.parts[1:])
-        if at <= first.size:
-            left, right = cut(first, at)
-            return left, concat(right, rest)
-        left, right = cut(rest, at - first.size)
-        return concat(first, left), right
+        after = _Rest(layout)
+        before = concat(*after.take_size(at))
+        return before, concat(*reversed(after.parts))
     if isinstance(layout, Product):
         lead, rest = layout.factors[0], product(*layout.factors[1:])
         whole, extra = divmod(at, rest.size)
-        before, after = cut(lead, whole)
+        first, last = cut(lead, whole)
         if not extra:
-            return product(before, rest), product(after, rest)
-        _, after = cut(after, 1)  # the cut runs through one step of the leading factor
+            return product(first, rest), product(last, rest)
+        _, last = cut(last, 1)  # the cut runs through one step of the leading factor
         left, right = cut(rest, extra)
-        return concat(product(before, rest), left), concat(right, product(after, rest))
+        return concat(product(first, rest), left), concat(right, product(last, rest))
     raise Misaligned({layout.group: Reason(f"a cut at {at} runs through its {layout.size} channels")})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,65 +21,146 @@ class Noting(Protocol):
     cast: bool
 
 
+class Everywhere:
+    """A change of torch that is made for the whole process while at least one thread is inside.
+
+    change: makes it, and gives what undoes it.
+    """
+
+    def __init__(self, change: Callable[[], Callable[[], Any]]) -> None:
+        self.change, self.inside, self.lock = change, 0, threading.Lock()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.undo = self.change()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if not self.inside:
+                    self.undo()
+
+
+class _Here(threading.local):
+    """What holds for one thread: who is told, and whether attention is to be recorded as Python."""
+
+    by: Noting | None = None
+    attention = False
+
+
+_here = _Here()
+
+
 @contextlib.contextmanager
 def noted(by: Noting) -> Iterator[None]:
-    """While open, `torch.no_grad` and its kin set `by.grad`, `torch.autocast` sets `by.cast`, and nothing else."""
+    """While open, `torch.no_grad` and its kin set `by.grad`, `torch.autocast` sets `by.cast`, and nothing else.
+
+    For this thread; in any other they do what they always do.
+    """
+    before = _here.by
+    with _told():
+        _here.by = by
+        try:
+            yield
+        finally:
+            _here.by = before
+
+
+def _patched() -> Callable[[], None]:
+    """Let torch's contexts tell the thread's `by`, if it has one."""
 
     def enter(value: bool) -> Any:
-        def run(self: Any) -> None:
+        def run(by: Noting, self: Any) -> None:
             self.prev, by.grad = by.grad, value
 
         return run
 
-    def leave(self: Any, *_: Any) -> None:
+    def leave(by: Noting, self: Any, *_: Any) -> None:
         by.grad = self.prev
 
-    def init(self: Any, mode: bool) -> None:
+    def init(by: Noting, self: Any, mode: bool) -> None:
         self.prev, self.mode = by.grad, mode
         by.grad = mode
 
-    def cast(self: Any, *args: Any, **kwargs: Any) -> None:
-        self._enabled = inspect.signature(autocast).bind(self, *args, **kwargs).arguments.get("enabled", True)
+    def again(by: Noting, self: Any) -> None:
+        by.grad = self.mode
 
-    def cast_enter(self: Any) -> Any:
+    def cast(_by: Noting, self: Any, *args: Any, **kwargs: Any) -> None:
+        self._enabled = signature.bind(self, *args, **kwargs).arguments.get("enabled", True)
+
+    def cast_enter(by: Noting, self: Any) -> Any:
         self.prev, by.cast = by.cast, self._enabled
         return self
 
-    def cast_leave(self: Any, *_: Any) -> None:
+    def cast_leave(by: Noting, self: Any, *_: Any) -> None:
         by.cast = self.prev
 
-    autocast = torch.autocast.__init__
-    with contextlib.ExitStack() as stack:
-        for kind, value in ((torch.no_grad, False), (torch.enable_grad, True)):
-            _patch(stack, kind, "__enter__", enter(value))
-            _patch(stack, kind, "__exit__", leave)
-        _patch(stack, torch.set_grad_enabled, "__init__", init)
-        _patch(stack, torch.set_grad_enabled, "__enter__", lambda self: setattr(by, "grad", self.mode))
-        _patch(stack, torch.set_grad_enabled, "__exit__", leave)
-        _patch(stack, torch.autocast, "__init__", cast)  # which refuses meta tensors' device
-        _patch(stack, torch.autocast, "__enter__", cast_enter)
-        _patch(stack, torch.autocast, "__exit__", cast_leave)
-        yield
+    signature = inspect.signature(torch.autocast.__init__)
+    stack = contextlib.ExitStack()
+    for kind, value in ((torch.no_grad, False), (torch.enable_grad, True)):
+        _patch(stack, kind, "__enter__", enter(value))
+        _patch(stack, kind, "__exit__", leave)
+    _patch(stack, torch.set_grad_enabled, "__init__", init)
+    _patch(stack, torch.set_grad_enabled, "__enter__", again)
+    _patch(stack, torch.set_grad_enabled, "__exit__", leave)
+    _patch(stack, torch.autocast, "__init__", cast)  # which refuses meta tensors' device
+    _patch(stack, torch.autocast, "__enter__", cast_enter)
+    _patch(stack, torch.autocast, "__exit__", cast_leave)
+    return stack.close
 
 
-def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Any) -> None:
-    stack.callback(setattr, kind, name, getattr(kind, name))
-    setattr(kind, name, method)
+def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Callable[..., Any]) -> None:
+    original = getattr(kind, name)
+
+    @functools.wraps(original)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        by = _here.by
+        return original(self, *args, **kwargs) if by is None else method(by, self, *args, **kwargs)
+
+    stack.callback(setattr, kind, name, original)
+    setattr(kind, name, run)
+
+
+_told = Everywhere(_patched)
 
 
 @contextlib.contextmanager
 def attention_in_python() -> Iterator[None]:
     """Multi-head attention is one overridable function with weights among its arguments; its body is recorded instead.
 
-    While open, the body does not hand itself back to the function mode that called it.
+    While open, the body does not hand itself back to the function mode that called it, in this thread.
     """
+    before = _here.attention
+    with _opened():
+        _here.attention = True
+        try:
+            yield
+        finally:
+            _here.attention = before
+
+
+def _attention_opened() -> Callable[[], None]:
     functional: Any = torch.nn.functional
     before = functional.has_torch_function
-    functional.has_torch_function = lambda *_: False
-    try:
-        yield
-    finally:
-        functional.has_torch_function = before
+    functional.has_torch_function = lambda *args: not _here.attention and before(*args)
+    return lambda: setattr(functional, "has_torch_function", before)
+
+
+_opened = Everywhere(_attention_opened)
+
+
+def _fast_path_off() -> Callable[[], None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    return lambda: torch.backends.mha.set_fastpath_enabled(before)
+
+
+fast_path_off = Everywhere(_fast_path_off)
+"""While open, transformer layers do not call one fused kernel in eval mode."""
 
 
 @contextlib.contextmanager

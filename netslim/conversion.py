@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 from netslim.analysis import analyse
 from netslim.axes import Misaligned, Reason
 from netslim.bench import prepare
-from netslim.contexts import random_numbers_kept
+from netslim.contexts import fast_path_off, random_numbers_kept
 from netslim.engine import Rule
 from netslim.errors import ProofError
 from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
@@ -22,7 +22,6 @@ from netslim.plan import Plan, freeze_groups, refuse_blocks
 from netslim.proof import Proof, failing_blocks, failing_groups, judge
 from netslim.skeleton import computed
 from netslim.slimnet import SlimNet
-from netslim.trace import fast_path_off
 from netslim.tree import plain_tree, shell_tree
 
 Progress = Callable[[str, float], None]

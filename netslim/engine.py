@@ -8,6 +8,7 @@ typed by it; a pointwise one by its tag; a composite one is decomposed; any othe
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import weakref
@@ -19,7 +20,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from netslim.axes import Const, Layout, Reason, freeze, fresh, is_fixed, resolve, split, unify
+from netslim.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
+
+_LOG = logging.getLogger(__name__)
 
 Rule = Callable[["Call"], None]
 Dims = list[Layout]
@@ -28,10 +31,8 @@ Dims = list[Layout]
 class Engine(TorchDispatchMode):
     """Types every tensor of a run. `rules` maps ATen operators and packets, and names of other operators, to rules.
 
-    A rule that does not cover a use of its operator freezes what it touches; where `strict` is set it raises.
+    A rule that fails on a use of its operator freezes what it touches, and is logged.
     """
-
-    strict = False
 
     def __init__(self, rules: Mapping[Any, Rule]) -> None:
         super().__init__()
@@ -116,11 +117,13 @@ class Engine(TorchDispatchMode):
         """Let the rule type the results, or freeze what it does not cover."""
         try:
             rule(call)
-        except (AssertionError, IndexError, TypeError, ValueError) as error:
-            if self.strict:
-                raise
-            self.unknown[f"{call.name}: {error}"] = 1
-            unknown_rule(call)  # an analysis never fails; it becomes less elastic, and says where
+        except Misaligned:
+            raise
+        except Exception as error:  # an analysis never fails; it becomes less elastic, and says where
+            _LOG.debug("the rule for %s failed", call.name, exc_info=True)
+            told = f"{call.name}: {type(error).__name__}: {error}"
+            self.unknown[told] = self.unknown.get(told, 0) + 1
+            unknown_rule(call)
 
     def remember(self, call: Call) -> None:
         inputs = {id(t) for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor)}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from netslim.errors import ArchiveError
 from netslim.extras import needed, require
 from netslim.files import atomic_write
-from netslim.inputs import Shapes
+from netslim.inputs import Input, Inputs, batch, drawn
 from netslim.notes import KEY, Notes, attach, notes_of
 from netslim.userfile import importing_from
 
@@ -50,26 +53,57 @@ def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
     return model, notes
 
 
-def write_onnx(model: nn.Module, shapes: Shapes, path: Path, notes: Notes | None = None) -> None:
-    """One ONNX file with the weights inside. `shapes` are those of the inputs with the batch, which stays free."""
+def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> None:
+    """One ONNX file with the weights inside. `inputs` are the network's; a batch that all have in common stays free.
+
+    Raises ArchiveError where torch cannot write the network so.
+    """
     require("onnxscript", "ONNX files")
     with needed("onnx", "ONNX files"):
         import onnx
-    batch = torch.export.Dim("batch", min=1)
-    inputs = tuple(torch.zeros(shape) for shape in shapes)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with atomic_write(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model.eval(),
-            inputs,
-            temporary,
-            dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            external_data=False,
-            verbose=False,
-        )
+    free = {0: torch.export.Dim("batch", min=1)} if batch(inputs) else None
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    given = drawn(inputs, torch.Generator().manual_seed(0), dtype)
+    with atomic_write(path) as temporary, _quiet():
+        try:
+            torch.onnx.export(
+                model.eval(),
+                tuple(given.values()),
+                temporary,
+                dynamo=True,
+                dynamic_shapes=tree_map(lambda leaf: free if isinstance(leaf, Input) else None, tuple(inputs.values())),
+                external_data=False,
+                verbose=False,
+            )
+        except OSError:
+            raise
+        except Exception as error:
+            raise ArchiveError(
+                f"torch cannot write this network as ONNX ({_cause(error)}); write it as .pt."
+            ) from error
         if notes is not None:
             written = onnx.load(temporary)
             onnx.helper.set_model_props(written, {KEY: notes.to_json()})
             onnx.save(written, temporary)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remarks on its own exporter."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what was wrong first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub("\x1b\\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__

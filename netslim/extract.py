@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import operator
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,9 @@ from netslim.functions import operator_of
 from netslim.inputs import Input, Inputs
 from netslim.kept import Kept, take
 from netslim.ops import MODULES
-from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, map_leaves
+from netslim.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.subnet import Point
-from netslim.tree import walk
+from netslim.tree import at, walk
 
 if TYPE_CHECKING:
     from netslim.slimnet import SlimNet
@@ -42,7 +44,7 @@ def extract(net: SlimNet, point: Point) -> nn.Module:
         return _graph(source, "", root, net.plan.model or "Extracted")
     shell = _plain_shell(source)
     for path in net.plan.regions:
-        module = shell.get_submodule(path)
+        module = at(shell, path)
         module.__dict__["forward"] = _graph(source, path, module, type(module).__name__).forward
     return shell
 
@@ -65,7 +67,7 @@ class Source:
 
     def leaf(self, path: str) -> nn.Module:
         """The plain torch layer with the kept part of a slim leaf's weights."""
-        leaf = self.net.get_submodule(path)
+        leaf = at(self.net, path)
         if type(leaf) not in PLAIN:
             return copy.deepcopy(leaf)
         kept = (None if self.point.leaves is None else self.point.leaves.get(path)) or Kept()
@@ -149,7 +151,7 @@ def _emit(
     path = node.target.removeprefix(prefix)
     path = path if prefix else _spared(source.net, path)
     if node.op == "input":
-        values[node.name] = graph.placeholder(node.name)
+        values[node.name] = graph.placeholder(_printable(node.name, (), dir(builtins)))
     elif node.op == "param":
         _adopt_tensor(source, root, path, node)
         values[node.name] = graph.create_node("get_attr", path, name=node.name)
@@ -164,13 +166,30 @@ def _emit(
 
 
 def _spared(net: SlimNet, path: str) -> str:
-    """The path without a first name that GraphModule needs for itself: such a child or parameter gets an underscore."""
-    head, *rest = path.split(".")
-    if head in vars(fx.GraphModule):
-        head += "_"
-        while hasattr(net, head):
-            head += "_"
-    return ".".join([head, *rest])
+    """The path with another name for every part that a GraphModule cannot print, or needs for itself."""
+    parts: list[str] = []
+    holder: nn.Module = net
+    for part in path.split("."):
+        beside = holder._modules.keys() | holder._parameters.keys() | holder._buffers.keys()
+        parts.append(_printable(part, beside, _OF_MODULES if parts else _OF_GRAPHS))
+        holder = holder._modules.get(part) or nn.Module()
+    return ".".join(parts)
+
+
+_OF_MODULES = frozenset(dir(nn.Module()))
+_OF_GRAPHS = _OF_MODULES | vars(fx.GraphModule).keys()
+
+
+def _printable(name: str, beside: Collection[str], needed: Collection[str]) -> str:
+    """A name that can stand in source, and none of those beside it or needed: the given one, if it can."""
+    plain = name.isascii() and (name.isdecimal() or is_word(name)) and not name.startswith("__")
+    if plain and name not in needed:
+        return name
+    made = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_") or "child"
+    made = f"{made}_" if made[0].isalpha() else f"child_{made}_"
+    while made in beside or made in needed:
+        made += "_"
+    return made
 
 
 def _training(graph: fx.Graph) -> fx.Node:
@@ -214,7 +233,7 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
     if name in parent._parameters or name in parent._buffers:
         return
     before, _, own = node.target.rpartition(".")
-    owner = source.net.get_submodule(before)
+    owner = at(source.net, before)
     cut = source.point.kept[node.args[0]] if node.args else None
     if own in owner._parameters:
         parent._parameters[name] = source.part(owner._parameters[own], cut)
@@ -244,5 +263,5 @@ def _plain_shell(source: Source) -> nn.Module:
     shell = copy.deepcopy(net._shell, memo)
     for path in net.plan.regions:
         for name in ("forward", "_point"):
-            shell.get_submodule(path).__dict__.pop(name)
+            at(shell, path).__dict__.pop(name)
     return shell.train(net.training)

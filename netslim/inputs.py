@@ -226,7 +226,9 @@ _MISSING = object()
 def _is_same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b or (a != a and b != b))
+    if type(a) is not type(b) or next(every_tensor(a), None) is not None:
+        return False
+    return bool(a == b or (a != a and b != b))
 
 
 def _told(value: Any) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import functools
 import itertools
-import keyword
 import math
 import operator
 import re
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 
 from netslim.functions import memory
-from netslim.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed
+from netslim.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,7 @@ class Printer:
 def is_plain(word: str) -> bool:
     """Whether a name may stand in the source: an identifier in ASCII that Python and the function do not use."""
     mine = word in RESERVED or word.startswith("__") or _NUMBERED.fullmatch(word)
-    return word.isascii() and word.isidentifier() and not (mine or keyword.iskeyword(word) or hasattr(builtins, word))
+    return is_word(word) and not (mine or hasattr(builtins, word))
 
 
 _NUMBERED = re.compile(r"(v|struct_|operator_)\d+|words")

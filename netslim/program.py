@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import keyword
 import math
 import operator
 import re
@@ -218,6 +219,12 @@ def function(name: str) -> Callable[..., Any]:
 
 LIFTED = "_lifted"
 """Under it are the constants that forward uses and the model does not register."""
+
+
+def is_word(name: object) -> bool:
+    """Whether a name is an identifier in ASCII that is no keyword."""
+    return isinstance(name, str) and name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
+
 
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from netslim.errors import ArchiveError, PlanError
 from netslim.functions import CATS, SUMS
 from netslim.plan import Plan, Skip
-from netslim.program import Mode, Node, Program, Ref, Size, Struct, function, map_leaves
+from netslim.program import Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
 
 
 def need(holds: object, otherwise: str) -> None:
@@ -135,7 +135,10 @@ class Walk:
         for value in (node.args, node.kwargs):
             map_leaves(self._literal, value)
             need(node.op == "output" or not any(structures(value)), "a step is given a structure of the output")
-        need(all(map(is_keyword_argument, node.kwargs)), "a step names an argument that is no plain word")
+        need(
+            all(is_word(name) and name[:2] != "__" for name in node.kwargs),
+            "a step names an argument that is no plain word",
+        )
         need(isinstance(node.grad, bool) and isinstance(node.cast, bool), "a step has flags that are none")
         getattr(self, f"_{node.op}")(node)
 
@@ -227,13 +230,3 @@ def _is_namedtuple(found: Struct) -> bool:
     words = [found.kind, *found.keys]
     plain = all(isinstance(w, str) and w.isidentifier() and not keyword.iskeyword(w) and w[:1] != "_" for w in words)
     return plain and len(set(found.keys)) == len(found.keys)
-
-
-def is_keyword_argument(name: str) -> bool:
-    """Whether a name can be printed as that of an argument."""
-    return is_plain(name) and not name.startswith("__")
-
-
-def is_plain(name: object) -> bool:
-    """Whether it is an identifier in ASCII that is no keyword."""
-    return isinstance(name, str) and name.isascii() and name.isidentifier() and not keyword.iskeyword(name)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.axes import Const, Reason, freeze
+from netslim.contexts import fast_path_off
 from netslim.engine import Engine, Rule
 from netslim.errors import InputError, TraceError
 from netslim.inputs import Inputs, described, every_tensor
@@ -28,8 +29,9 @@ from netslim.ops import MODULES
 from netslim.program import Node, Program
 from netslim.skeleton import computed, is_leaf, skeleton
 from netslim.state import require_decidable
-from netslim.trace import call_the_model, fast_path_off, patched, trace
+from netslim.trace import call_the_model, patched, trace
 from netslim.tracer import Trace, Tracer
+from netslim.tree import at
 
 Constants = dict[str, Tensor]
 
@@ -96,7 +98,7 @@ def _in_regions(
     regions = dict(_regions(meta, "", calls, engine, constants, set()))
     if not regions and not any(map(_leaf, real.modules())):
         raise refusal
-    inside = {id(real.get_submodule(path)) for path in regions}
+    inside = {id(at(real, path)) for path in regions}
     shell = [_shell(real, inputs, engine, inside, False)]
     with contextlib.suppress(TraceError):  # it may want targets, which the example does not hold
         shell.append(_shell(real, inputs, engine, inside, True))

@@ -128,12 +128,10 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
     Also where one mode replaces a plain attribute that only the other one reads.
     """
     traces = tuple(traces)
-    changed = {
-        node.target
-        for traced in traces
-        for node in traced.program
-        if node.op == "param" and node.name in written_parameters(traced.program)
-    }
+    changed: set[str] = set()
+    for traced in traces:
+        written = written_parameters(traced.program)
+        changed |= {node.target for node in traced.program if node.name in written}
     for traced in traces:
         for name, line in _decisions(traced):
             if name in changed and LIFTED not in name.split("."):

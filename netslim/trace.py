@@ -9,17 +9,18 @@ calls. Beneath, the engine types every tensor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim import contexts
 from netslim.axes import Reason, freeze
 from netslim.engine import Engine, is_user_file
 from netslim.errors import TraceError
+from netslim.inputs import every_tensor
 from netslim.state import kept, record_replaced, settled
 from netslim.tracer import Trace, Tracer
 
@@ -36,7 +37,7 @@ def trace(
     """
     root.train(training)
     tracer = kind(root, engine, constants)
-    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), contexts.fast_path_off(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
             if module is not root and leaf(module):
@@ -94,7 +95,17 @@ def _at(error: Exception) -> str:
 
 
 def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Meta tensors for the example inputs; containers of tensors get one input per tensor."""
+    """Meta tensors for the example inputs; containers of tensors get one input per tensor.
+
+    Raises TraceError for tensors inside an object that is no container: they would be taken for constants.
+    """
+    for name, value in inputs.items() if tracer.keeps else ():
+        for leaf in tree_leaves(value):
+            if not isinstance(leaf, Tensor) and next(every_tensor(leaf), None) is not None:
+                raise TraceError(
+                    f"argument {name!r} is a {type(leaf).__name__} that holds tensors; pass tensors, or tuples, lists "
+                    "and dicts of tensors, to have forward followed."
+                )
     return {
         name: tree_map_only(Tensor, lambda t, name=name: tracer.placeholder(name, t), value)  # type: ignore[misc]
         for name, value in inputs.items()
@@ -114,14 +125,3 @@ def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..
         stack.callback(module.__dict__.pop, "forward", None)
     else:
         stack.callback(module.__dict__.__setitem__, "forward", before)
-
-
-@contextlib.contextmanager
-def fast_path_off() -> Iterator[None]:
-    """Transformer layers would otherwise call one fused kernel in eval mode."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -45,7 +45,7 @@ class Trace:
 class Tracer(TorchFunctionMode):
     """Records the torch calls of one forward."""
 
-    keeps = True  # whether what forward puts in the place of a buffer is to be recorded
+    keeps = True  # whether all that the next call depends on is to be recorded
 
     def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
         super().__init__()

@@ -157,5 +157,5 @@ def test_no_file_is_longer_than_a_few_screens(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= LONGEST.get(str(path), 300)
 
 
-LONGEST = {"netslim/axes.py": 380, "netslim/tracer.py": 320, "netslim/ops/join.py": 345, "netslim/ops/norm.py": 330}
+LONGEST = {"netslim/axes.py": 420, "netslim/tracer.py": 320, "netslim/ops/join.py": 345, "netslim/ops/norm.py": 330}
 """Files that are one subject and longer for it."""

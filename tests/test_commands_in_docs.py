@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,10 @@ def test_the_first_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytes
     for name, *arguments in (convert, [*train, "--dry-run"], extract, ["netslim", "inspect", "converted.pt"]):
         result = CliRunner().invoke(getattr(main, name), arguments)
         assert result.exit_code == 0, result.output
+
+
+def test_the_readmes_python_runs_in_an_interpreter_of_its_own(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENTS[Path("README.md")], re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "layer2.0.conv2" in done.stdout

@@ -188,3 +188,47 @@ def test_a_model_may_use_the_names_that_slimnet_uses(kind: str, name: str) -> No
         half = net(images(16))
     torch.testing.assert_close(net.extract(0.5)(images(16)), half)
     assert torch.equal(copy.deepcopy(net)(images(16)), model(images(16)))
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError, KeyError, RecursionError, RuntimeError])
+def test_a_rule_that_fails_freezes_what_it_touches_and_says_so(error: type[Exception], failed_rules: list[str]) -> None:
+    def bad(call: Any) -> None:
+        raise error("does not cover this")
+
+    net = netslim.convert(With(lambda _, x: x.tanh() + x.tanh()), images(16), rules={"aten::tanh": bad})
+    assert net.plan.unknown == {f"tanh: {error.__name__}: {error('does not cover this')}": 4, "tanh": 1}
+    assert "no rule for this operator" in net.why("conv.weight")
+    assert net.proof is not None
+    assert net.proof.passed
+    assert len(failed_rules) >= 4
+    failed_rules.clear()
+
+
+def test_concatenations_of_very_many_parts_convert() -> None:
+    net = netslim.convert(With(many), images(4))
+    assert [group.name for group in net.groups] == ["conv"]
+    with net.sub(0.5):
+        assert net(images(4)).shape == (2, 4)
+
+
+def many(_: Any, x: Tensor) -> Tensor:
+    """1,200 parts, added to as many, and the first of them."""
+    a, b = torch.cat([x] * 1200, 1), torch.cat([x.relu()] * 1200, 1)
+    return (a + b)[:, :8]
+
+
+class Box:
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def test_tensors_inside_an_object_are_no_constants() -> None:
+    class Boxed(With):
+        def forward(self, x: Tensor, box: Any = None) -> Tensor:
+            return super().forward(x + box.tensor)
+
+    model = Boxed(lambda _, x: x.relu()).eval()
+    net = netslim.convert(model, {"x": images(16), "box": Box(images(16))}).eval()
+    assert "argument 'box' is a Box that holds tensors" in net.plan.refusal
+    other = Box(2 * images(16))
+    assert torch.equal(net(images(16), other), model(images(16), other))

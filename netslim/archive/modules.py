@@ -102,7 +102,7 @@ def below(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | 
 
 def _kind(module: nn.Module) -> tuple[Any, str]:
     if isinstance(module, (SlimNet, Tree)):
-        return "tree", getattr(module, "origin", "")
+        return "tree", vars(module).get("origin", "")
     name = _class_name(module)
     return ("torch", name) if name else ("python", "")
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from netslim.axes import Const, Layout, Misaligned, count
+from netslim.contexts import fast_path_off
 from netslim.engine import Call, Engine, Rule
 from netslim.inputs import Input, every_tensor
 from netslim.proof import draw_counts
 from netslim.slimnet import SlimNet
 from netslim.subnet import IndexSets
-from netslim.trace import fast_path_off
 from netslim.tracer import LIFTED
 
 LARGEST = 1 << 33

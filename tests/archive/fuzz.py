@@ -84,9 +84,9 @@ _STRANGE: tuple[Any, ...] = (
 
 
 def _mutate(document: Any, _tensors: dict[str, Tensor], rng: random.Random) -> None:
-    places = list(_places(document))
-    part = rng.choice((document, document["plan"], document["modules"], document["plan"]["regions"]))
-    places = list(_places(part)) or places
+    plan = document.get("plan")
+    parts = [document, plan, document.get("modules"), plan.get("regions") if isinstance(plan, dict) else None]
+    places = list(_places(rng.choice([part for part in parts if part and isinstance(part, (dict, list))])))
     holder, key = rng.choice(places)
     kind = rng.choice(("strange", "other", "other", "drop", "double", "swap", "nudge"))
     if kind == "strange":

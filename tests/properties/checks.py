@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 import netslim
 from netslim.axes import Concat, Const, Elastic, Layout, Product
+from netslim.contexts import fast_path_off
 from netslim.plan import Plan
-from netslim.trace import fast_path_off
 
 from .networks import build
 from .steps import Network

@@ -1,0 +1,104 @@
+"""What is switched in torch while a model is followed holds for the thread that follows it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+import netslim
+from netslim.contexts import fast_path_off
+
+IMAGES = torch.randn(2, 3, 8, 8)
+LIMIT = 60
+"""Seconds after which a thread that waits for another gives up."""
+
+
+class Meeting(nn.Module):
+    """Inside its forward it waits until another thread has done something."""
+
+    def __init__(self, inside: threading.Event, go_on: threading.Event) -> None:
+        super().__init__()
+        self.conv, self.head, self.meet = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), Pair(inside, go_on)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.meet()
+            h = self.conv(x).flatten(2).mT
+        return self.head((h + self.attention(h, h, h)[0]).mean(1))
+
+
+class Pair:
+    def __init__(self, inside: threading.Event, go_on: threading.Event) -> None:
+        self.events = inside, go_on
+
+    def __call__(self) -> None:
+        inside, go_on = self.events
+        inside.set()
+        assert go_on.wait(LIMIT)
+
+    def __deepcopy__(self, memo: object) -> Pair:
+        return self
+
+
+def meanwhile(act: Callable[[], None]) -> netslim.SlimNet:
+    """Converts a model in a thread of its own; `act` runs in this one while the model is being followed."""
+    inside, go_on = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(netslim.convert, Meeting(inside, go_on), IMAGES, prove=False)
+        assert inside.wait(LIMIT)
+        try:
+            act()
+        finally:
+            go_on.set()
+        return found.result(LIMIT)
+
+
+def test_another_thread_trains_as_ever_while_a_model_is_followed() -> None:
+    def act() -> None:
+        with torch.no_grad():
+            assert not torch.is_grad_enabled()
+            assert not nn.Linear(2, 2)(torch.ones(2)).requires_grad
+        with torch.set_grad_enabled(False):
+            assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert nn.Linear(2, 2)(torch.ones(2)).dtype == torch.bfloat16
+        assert nn.Linear(2, 2)(torch.ones(2)).requires_grad
+
+    net = meanwhile(act)
+    net.train()(IMAGES).sum().backward()
+    assert net.conv.weight.grad is None  # type: ignore[union-attr]
+    assert net.head.weight.grad is not None  # type: ignore[union-attr]
+
+
+def test_two_models_are_followed_at_once() -> None:
+    methods = torch.no_grad.__enter__, torch.autocast.__init__, nn.functional.has_torch_function
+    fast = torch.backends.mha.get_fastpath_enabled()
+    others: list[netslim.SlimNet] = []
+
+    def act() -> None:
+        go_on = threading.Event()
+        go_on.set()
+        others.append(netslim.convert(Meeting(threading.Event(), go_on), IMAGES, prove=False))
+
+    net = meanwhile(act)
+    programs = [each.plan.regions[""].programs for each in (net, *others)]
+    assert programs[0] == programs[1]
+    assert (torch.no_grad.__enter__, torch.autocast.__init__, nn.functional.has_torch_function) == methods
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_a_switch_is_back_when_the_last_is_out_whoever_that_is() -> None:
+    before = torch.backends.mha.get_fastpath_enabled()
+    first, second = fast_path_off(), fast_path_off()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.mha.get_fastpath_enabled()
+    second.__exit__(None, None, None)
+    assert torch.backends.mha.get_fastpath_enabled() == before
