@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 WIDTHS_FROM = 0.8
 RESOLUTIONS = (32, 28, 24)
 SUBNETS = 3
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,10 @@ def build(
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], None]]:
     """The three steps by name, and a function that starts the sequence of sub-networks again."""
     torch.manual_seed(0)
-    model = WideResNet(depth, widen)
+    model = WideResNet(depth, widen, CLASSES)
     net = netslim.convert(model, torch.randn(2, 3, 32, 32))
     images = torch.randn(batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(100, (batch_size,), device=device)
+    labels = torch.randint(CLASSES, (batch_size,), device=device)
     for module in (model, net):
         module.to(device).to(memory_format=torch.channels_last).train()
 

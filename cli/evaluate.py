@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradaug.config import TrainConfig
 
-from .options import json_option, trust_option
+from .options import calibration_options, explicit, json_option, trust_option
 from .settings import Listed
+
+if TYPE_CHECKING:
+    from gradaug.evaluate import SubnetScore
+    from netslim import SlimNet
+    from netslim.notes import Notes
 
 
 @click.command("eval", short_help="Score a converted network and its sub-networks.")
-@click.option("--model", required=True, metavar="FILE", help="The network: trained.pt or converted.pt.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="FILE",
+    help="trained.pt, converted.pt, or what netslim extract wrote (with --trust).",
+)
 @click.option("--data", default="digits", show_default=True, help="Images to score on (their validation part).")
 @click.option(
     "--widths",
@@ -27,14 +38,7 @@ from .settings import Listed
 @click.option(
     "--skips", type=Listed(int), default="0", show_default=True, help="Numbers of blocks to leave out, evenly spread."
 )
-@click.option(
-    "--round-to", type=click.IntRange(min=1), default=1, show_default=True, help="Round widths to this many channels."
-)
-@click.option(
-    "--calibration-batches", type=click.IntRange(min=1), default=16, show_default=True, help="Batches for it."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images in each of them.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them.")
+@calibration_options
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes for the images.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, ...")
 @click.option(
@@ -46,7 +50,9 @@ from .settings import Listed
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the results.")
 @trust_option
 @json_option
+@click.pass_context
 def evaluate(
+    context: click.Context,
     model: str,
     data: str,
     widths: tuple[float, ...],
@@ -68,10 +74,17 @@ def evaluate(
     if not all(1 <= severity <= 5 for severity in severities):
         raise click.BadParameter("a severity is 1, 2, 3, 4 or 5", param_hint="--severities")
     config = TrainConfig(data=data, **values)
+    from netslim.extras import require
+    from netslim.files import check_writable
 
+    require("torchmetrics", "calibration errors")
+    if plot is not None:
+        require("matplotlib", "pictures")
+        check_writable(plot)
+    if corruptions or corruption_kinds:
+        require("imagecorruptions-imaug", "corrupted images")
     from rich.console import Console
 
-    import netslim
     from gradaug.assessment import assess
     from gradaug.data import load
     from gradaug.evaluate import require_fit
@@ -80,23 +93,67 @@ def evaluate(
     from gradaug.robust import KINDS
     from gradaug.run import choose_device
 
-    net = netslim.load(model, trust=trust).to(choose_device(config.device))
+    net, notes = _opened(model, trust)
+    if notes is not None:
+        _require_as_it_is(model, explicit(context, {"widths": widths, "skips": skips, **values}))
+    net.to(choose_device(config.device))
     if not all(0 <= skip <= len(net.blocks) for skip in skips):
         raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
     source = load(data, image_shape(net), config.seed)
     require_fit(net, source)
     kinds = corruption_kinds or (KINDS if corruptions else ())
     found = assess(net, source, config, widths, skips, fgsm, kinds, severities)
+    if notes is not None:
+        found = replace(found, scores=[_described(row, notes) for row in found.scores])
     if plot is not None:
         from gradaug.plots import plot as draw
 
         draw(found, plot, model)
     if as_json:
-        click.echo(json.dumps({"model": model, "data": data, **found.to_dict()}, indent=2))
+        warned = {"warning": notes.warning} if notes and notes.warning else {}
+        click.echo(json.dumps({"model": model, "data": data, **found.to_dict(), **warned}, indent=2))
         return
+    if notes and notes.warning:
+        click.echo(f"warning: {notes.warning}", err=True)
     console = Console()
     console.print(score_table(found.scores, title=f"{model} on the validation images of {data}"))
     if found.attacks:
         console.print(attack_table(found.attacks))
     if found.corruptions:
         console.print(corruption_table(found.corruptions))
+
+
+def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
+    """A converted network; or one that `netslim extract` wrote, which is converted anew, with its notes."""
+    import netslim
+    from netslim.errors import ArchiveError
+    from netslim.export import read_module
+    from netslim.inputs import example_inputs
+    from netslim.notes import notes_of
+
+    notes = notes_of(path)
+    if notes is None:
+        return netslim.load(path, trust=trust), None
+    if not trust:
+        raise ArchiveError(
+            f"{path} is a network written by netslim extract, a pickled module: opening it runs code that it holds; "
+            "if you trust the file, add --trust."
+        )
+    model, notes = read_module(path)
+    return netslim.convert(model.eval(), example_inputs(notes.shapes), prove=False).eval(), notes
+
+
+def _require_as_it_is(path: str, said: dict[str, Any]) -> None:
+    """UsageError for options that cut or recalibrate: an extracted network is scored as it is."""
+    wrong = [name for name in ("widths", "skips", "round_to", "calibration_batches", "batch_size") if name in said]
+    if wrong:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
+        raise click.UsageError(f"{path} is one extracted network, scored as it is: {names} are for converted ones.")
+
+
+def _described(row: SubnetScore, notes: Notes) -> SubnetScore:
+    """The row as it stands among those of the network that it was cut out of."""
+    from netslim.notes import RECALIBRATED
+
+    recalibrated = notes.statistics == RECALIBRATED
+    return replace(row, width=notes.width, skipped=len(notes.skipped), recalibrated=recalibrated, full=not notes.cut)

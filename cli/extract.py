@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import WidthType, json_option, trust_option
+from .options import WidthType, calibration_options, json_option, require_data, trust_option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gradaug.data import Batches
+    from netslim import SlimNet
 
 SUFFIXES = (".pt", ".pth", ".onnx")
 
@@ -17,31 +24,97 @@ SUFFIXES = (".pt", ".pth", ".onnx")
 @click.option("--width", type=WidthType(), required=True, help="Share of the channels to keep, in (0, 1].")
 @click.option("--depth", multiple=True, metavar="BLOCK", help="Leave out this block; repeat.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="slim.pt or slim.onnx.")
+@click.option("--data", help="Recalibrate batch norm on training images of these, as gradaug eval does: digits, ...")
+@calibration_options
 @trust_option
 @json_option
-def extract(archive: str, width: float, depth: tuple[str, ...], output: Path, trust: bool, as_json: bool) -> None:
+@click.pass_context
+def extract(
+    context: click.Context,
+    archive: str,
+    width: float,
+    depth: tuple[str, ...],
+    output: Path,
+    data: str | None,
+    round_to: int,
+    trust: bool,
+    as_json: bool,
+    **calibration: Any,
+) -> None:
     """Cut a plain, smaller network out of a converted one.
 
     A .pt file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). A .onnx
     file takes batches of any size.
+
+    Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
+    file holds the very network that gradaug eval scores at this width.
     """
     if output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} does not end in {', '.join(SUFFIXES)}", param_hint="-o")
+    if data is None:
+        require_data(context, calibration)
+    from netslim.extras import require
     from netslim.files import check_writable
 
     check_writable(output)
+    if output.suffix == ".onnx":
+        require("onnx", "ONNX files")
     import netslim
     from netslim.export import write_module, write_onnx
+    from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
     net = netslim.load(archive, trust=trust)
-    model = net.extract(width=width, depth=dict.fromkeys(depth, False))
+    blocks = dict.fromkeys(depth, False)
+    model = net.extract(width, blocks, round_to=round_to)
+    found, images = statistics(net, width, blocks, round_to), None
+    if data is not None:
+        batches = _batches(net, data, **calibration)
+        if found == FULL:
+            found = _recalibrate(model, batches)
+            images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
+    cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
+    notes = Notes(width, round_to, depth, cut, shapes, found, images)
     if output.suffix == ".onnx":
-        write_onnx(model, net.plan.inputs, output)
+        write_onnx(model, net.plan.inputs, output, notes)
     else:
-        write_module(model, output)
+        write_module(model, output, notes)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
     if as_json:
-        click.echo(json.dumps({"width": width, "params": kept, "params_full": full, "output": str(output)}, indent=2))
-    else:
-        say(f"{kept:,} of {full:,} parameters ({kept / full:.1%}) written to {output}")
+        sizes = {"params": kept, "params_full": full, "output": str(output)}
+        click.echo(json.dumps({**notes.to_dict(), **sizes}, indent=2))
+        return
+    say(f"{kept:,} of {full:,} parameters ({kept / full:.1%}) written to {output}")
+    if notes.calibration:
+        say(f"batch norm recalibrated on {notes.calibration}")
+    elif data is not None:
+        say(f"nothing to recalibrate (running statistics: {notes.statistics})")
+    if notes.warning:
+        click.echo(f"warning: {notes.warning}", err=True)
+
+
+def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int, seed: int) -> Batches:
+    """The training images on which `gradaug eval` recalibrates, after the same checks."""
+    from gradaug.data import calibration_batches as batches_of
+    from gradaug.data import load
+    from gradaug.evaluate import require_fit
+    from gradaug.fit import image_shape
+
+    source = load(data, image_shape(net), seed)
+    require_fit(net, source)
+    return batches_of(source, batch_size, calibration_batches, seed)
+
+
+def _recalibrate(model: nn.Module, batches: Batches) -> str:
+    """Gives the extracted network the statistics that `gradaug eval` would; RECALIBRATED or PARTLY."""
+    import torch
+
+    from gradaug.evaluate import recalibrate
+    from netslim.notes import PARTLY, RECALIBRATED, Normalised
+
+    seen = Normalised()
+    with torch.no_grad(), seen:
+        model(next(iter(batches))[0])
+    before = [mean.clone() for mean in seen.means]
+    recalibrate(model, batches)
+    return PARTLY if any(map(torch.equal, before, seen.means)) else RECALIBRATED

@@ -40,8 +40,10 @@ def inspect(
     package.module:callable, torchvision:NAME or timm:NAME.
     """
     if plot is not None:
+        from netslim.extras import require
         from netslim.files import check_writable
 
+        require("matplotlib", "pictures")
         check_writable(plot)
     net = open_net(target, SourceOptions(**values), trust)
     from netslim.report import inspection, inspection_dict, plot_groups, say

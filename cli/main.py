@@ -90,18 +90,19 @@ class LazyGroup(click.Group):
             raise
         except Exception as error:
             from netslim.errors import NetslimError
+            from netslim.extras import explained
 
-            if isinstance(error, NetslimError):
-                raise Failure(error) from error
+            if isinstance(known := explained(error) or error, NetslimError):
+                raise Failure(known) from error
             error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
             raise
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from netslim import __version__
 
-        click.echo(f"netslim-gradaug {version('netslim-gradaug')}")
+        click.echo(f"netslim-gradaug {__version__}")
         ctx.exit()
 
 

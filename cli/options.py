@@ -116,8 +116,34 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def calibration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what says which sub-network a width is, and on which images its batch norm is recalibrated."""
+    count = click.IntRange(min=1)
+    for option in (
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them."),
+        click.option("--batch-size", type=count, default=64, show_default=True, help="Images in each of them."),
+        click.option("--calibration-batches", type=count, default=16, show_default=True, help="Batches for it."),
+        click.option("--round-to", type=count, default=1, show_default=True, help="Round widths to so many channels."),
+    ):
+        command = option(command)
+    return command
+
+
+def explicit(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Those that the command line says, not the defaults."""
+    said = click.core.ParameterSource.COMMANDLINE
+    return {name: value for name, value in values.items() if context.get_parameter_source(name) == said}
+
+
+def require_data(context: click.Context, calibration: dict[str, Any]) -> None:
+    """UsageError for options that choose training images where no data was named."""
+    said = [f"--{name.replace('_', '-')}" for name in explicit(context, calibration)]
+    if said:
+        raise click.UsageError(f"{', '.join(said)} choose training images: say of which data, with --data.")
+
+
 trust_option = click.option(
-    "--trust", is_flag=True, help="Run code that converted.pt refers to (only for networks that keep some of it)."
+    "--trust", is_flag=True, help="Run code that the file holds or refers to (converted.pt: only where it keeps some)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

@@ -75,9 +75,3 @@ def checked(values: dict[str, Any]) -> TrainConfig:
         return TrainConfig.from_dict(values)
     except InputError as error:
         raise click.UsageError(str(error)) from error
-
-
-def explicit(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:
-    """Those that the command line says, not the defaults."""
-    said = click.core.ParameterSource.COMMANDLINE
-    return {name: value for name, value in values.items() if context.get_parameter_source(name) == said}

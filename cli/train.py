@@ -13,8 +13,8 @@ import click
 
 from netslim.errors import InputError
 
-from .options import json_option, trust_option
-from .settings import Sectioned, checked, explicit, settings
+from .options import explicit, json_option, trust_option
+from .settings import Sectioned, checked, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

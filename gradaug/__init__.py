@@ -61,6 +61,10 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("netslim-gradaug")
     if name not in _HOME:
         raise AttributeError(f"module 'gradaug' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"gradaug.{_HOME[name]}"), name)

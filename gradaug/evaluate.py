@@ -25,6 +25,7 @@ from gradaug.recalibration import recalibrate as recalibrate
 from gradaug.settings import whole
 from netslim import SlimNet, cost
 from netslim.errors import InputError
+from netslim.extras import needed
 from netslim.subnet import keep_counts
 
 if TYPE_CHECKING:
@@ -100,10 +101,8 @@ def score(net: nn.Module, batches: Iterable[Batch], calibration: bool = False) -
 
 
 def _calibration_error(classes: int) -> Any:
-    try:
+    with needed("torchmetrics", "calibration errors"):
         from torchmetrics.classification import MulticlassCalibrationError
-    except ImportError as error:
-        raise InputError("the calibration error needs torchmetrics: pip install 'netslim-gradaug[train]'") from error
     return MulticlassCalibrationError(classes, n_bins=BINS, norm="l1")
 
 

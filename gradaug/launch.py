@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gradaug.errors import Stopped, TrainingError
@@ -48,7 +48,7 @@ def launch(processes: int, arguments: Sequence[str], max_restarts: int = 0) -> N
         with _launching():
             elastic_launch(config, sys.executable)("-m", "gradaug", *arguments)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = _cause(error)
         number = _signal_of(failure.exitcode)
         if number == PIPE_CLOSED - 128:
             raise SystemExit(PIPE_CLOSED) from error
@@ -58,6 +58,18 @@ def launch(processes: int, arguments: Sequence[str], max_restarts: int = 0) -> N
         raise TrainingError(f"process {rank} of {processes} ended with {how}; its message stands above") from error
     except SignalException as error:
         raise _stopped(error.sigval) from error
+
+
+def _cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
+    """The process that failed first: where one was killed, it and not those that missed it or were ended after it."""
+    after = (-signal.SIGABRT, -signal.SIGTERM)
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[int, int, int]:
+        rank, failure = item
+        code = failure.exitcode
+        return (0 if code < 0 and code not in after else 1, failure.timestamp, rank)
+
+    return min(error.failures.items(), key=order)
 
 
 def _signal_of(code: int) -> int:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradaug.errors import OutputError
+from netslim.errors import MissingError
+from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
@@ -101,8 +103,9 @@ class NoLog(RunLog):
 def _board(folder: Path, step: int) -> SummaryWriter | None:
     """TensorBoard's writer, or None where TensorBoard is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+        with needed("tensorboard", "its curves"):
+            from torch.utils.tensorboard import SummaryWriter
+    except MissingError:
         return None
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 

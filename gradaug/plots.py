@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradaug.errors import OutputError
-from netslim.errors import InputError
+from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 
 def plot(found: Assessment, path: Path, title: str = "") -> None:
-    """Writes a panel for each thing that was measured. InputError without matplotlib, OutputError where it cannot."""
-    try:
+    """Writes a panel for each thing that was measured. MissingError without matplotlib, OutputError where it cannot."""
+    with needed("matplotlib", "pictures"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib: pip install 'netslim-gradaug[plot]'") from error
     panels = [_sizes] + [_attacks] * bool(found.attacks) + [_corruptions] * bool(found.corruptions)
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
     FigureCanvasAgg(figure)

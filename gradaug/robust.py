@@ -23,6 +23,7 @@ from gradaug.fit import device_of
 from gradaug.losses import main_output
 from gradaug.modes import evaluating
 from netslim.errors import InputError
+from netslim.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,12 +133,8 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _library() -> Any:
-    try:
+    with needed("imagecorruptions-imaug", "corrupted images"):
         from imagecorruptions import corrupt
-    except ImportError as error:
-        raise InputError(
-            "corruptions come with imagecorruptions-imaug: pip install 'netslim-gradaug[corruptions]'"
-        ) from error
     return corrupt
 
 
@@ -161,7 +158,8 @@ def _seeded(key: str) -> Iterator[None]:
 @functools.cache
 def _numba_seed() -> Any:
     """Compiled code has a generator of its own, which only compiled code can seed."""
-    from numba import njit
+    with needed("imagecorruptions-imaug", "corrupted images"):
+        from numba import njit
 
     return njit(_seed)
 

@@ -8,6 +8,7 @@ small = net.extract(width=0.5)
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Public names load on first use, so that importing the package does not import torch."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("netslim-gradaug")
     if name not in _HOME:
         raise AttributeError(f"module 'netslim' has no attribute {name!r}")
-    import importlib
-
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value

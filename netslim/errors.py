@@ -7,7 +7,8 @@
     ├── SubnetError                 a width, group or block that this network does not have
     ├── PlanError                   a plan does not fit its network, or holds what netslim does not run
     ├── ProofError                  a sub-network disagrees with the masked full network
-    └── ArchiveError                converted.pt (or an output file) cannot be read or written
+    ├── ArchiveError                converted.pt (or an output file) cannot be read or written
+    └── MissingError                a package that only this command needs is not installed
 
 A message is one sentence (two at most): what is wrong, where, and what to write instead.
 """
@@ -45,3 +46,7 @@ class ProofError(NetslimError):
 
 class ArchiveError(NetslimError):
     """A converted file cannot be read, trusted or written."""
+
+
+class MissingError(NetslimError):
+    """A package that only some commands need is not installed."""

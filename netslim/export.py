@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from netslim.errors import ArchiveError
+from netslim.extras import needed, require
 from netslim.files import atomic_write
 from netslim.inputs import Input, Inputs, batch, drawn
+from netslim.notes import KEY, Notes, attach, notes_of
+from netslim.userfile import importing_from
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
@@ -24,23 +27,40 @@ def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
         torch.save(dict(state), temporary)
 
 
-def write_module(model: nn.Module, path: Path) -> None:
+def write_module(model: nn.Module, path: Path, notes: Notes | None = None) -> None:
     """The whole module, on the CPU it was made on; opens with torch.load(path, weights_only=False)."""
     with atomic_write(path) as temporary:
         torch.save(model, temporary)
+        if notes is not None:
+            attach(temporary, notes)
 
 
-def write_onnx(model: nn.Module, inputs: Inputs, path: Path) -> None:
+def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
+    """What `write_module` wrote, with its notes. Opening it runs code that it holds: only for files one trusts.
+
+    Raises ArchiveError when the file is missing, damaged, or something else.
+    """
+    notes = notes_of(path)
+    if notes is None:
+        raise ArchiveError(f"{path} is no extracted network; write one with 'netslim extract converted.pt -o {path}'.")
+    try:
+        with importing_from(Path.cwd()):  # a network that keeps Python of the model's needs its classes
+            model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise ArchiveError(f"{path} cannot be opened ({type(error).__name__}: {error}); extract it again.") from error
+    if not isinstance(model, nn.Module):
+        raise ArchiveError(f"{path} holds a {type(model).__name__} and no network; extract it again.")
+    return model, notes
+
+
+def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> None:
     """One ONNX file with the weights inside. `inputs` are the network's; a batch that all have in common stays free.
 
     Raises ArchiveError where torch cannot write the network so.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ArchiveError(
-            "writing ONNX needs onnx and onnxscript; run: pip install 'netslim-gradaug[onnx]'."
-        ) from error
+    require("onnxscript", "ONNX files")
+    with needed("onnx", "ONNX files"):
+        import onnx
     free = {0: torch.export.Dim("batch", min=1)} if batch(inputs) else None
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     given = drawn(inputs, torch.Generator().manual_seed(0), dtype)
@@ -61,6 +81,10 @@ def write_onnx(model: nn.Module, inputs: Inputs, path: Path) -> None:
             raise ArchiveError(
                 f"torch cannot write this network as ONNX ({_cause(error)}); write it as .pt."
             ) from error
+        if notes is not None:
+            written = onnx.load(temporary)
+            onnx.helper.set_model_props(written, {KEY: notes.to_json()})
+            onnx.save(written, temporary)
 
 
 @contextlib.contextmanager

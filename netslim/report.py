@@ -16,6 +16,7 @@ from rich.text import Text
 
 from netslim.cost import elastic_share
 from netslim.errors import InputError
+from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
@@ -247,13 +248,11 @@ def _frozen_dict(frozen: Frozen) -> dict[str, Any]:
 def plot_groups(net: SlimNet, path: str | Path) -> None:
     """Draws `net.graph()`: a node per group, larger with more channels; an edge where two meet in a parameter.
 
-    The suffix of `path` chooses the format. InputError when it is no format, or matplotlib is missing.
+    The suffix of `path` chooses the format. InputError when it is no format, MissingError without matplotlib.
     """
-    try:
+    with needed("matplotlib", "pictures"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib; run: pip install 'netslim-gradaug[plot]'.") from error
     import networkx as nx
 
     path, graph = Path(path), net.graph()

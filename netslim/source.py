@@ -21,6 +21,7 @@ from torch import nn
 
 from netslim.build import build
 from netslim.errors import SourceError
+from netslim.extras import needed
 from netslim.inputs import Shapes, library_shapes, offered_shapes
 from netslim.userfile import choose, failure, import_file, importing_from
 from netslim.weights import load_weights
@@ -107,10 +108,8 @@ def _from_torchvision(library: str, name: str, args: dict[str, Any]) -> Loaded:
 
 
 def _from_timm(library: str, name: str, args: dict[str, Any]) -> Loaded:
-    try:
+    with needed("timm", "timm's models"):
         import timm
-    except ImportError as error:
-        raise SourceError("timm is not installed; run: pip install 'netslim-gradaug[timm]'.") from error
     if not timm.is_model(name):
         raise SourceError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A file imports from layers below its own, and from its own where the layer is one subject.
 LAYERS = (
     "errors",
-    "files axes program inputs contexts",
+    "files axes program inputs contexts extras",
     "functions",
     "printing kept plan engine fit build flow blocks depth graph",
     "ops sizes weights definitions",
@@ -27,7 +27,8 @@ LAYERS = (
     "runner",
     "rewrite overrides",
     "analysis slimnet extract",
-    "masked cost source export",
+    "masked cost source notes",
+    "export",
     "bench",
     "proof",
     "archive conversion",
@@ -53,7 +54,7 @@ THIRD_PARTY = {
     "imagecorruptions": "gradaug/robust.py",
     "numba": "gradaug/robust.py",
     "yaml": "gradaug/recipes/reading.py",
-    "onnxscript": "netslim/export.py",
+    "onnx": "netslim/export.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*.py gradaug/data/stored.py gradaug/data/pickles.py gradaug/data/decode.py netslim/contexts.py",
     "PIL": "gradaug/data/decode.py",

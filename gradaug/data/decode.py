@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gradaug.data.paths import opened, reason, shown
 from gradaug.errors import DataError
+from netslim.extras import needed
+
+with needed("pillow", "image files"):
+    from PIL import Image
 
 Image.init()
 FORMATS = [name for name in "JPEG PNG GIF BMP PPM TIFF WEBP AVIF JPEG2000".split() if name in Image.OPEN]

@@ -13,6 +13,7 @@ from gradaug.data.augment import chosen
 from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
+from netslim.extras import needed
 
 
 class Digits(Images):
@@ -64,11 +65,9 @@ def digits(
     _: str, shape: tuple[int, ...], seed: int, count: int | None = None, augment: str = "standard"
 ) -> DataSource:
     """1,797 digits: 1,437 to train on and 360 to validate, a stratified split that is always the same."""
-    try:
+    with needed("scikit-learn", "the digits"):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise DataError("digits come with scikit-learn: pip install 'netslim-gradaug[train]'") from error
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(f"digits are images with 1 or 3 channels, but the network takes inputs of shape {shape}")
     moving_seed = chosen(augment, {"standard": seed, "none": None}, "digits")

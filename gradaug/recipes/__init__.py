@@ -22,6 +22,7 @@ from gradaug.config import checked
 from gradaug.recipes import network
 from gradaug.recipes.network import Model as Model
 from netslim.errors import InputError
+from netslim.extras import needed
 
 KEYS = ("about", "model", "settings")
 LARGEST = 2**16
@@ -110,10 +111,8 @@ def _parsed(name: str) -> Recipe:
 
 
 def _content(name: str) -> Any:
-    try:
+    with needed("pyyaml", "recipes"):
         from gradaug.recipes.reading import plain
-    except ModuleNotFoundError as error:
-        raise InputError("recipes are written in YAML, which needs a library: pip install pyyaml") from error
     written = text(name)
     try:
         return plain(written)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
-import random
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -22,13 +21,17 @@ from torch import Tensor
 import gradaug
 import netslim
 from gradaug.errors import Stopped
+from gradaug.report import Silent
+from netslim_cli.main import gradaug as command
 
 from .interrupt import StopAfter, StopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONFIG = gradaug.TrainConfig(
     "both", epochs=2, batch_size=48, round_to=1, resolutions=(8, 6), ema=0.9, checkpoint_every=2, alpha=0.5
 )
-GRADAUG = [sys.executable, "-m", "gradaug", "train"]
 # A server that has imported torch forks the runs: a run starts, and can be killed, within a fraction of a second.
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["gradaug.loop", "sklearn.datasets", "torch.utils.tensorboard"])
@@ -80,43 +83,88 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_killed_at_ten_random_moments_loses_nothing(model: Path, undisturbed: Path, tmp_path: Path) -> None:
-    out, chance = tmp_path / "run", random.Random(7)
-    kills, reached = 0, []
-    while kills < 10:
-        killed = process(model, out)
-        before = steps(out)
-        while killed.is_alive() and steps(out) <= before:  # let it come further than the one before
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.08))
-        if not killed.is_alive():
-            break
-        os.kill(killed.pid or 0, signal.SIGKILL)
+class Deadly(Silent):
+    """Kills its own process at the `left`-th of the moments that matter: steps, and what writing a file consists of."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        for owner, name in ((os, "fsync"), (os, "replace"), (os, "rename")):
+            setattr(owner, name, self.watched(getattr(owner, name)))
+
+    def watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` with a moment before it and one after it."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.moment()
+            result = function(*arguments, **options)
+            self.moment()
+            return result
+
+        return call
+
+    def step(self, *figures: object) -> None:
+        self.moment()
+
+    def moment(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_until(model: Path, out: Path, moment: int) -> None:
+    """As `run`, in a process that is killed."""
+    torch.set_num_threads(1)
+    resume = (out / "checkpoint.pt").exists()
+    gradaug.train(netslim.load(model), CONFIG, out, resume=resume, overwrite=not resume, progress=Deadly(moment))
+
+
+def test_a_run_killed_at_twelve_moments_loses_nothing(model: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Twelve moments one after another, so that some lie between steps and some within the writing of a checkpoint."""
+    out, reached = tmp_path / "run", []
+    for moment in range(10, 22):
+        killed = FORK.Process(target=run_until, args=(model, out, moment))
+        killed.start()
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
-        kills += 1
         reached.append(steps(out))
-    assert kills == 10
+    assert reached == sorted(reached)
     assert len(set(reached)) > 5
     process(model, out).join()
     assert_same(out, undisturbed)
     assert not list(out.glob(".checkpoint-*"))
 
 
-def test_sigterm_writes_a_checkpoint_and_ends(model: Path, undisturbed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+class Terminated(Silent):
+    """Sends its own process SIGTERM at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, *figures: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def terminated(model: Path, out: Path, said: Path) -> None:
+    """The command, stopped at the tenth step; what it says on stderr goes to `said`."""
+    torch.set_num_threads(1)
+    gradaug.report.progress_for = lambda _: Terminated(10)
     settings = "--mode both --epochs 2 --batch-size 48 --round-to 1 --resolutions 8,6 --ema 0.9 --alpha 0.5"
-    command = [*GRADAUG, "--model", str(model), "--out", str(out), *settings.split()]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
-        while steps(out) < 0:
-            time.sleep(0.01)
-        started.send_signal(signal.SIGTERM)
-        _, said = started.communicate()
-    assert started.returncode == 128 + signal.SIGTERM
+    with said.open("w") as sys.stderr:
+        command(["train", "--model", str(model), "--out", str(out), *settings.split()])
+
+
+def test_sigterm_writes_a_checkpoint_and_ends(model: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "run", tmp_path / "said"
+    stopped = FORK.Process(target=terminated, args=(model, out, said))
+    stopped.start()
+    stopped.join()
+    assert stopped.exitcode == 128 + signal.SIGTERM
     step = steps(out)
-    assert f"stopped by SIGTERM after step {step}; go on with --resume" in " ".join(said.split())
-    assert 0 < step < 2 * 29
-    assert step % 29  # in mid-epoch
+    assert f"stopped by SIGTERM after step {step}; go on with --resume" in " ".join(said.read_text().split())
+    assert 10 <= step <= 12
     run(model, out)
     assert_same(out, undisturbed)
 

@@ -1,0 +1,132 @@
+"""What a file with an extracted network says about itself: what was kept, and whether its batch norm fits.
+
+It is JSON: in a .pt file an entry of the zip archive, which can be read without opening the pickle beside it, in an
+.onnx file a metadata property.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from netslim.inputs import Shapes, drawn
+from netslim.subnet import keep_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from netslim.slimnet import SlimNet
+    from netslim.subnet import Width
+
+KEY = "netslim"
+ENTRY = f"{KEY}.json"
+"""Name of the entry, in the archive's own folder; in ONNX the property is called KEY."""
+
+NONE, OWN, FULL, RECALIBRATED = "none", "its own", "the full network's", "recalibrated"
+PARTLY = "recalibrated in part"
+"""Running statistics: there are none; of the network as it is; of the full network, which was cut; of new images."""
+
+WARNINGS = {
+    FULL: "its batch norm has the running statistics of the full network, which do not fit a smaller one: expect a far "
+    "lower accuracy than gradaug eval says, or recalibrate it on training images with --data (digits, folder:DIR, ...)",
+    PARTLY: "some of its norms keep the running statistics of the full network, which do not fit a smaller one, as "
+    "only layers of batch norm can be recalibrated: expect a lower accuracy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Of one extracted network."""
+
+    width: float
+    round_to: int
+    skipped: tuple[str, ...]
+    """Names of the blocks that were left out."""
+    cut: bool
+    """Whether it is another network than the full one."""
+    shapes: Shapes
+    """Of its inputs, without the batch."""
+    statistics: str
+    """NONE, OWN, FULL, RECALIBRATED or PARTLY."""
+    calibration: str | None = None
+    """The images of a recalibration."""
+
+    @property
+    def warning(self) -> str | None:
+        """What the person who uses the network should know."""
+        return WARNINGS.get(self.statistics)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "warning": self.warning}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+
+def notes_from(text: str) -> Notes | None:
+    """The notes that `to_json` wrote; None for a text that is something else."""
+    try:
+        values = json.loads(text)
+        shapes = tuple(tuple(int(size) for size in shape) for shape in values["shapes"])
+        skipped = tuple(str(name) for name in values["skipped"])
+        width, round_to, calibration = float(values["width"]), int(values["round_to"]), values["calibration"]
+        cut, found = bool(values["cut"]), str(values["statistics"])
+        return Notes(width, round_to, skipped, cut, shapes, found, calibration and str(calibration))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def attach(path: Path, notes: Notes) -> None:
+    """Adds the notes to a file that torch.save wrote."""
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{folder}/{ENTRY}", notes.to_json())
+
+
+def notes_of(path: str | Path) -> Notes | None:
+    """The notes of a .pt file, of which nothing else is opened; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = next((name for name in archive.namelist() if name.partition("/")[2] == ENTRY), None)
+            return None if entry is None else notes_from(archive.read(entry).decode())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def is_cut(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> bool:
+    """Whether the sub-network is another one than the full network."""
+    return not all(depth.values()) or keep_counts(net.plan, width, round_to) != keep_counts(net.plan, 1.0)
+
+
+def statistics(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> str:
+    """The running statistics of the sub-network, extracted as it is: NONE, OWN or FULL."""
+    seen = Normalised()
+    inputs = drawn(net.plan.inputs, torch.Generator().manual_seed(0))
+    with torch.no_grad(), net.sub(width, depth, round_to=round_to), seen:
+        net(**inputs)
+    if not seen.means:
+        return NONE
+    return FULL if is_cut(net, width, depth, round_to) else OWN
+
+
+class Normalised(TorchDispatchMode):
+    """Collects the running means that anything is normalised by: in layers and calls, of batch and instance norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "batch_norm" in func._schema.name:
+            given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | (kwargs or {})
+            if given.get("training") is False:
+                self.means.append(given["running_mean"])
+        return func(*args, **(kwargs or {}))

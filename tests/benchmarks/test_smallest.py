@@ -1,0 +1,36 @@
+"""Every benchmark runs to its end, at its smallest setting."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+SMALLEST = {
+    "step": ["--depth 10 --widen 1 --batch-size 2 --rounds 1", "--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
+    "convert": ["squeezenet1_1 --rounds 1", "squeezenet1_1 --rounds 1 --convert --json"],
+    "memory": ["--model gradaug.models:resnet20 --side 16 --batch-size 2"],
+    "regularizers": [
+        "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in SMALLEST.items() for line in lines])
+def test_a_benchmark_runs(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(importlib.import_module(name).main, line.split(), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    if line.endswith("--json"):
+        assert json.loads(result.stdout)
+
+
+def test_every_benchmark_is_run_by_a_test() -> None:
+    """The zoo has tests of its own."""
+    scripts = {path.stem for path in SCRIPTS.glob("*.py") if "__main__" in path.read_text()}
+    assert scripts == {*SMALLEST, "zoo"}
+    assert "run_zoo" in (Path(__file__).parent / "test_zoo.py").read_text()
