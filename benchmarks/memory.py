@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import netslim
 from gradaug import GradAug
-from netslim.source import load_source
+from netslim.source.spec import load_source
 
 MODES = ("randwidth", "randdepth", "both")
 

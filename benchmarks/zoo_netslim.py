@@ -17,11 +17,11 @@ from zoo_models import Entry, home
 from zoo_shares import frozen_by_proof, shares
 
 import netslim
-from netslim.cost import elastic_share
 from netslim.errors import InputError
-from netslim.inputs import BATCH, DEFAULT, Shapes, example_inputs, shown
-from netslim.proof import draw_counts
-from netslim.source import load_source
+from netslim.ir.inputs import BATCH, DEFAULT, Shapes, example_inputs, shown
+from netslim.net.cost import elastic_share
+from netslim.proof.equivalence import draw_counts
+from netslim.source.spec import load_source
 
 WIDTH = 0.5
 

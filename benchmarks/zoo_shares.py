@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from netslim.axes import Concat, Elastic, Layout, Product, leaves
-from netslim.plan import Frozen, Plan, Slot
+from netslim.ir.plan import Frozen, Plan, Slot
+from netslim.layouts.axes import Concat, Elastic, Layout, Product, leaves
 
 OUTPUT = "model output"
 PROOF = "frozen by the proof"

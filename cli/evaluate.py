@@ -128,7 +128,7 @@ def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
     import netslim
     from netslim.errors import ArchiveError
     from netslim.export import read_module
-    from netslim.inputs import example_inputs
+    from netslim.ir.inputs import example_inputs
     from netslim.notes import notes_of
 
     notes = notes_of(path)

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from netslim import SlimNet
-    from netslim.source import Loaded
+    from netslim.source.spec import Loaded
 
 Progress = Callable[[str, float], None]
 Shape = tuple[int, ...]
@@ -150,7 +150,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def load_model(source: str, options: SourceOptions) -> Loaded:
     """The model behind SOURCE, with its arguments and weights."""
-    from netslim.source import load_source
+    from netslim.source.spec import load_source
 
     return load_source(source, options.entry, dict(options.args), options.weights)
 
@@ -159,7 +159,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
     """Converts a model for the shapes that were given, else those it offers, else the default (said on stderr)."""
     import netslim
     from netslim.errors import InputError, TraceError
-    from netslim.inputs import DEFAULT, example_inputs, shown
+    from netslim.ir.inputs import DEFAULT, example_inputs, shown
 
     shapes = options.input_shape or loaded.shapes
     if not shapes:
@@ -182,7 +182,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
 def open_net(target: str, options: SourceOptions, trust: bool = False) -> SlimNet:
     """The converted network in an archive, or a SOURCE converted in memory without proof."""
     import netslim
-    from netslim.source import is_source
+    from netslim.source.spec import is_source
 
     if is_source(target):
         return convert_loaded(load_model(target, options), options, prove=False)

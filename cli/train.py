@@ -171,7 +171,7 @@ def _converted(model: Model, path: Path | None) -> SlimNet:
 
     import netslim
     from netslim.conversion import convert
-    from netslim.source import load_source
+    from netslim.source.spec import load_source
 
     click.echo(f"converting {model.source}" + (f" to {path}" if path else ""), err=True)
     loaded = load_source(model.source, args=model.arguments)

@@ -15,9 +15,10 @@ from torch import Tensor
 from gradaug.fit import image_shape
 from gradaug.sampler import Draw, draw
 from gradaug.views import resized
-from netslim import SlimNet, cost
-from netslim.inputs import of_one, of_two
-from netslim.skeleton import OneDevice
+from netslim import SlimNet
+from netslim.ir.inputs import of_one, of_two
+from netslim.net import cost
+from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
     from gradaug.config import TrainConfig

@@ -23,10 +23,11 @@ from gradaug.modes import evaluating
 from gradaug.recalibration import estimate
 from gradaug.recalibration import recalibrate as recalibrate
 from gradaug.settings import whole
-from netslim import SlimNet, cost
+from netslim import SlimNet
 from netslim.errors import InputError
 from netslim.extras import needed
-from netslim.subnet import keep_counts
+from netslim.net import cost
+from netslim.net.subnet import keep_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

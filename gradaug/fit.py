@@ -17,8 +17,9 @@ from gradaug.modes import evaluating
 from gradaug.sampler import Space
 from gradaug.settings import truth
 from gradaug.views import default_resolutions, resize
-from netslim import SlimNet, cost
+from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.net import cost
 
 
 def fit(

@@ -12,20 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netslim.analysis import analyse as analyse
+    from netslim.analysis.analyse import analyse as analyse
     from netslim.archive.network import load as load
     from netslim.archive.network import save as save
     from netslim.conversion import convert as convert
-    from netslim.proof import verify as verify
-    from netslim.slimnet import SlimNet as SlimNet
+    from netslim.net.slimnet import SlimNet as SlimNet
+    from netslim.proof.equivalence import verify as verify
 
 _HOME = {
-    "SlimNet": "netslim.slimnet",
-    "analyse": "netslim.analysis",
+    "SlimNet": "netslim.net.slimnet",
+    "analyse": "netslim.analysis.analyse",
     "convert": "netslim.conversion",
     "load": "netslim.archive.network",
     "save": "netslim.archive.network",
-    "verify": "netslim.proof",
+    "verify": "netslim.proof.equivalence",
 }
 __all__ = ["SlimNet", "analyse", "convert", "load", "save", "verify"]
 

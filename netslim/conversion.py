@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from netslim.analysis import analyse
-from netslim.axes import Misaligned, Reason
-from netslim.bench import prepare
-from netslim.contexts import fast_path_off, random_numbers_kept
-from netslim.engine import Rule
+from netslim.analysis.analyse import analyse
+from netslim.analysis.overrides import Overrides
 from netslim.errors import ProofError
-from netslim.inputs import Inputs, drawn, every_tensor, of_one, of_two
-from netslim.overrides import Overrides
-from netslim.plan import Plan, freeze_groups, refuse_blocks
-from netslim.proof import Proof, failing_blocks, failing_groups, judge
-from netslim.skeleton import computed
-from netslim.slimnet import SlimNet
-from netslim.tree import plain_tree, shell_tree
+from netslim.ir.inputs import Inputs, drawn, every_tensor, of_one, of_two
+from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
+from netslim.layouts.axes import Misaligned, Reason
+from netslim.layouts.engine import Rule
+from netslim.net.slimnet import SlimNet
+from netslim.net.tree import plain_tree, shell_tree
+from netslim.proof.equivalence import Proof, failing_blocks, failing_groups, judge
+from netslim.proof.harness import prepare
+from netslim.trace.contexts import fast_path_off, random_numbers_kept
+from netslim.trace.meta import computed
 
 Progress = Callable[[str, float], None]
 

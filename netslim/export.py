@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_map
 from netslim.errors import ArchiveError
 from netslim.extras import needed, require
 from netslim.files import atomic_write
-from netslim.inputs import Input, Inputs, batch, drawn
+from netslim.ir.inputs import Input, Inputs, batch, drawn
 from netslim.notes import KEY, Notes, attach, notes_of
-from netslim.userfile import importing_from
+from netslim.source.userfile import importing_from
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netslim.inputs import Shapes, drawn
-from netslim.subnet import keep_counts
+from netslim.ir.inputs import Shapes, drawn
+from netslim.net.subnet import keep_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from netslim.slimnet import SlimNet
-    from netslim.subnet import Width
+    from netslim.net.slimnet import SlimNet
+    from netslim.net.subnet import Width
 
 KEY = "netslim"
 ENTRY = f"{KEY}.json"

@@ -14,15 +14,15 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from netslim.cost import elastic_share
 from netslim.errors import InputError
 from netslim.extras import needed
 from netslim.files import atomic_write
+from netslim.net.cost import elastic_share
 
 if TYPE_CHECKING:
-    from netslim.plan import Frozen, Slot
-    from netslim.proof import Proof
-    from netslim.slimnet import SlimNet
+    from netslim.ir.plan import Frozen, Slot
+    from netslim.net.slimnet import SlimNet
+    from netslim.proof.equivalence import Proof
 
 HALF = 0.5
 """The width at which the elastic share is told."""

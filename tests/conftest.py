@@ -32,7 +32,7 @@ def _same_random_numbers() -> None:
 def failed_rules() -> Iterator[list[str]]:
     """No rule may fail, for which a user gets frozen axes and no error; a test that wants one to clears the list."""
     failed: list[str] = []
-    log, handler = logging.getLogger("netslim.engine"), logging.Handler()
+    log, handler = logging.getLogger("netslim.layouts.engine"), logging.Handler()
     handler.emit = lambda record: failed.append(handler.format(record))  # type: ignore[method-assign]
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netslim.axes import (
+from netslim.layouts.axes import (
     Axis,
     Concat,
     Const,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import netslim
-from netslim import cost, slimnet
-from netslim.bench import prepare
 from netslim.errors import PlanError, SubnetError
-from netslim.proof import check, failing_blocks
+from netslim.net import cost, slimnet
+from netslim.proof.equivalence import check, failing_blocks
+from netslim.proof.harness import prepare
 
 IMAGES = torch.randn(2, 3, 8, 8)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import netslim
-from netslim.contexts import fast_path_off
+from netslim.trace.contexts import fast_path_off
 
 IMAGES = torch.randn(2, 3, 8, 8)
 LIMIT = 60

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import netslim
 from gradaug.estimate import saved_bytes
-from netslim import cost
+from netslim.net import cost
 
 IMAGES = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 import netslim
 from netslim.errors import ArchiveError
 from netslim.export import write_module, write_onnx, write_state_dict
-from netslim.inputs import Input
+from netslim.ir.inputs import Input
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import netslim
-from netslim.functions import operator_of
-from netslim.program import is_listed
+from netslim.ir.functions import operator_of
+from netslim.ir.program import is_listed
 
 IMAGES = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 Middle = Callable[[Tensor], Tensor]

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import netslim
-from netslim import bench, ops, proof, subnet
-from netslim.axes import Concat, Const, Layout, Runs
-from netslim.plan import groups_in
+from netslim import ops
+from netslim.ir.plan import groups_in
+from netslim.layouts.axes import Concat, Const, Layout, Runs
+from netslim.net import subnet
+from netslim.proof import equivalence as proof
+from netslim.proof import harness as bench
 
 
 class Cat(nn.Module):

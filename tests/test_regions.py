@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim.errors import ArchiveError, TraceError
-from netslim.masked import tensors_of
+from netslim.proof.masked import tensors_of
 from tests.archive.nets import opened, signed
 
 

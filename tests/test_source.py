@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netslim.errors import MissingError, SourceError
-from netslim.source import is_source, load_source
+from netslim.source.spec import is_source, load_source
 
 Write = Callable[..., str]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netslim.errors import SourceError
-from netslim.source import load_source
+from netslim.source.spec import load_source
 
 BLOCK = """
 import torch

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from netslim.errors import SourceError
-from netslim.weights import load_weights
+from netslim.source.weights import load_weights
 
 
 @pytest.fixture

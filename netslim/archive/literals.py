@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import torch
 from msgspec import Meta, Struct
 
-from netslim import program
 from netslim.archive.container import dtype_named
-from netslim.inputs import Input
-from netslim.program import Mode, Ref, Size
+from netslim.ir import program
+from netslim.ir.inputs import Input
+from netslim.ir.program import Mode, Ref, Size
 
 LARGEST = (1 << 63) - 1
 MANY = 200_000

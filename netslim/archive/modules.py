@@ -19,10 +19,10 @@ from netslim.archive import schema as s
 from netslim.archive.literals import value_data, value_from
 from netslim.archive.plans import text
 from netslim.errors import ArchiveError
-from netslim.extract import PLAIN
-from netslim.slimnet import SlimNet
-from netslim.tracer import LIFTED
-from netslim.tree import OWN, Tree, slim
+from netslim.net.extract import PLAIN
+from netslim.net.slimnet import SlimNet
+from netslim.net.tree import OWN, Tree, slim
+from netslim.trace.tracer import LIFTED
 
 _PRIVATE = {"training", "kept"} | OWN | set(nn.Module().__dict__)
 

@@ -21,15 +21,15 @@ from netslim.archive.literals import value_data, value_from
 from netslim.archive.modules import Unbuilt, below, built, check_dtypes, named_tensors, stored
 from netslim.archive.plans import plan_data, plan_from, text
 from netslim.archive.rehearsal import Failed, rehearse
-from netslim.checks import every_program
 from netslim.errors import ArchiveError, PlanError
-from netslim.inputs import tensors_in
+from netslim.ir.inputs import tensors_in
+from netslim.ir.plan import Plan
+from netslim.ir.plan_checks import every_program
+from netslim.ir.program import is_listed
+from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
-from netslim.plan import Plan
-from netslim.program import is_listed
-from netslim.proof import Case, Proof
-from netslim.slimnet import SlimNet
-from netslim.tracer import LIFTED
+from netslim.proof.equivalence import Case, Proof
+from netslim.trace.tracer import LIFTED
 
 FORMAT, VERSION = "netslim", 3
 LARGEST_INPUT = 1 << 27

@@ -1,6 +1,6 @@
 """A plan as a part of the document, and back.
 
-What comes back is typed by the schema; that its parts fit together, and to a network, is `netslim.checks`' business.
+What comes back is typed by the schema; that its parts fit together, and to a network, is `netslim.ir.plan_checks`' business.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import msgspec
 
 from netslim.archive import schema as s
 from netslim.archive.literals import DEEPEST, DictData, value_data, value_from
-from netslim.axes import Concat, Const, Elastic, Layout, Product, Reason
-from netslim.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
-from netslim.program import Node, Program
+from netslim.ir.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
+from netslim.ir.program import Node, Program
+from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, Reason
 
 _MOST = 4096
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from netslim.archive.modules import Stored
 from netslim.errors import ArchiveError
-from netslim.tree import OWN
+from netslim.net.tree import OWN
 
 _TABLES = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _FROM_FILE = re.compile(r"^_source\d+_")  # how the module of a mymodel.py is called while it is imported from its path

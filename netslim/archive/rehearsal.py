@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from netslim.axes import Const, Layout, Misaligned, count
-from netslim.contexts import fast_path_off
-from netslim.engine import Call, Engine, Rule
-from netslim.inputs import Input, every_tensor
-from netslim.proof import draw_counts
-from netslim.slimnet import SlimNet
-from netslim.subnet import IndexSets
-from netslim.tracer import LIFTED
+from netslim.ir.inputs import Input, every_tensor
+from netslim.layouts.axes import Const, Layout, Misaligned, count
+from netslim.layouts.engine import Call, Engine, Rule
+from netslim.net.slimnet import SlimNet
+from netslim.net.subnet import IndexSets
+from netslim.proof.equivalence import draw_counts
+from netslim.trace.contexts import fast_path_off
+from netslim.trace.tracer import LIFTED
 
 LARGEST = 1 << 33
 """Numbers in one tensor."""

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netslim.axes import Const, Layout, Reason, freeze, product
-from netslim.engine import Call
-from netslim.fit import fit_noted
-from netslim.kept import Kept, take
+from netslim.layouts.axes import Const, Layout, Reason, freeze, product
+from netslim.layouts.engine import Call
+from netslim.layouts.slices import Kept, take
+from netslim.ops.fitting import fit_noted
 
 
 def convolution(call: Call) -> None:

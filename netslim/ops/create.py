@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from netslim.axes import Const, Reason, fresh
-from netslim.engine import Call, user_line
-from netslim.fit import Fitting, spread
-from netslim.program import Node
+from netslim.ir.program import Node
+from netslim.layouts.axes import Const, Reason, fresh
+from netslim.layouts.engine import Call, user_line
+from netslim.ops.fitting import Fitting, spread
 
 
 def uniform(call: Call) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from netslim.axes import Const
-from netslim.engine import Call
+from netslim.layouts.axes import Const
+from netslim.layouts.engine import Call
 
 
 def transform(call: Call) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.axes import Const, Layout
-from netslim.engine import Call
+from netslim.layouts.axes import Const, Layout
+from netslim.layouts.engine import Call
 
 PICKED = "picked by an index tensor"
 COUNTS = "an index tensor has this dimension"

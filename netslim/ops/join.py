@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.axes import Const, Layout, concat, cut, fresh, is_fixed
-from netslim.engine import Call
-from netslim.fit import Fit, Fitting
-from netslim.program import Node, Ref
+from netslim.ir.program import Node, Ref
+from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
+from netslim.layouts.engine import Call
+from netslim.ops.fitting import Fit, Fitting
 
 # ---------------------------------------------------------------------------------------------------- rules
 

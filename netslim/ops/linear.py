@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from netslim.axes import Layout
-from netslim.engine import Call
-from netslim.fit import Fitting
-from netslim.kept import Kept, take
-from netslim.program import Node
+from netslim.ir.program import Node
+from netslim.layouts.axes import Layout
+from netslim.layouts.engine import Call
+from netslim.layouts.slices import Kept, take
+from netslim.ops.fitting import Fitting
 
 
 def linear(call: Call) -> None:

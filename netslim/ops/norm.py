@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from netslim.axes import product
-from netslim.engine import Call
-from netslim.fit import Fitting, fit_noted
-from netslim.kept import Kept, put, take
-from netslim.program import Node
+from netslim.ir.program import Node
+from netslim.layouts.axes import product
+from netslim.layouts.engine import Call
+from netslim.layouts.slices import Kept, put, take
+from netslim.ops.fitting import Fitting, fit_noted
 
 
 def batch_norm(call: Call) -> None:

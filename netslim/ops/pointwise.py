@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.axes import Layout
-from netslim.engine import Call
+from netslim.layouts.axes import Layout
+from netslim.layouts.engine import Call
 
 # not tagged by torch although each output entry depends on the entries at its own place only
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout

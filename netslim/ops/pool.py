@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from netslim.axes import Const, product
-from netslim.engine import Call
+from netslim.layouts.axes import Const, product
+from netslim.layouts.engine import Call
 
 WINDOW = "a window runs along this dimension"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.axes import Const, Layout, concat, product
-from netslim.engine import Call
+from netslim.layouts.axes import Const, Layout, concat, product
+from netslim.layouts.engine import Call
 
 
 def recurrent(gates: int) -> Callable[[Call], None]:

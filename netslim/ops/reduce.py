@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.axes import Const, Layout, Reason
-from netslim.engine import Call
+from netslim.layouts.axes import Const, Layout, Reason
+from netslim.layouts.engine import Call
 from netslim.ops.pointwise import unify_broadcast
 
 

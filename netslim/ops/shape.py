@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from netslim.axes import Const, Layout, fresh, product
-from netslim.engine import Call
-from netslim.fit import Fit, Fitting, spread
-from netslim.program import Node
+from netslim.ir.program import Node
+from netslim.layouts.axes import Const, Layout, fresh, product
+from netslim.layouts.engine import Call
+from netslim.ops.fitting import Fit, Fitting, spread
 
 # ---------------------------------------------------------------------------------------------------- rules
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from netslim.axes import Const, Reason, freeze
-from netslim.engine import Call
-from netslim.fit import Fitting
-from netslim.program import Node
+from netslim.ir.program import Node
+from netslim.layouts.axes import Const, Reason, freeze
+from netslim.layouts.engine import Call
+from netslim.ops.fitting import Fitting
 
 
 def pooled_regions(call: Call) -> None:

@@ -78,7 +78,7 @@ CODE = {
     "a path in wide letters": lambda d, _mark: first(d, "module").__setitem__(2, "stem." + wide("__init__")),
     "an attribute for a module": lambda d, _mark: first(d, "module").__setitem__(2, "stem.__class__"),
     "a class of another package": lambda d, _mark: entry(d, "stem").__setitem__(2, "subprocess.Popen"),
-    "a class of netslim's": lambda d, _mark: entry(d, "stem").__setitem__(2, "netslim.slimnet.SlimNet"),
+    "a class of netslim's": lambda d, _mark: entry(d, "stem").__setitem__(2, "netslim.net.slimnet.SlimNet"),
     "a class of the model's own": lambda d, _mark: entry(d, "stem").__setitem__(1, "python"),
     "a hook among the settings": lambda d, _mark: entry(d, "stem")[4].update(_forward_hooks=["dict", []]),
     "a method among the settings": lambda d, _mark: entry(d, "stem")[4].update(_conv_forward="x"),

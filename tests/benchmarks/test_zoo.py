@@ -18,7 +18,7 @@ from zoo_shares import elastic_channels, output_layers, shares
 from zoo_summary import summaries
 
 import netslim
-from netslim.axes import Concat, Const, Elastic, Product
+from netslim.layouts.axes import Concat, Const, Elastic, Product
 
 ROOT = Path(__file__).parents[2]
 

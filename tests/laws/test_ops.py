@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from netslim import ops
-from netslim.analysis import analyse
-from netslim.axes import count, cut, positions
-from netslim.masked import MaskedEngine, masked_run
+from netslim.analysis.analyse import analyse
+from netslim.layouts.axes import count, cut, positions
+from netslim.net.slimnet import SlimNet
+from netslim.net.subnet import IndexSets
+from netslim.net.tree import plain_tree
 from netslim.ops import join
-from netslim.slimnet import SlimNet
-from netslim.subnet import IndexSets
-from netslim.tree import plain_tree
+from netslim.proof.masked import MaskedEngine, masked_run
 
 
 class Example(nn.Module):

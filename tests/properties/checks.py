@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import netslim
-from netslim.axes import Concat, Const, Elastic, Layout, Product
-from netslim.contexts import fast_path_off
-from netslim.plan import Plan
+from netslim.ir.plan import Plan
+from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product
+from netslim.trace.contexts import fast_path_off
 
 from .networks import build
 from .steps import Network

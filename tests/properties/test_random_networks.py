@@ -22,10 +22,10 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
 
 import netslim
-from netslim.axes import Concat, Elastic, concat
 from netslim.conversion import _rebuilt
-from netslim.plan import Slot
-from netslim.subnet import Point, Resolver
+from netslim.ir.plan import Slot
+from netslim.layouts.axes import Concat, Elastic, concat
+from netslim.net.subnet import Point, Resolver
 
 from .checks import elastic_channels, hold
 from .found import FOUND

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import netslim
-from netslim.contexts import fast_path_off
-from netslim.lively import enliven
-from netslim.masked import masked_run
-from netslim.proof import draw_counts
-from netslim.skeleton import computed
+from netslim.proof.equivalence import draw_counts
+from netslim.proof.masked import masked_run
+from netslim.proof.random_weights import enliven
+from netslim.trace.contexts import fast_path_off
+from netslim.trace.meta import computed
 
 from .catalogue import CATALOGUE
 from .specimen import Specimen

@@ -11,10 +11,10 @@ import torchvision
 from torch import Tensor
 
 import netslim
-from netslim.cost import elastic_share
-from netslim.lively import Balance, enliven
-from netslim.masked import masked_run
-from netslim.proof import draw_counts
+from netslim.net.cost import elastic_share
+from netslim.proof.equivalence import draw_counts
+from netslim.proof.masked import masked_run
+from netslim.proof.random_weights import Balance, enliven
 
 # A group is an axis: a convolution's output, shared by whatever is added to it or works channel by channel on it.
 GROUPS = {

@@ -1,0 +1,1 @@
+"""From recorded runs to a plan: channel groups, programs right for every width, skippable blocks."""

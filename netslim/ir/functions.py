@@ -1,0 +1,220 @@
+"""What is known of a function by its name: whether it writes in place, gives a view, reads a size, adds, joins.
+
+Most of it is what torch's own operator schemas say, so that it holds for functions nobody thought of; the rest are
+functions of Python that no schema describes. `memory` follows a program with it: which values share memory, and which
+values' memory a step writes to.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from netslim.ir.program import OPERATORS, Node, Program, Ref, is_listed, leaves
+from netslim.ir.program import function as _function
+
+
+def _tensor(names: str) -> set[str]:
+    return {f"torch.Tensor.{name}" for name in names.split()}
+
+
+SUMS = {"operator.add", "torch.add", *_tensor("add add_ __add__ __radd__ __iadd__")}
+CATS = {"torch.cat", "torch.concat", "torch.concatenate"}
+SIZES = {"torch.numel", *_tensor("size shape.__get__ numel nelement __len__")}
+"""What gives sizes of a tensor as numbers."""
+FORMS = {*_tensor("size numel device.__get__ dtype.__get__")}
+"""What a program reads of a tensor's form: it does not depend on the entries."""
+VALUES = {
+    "torch.equal", "torch.allclose", "torch.is_nonzero",
+    *_tensor("item tolist numpy equal allclose is_nonzero __array__ __bool__ __nonzero__ __int__ __float__ __index__"),
+    *_tensor("__complex__ __contains__ __long__"),
+}  # fmt: skip
+"""What gives values of a tensor to Python."""
+CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
+CONSTANT_MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
+
+_VIEWS = {
+    "operator.getitem", "torch.broadcast_tensors", "torch.functional.broadcast_tensors", "torch.meshgrid",
+    "torch.functional.meshgrid", "torch.asarray", "torch.as_tensor",
+    *_tensor("T.__get__ H.__get__ mT.__get__ mH.__get__ data.__get__ real.__get__ imag.__get__ __getitem__"),
+    *_tensor("float double half bfloat16 bool byte char short int long cfloat cdouble type type_as to cpu cuda xpu"),
+}  # fmt: skip
+_MAY_GIVE_BACK = ("dropout", "atleast_")  # in evaluation, and where there is nothing to do, the argument itself
+_SETTERS = {"operator.setitem", "torch.Tensor.__setitem__"}
+_RUNNING = ("running_mean", "running_var")  # written in training mode, though the schema does not say so
+_FLAGS = (("inplace", "input"), ("max_norm", "weight"))  # an option, and the argument that it makes a function write to
+
+
+def last(target: str) -> str:
+    """The name alone: torch.Tensor.add_ -> add."""
+    return target.removesuffix(".__get__").rpartition(".")[2].strip("_")
+
+
+class Effect(NamedTuple):
+    """What a call does to memory.
+
+    writes: places of arguments (positions and names) that it writes to; flags: (places of a flag, places that it
+    writes to where the flag is given and not False); views: whether its result may share the memory of its arguments.
+    """
+
+    writes: frozenset[int | str] = frozenset()
+    flags: tuple[tuple[frozenset[int | str], frozenset[int | str]], ...] = ()
+    views: bool = False
+
+
+_FIRST: frozenset[int | str] = frozenset({0, "self", "input"})
+
+
+@functools.cache
+def effect(target: str) -> Effect:
+    """What a call of the function named `target` does to memory."""
+    names, schemas = _python_parameters(target), _schemas(target)
+    writes: set[int | str] = {"out", *(_FIRST if _is_inplace(target) else ())}
+    writes |= _places(names, *_RUNNING)
+    for schema in () if names else schemas:
+        for i, argument in enumerate(schema.arguments):
+            if argument.name in _RUNNING or _is_written(argument):
+                writes |= {argument.name} if argument.kwarg_only else {i, argument.name}
+    flags = [(_places(names, flag), _places(names, into)) for flag, into in _FLAGS if flag in names]
+    shared = any(r.alias_info and not r.alias_info.is_write for schema in schemas for r in schema.returns)
+    views = shared or target in _VIEWS or any(word in last(target) for word in _MAY_GIVE_BACK)
+    return Effect(frozenset(writes), tuple(flags), views)
+
+
+def _places(names: tuple[str, ...], *wanted: str) -> frozenset[int | str]:
+    return frozenset(place for i, name in enumerate(names) if name in wanted for place in (i, name))
+
+
+def _is_written(argument: Any) -> bool:
+    kind = str(argument.type)
+    return bool(argument.alias_info and argument.alias_info.is_write and "Tensor" in kind)
+
+
+def _is_inplace(target: str) -> bool:
+    """By its name: add_, __iadd__, setitem."""
+    name = target.rpartition(".")[2]
+    if name.startswith("__"):
+        return target in _SETTERS or (name.startswith("__i") and name[3:-2] in _OPERATORS)
+    return target in _SETTERS or name.endswith("_")
+
+
+def _schemas(target: str) -> list[Any]:
+    """The schemas of the operators of a function's name: all overloads of ATen's, or a registered operator's own."""
+    found: Any = torch
+    if not target.startswith("torch."):
+        return []
+    if target.startswith(OPERATORS):
+        for part in target.split(".")[1:]:
+            found = getattr(found, part, None)
+    else:
+        found = getattr(torch.ops.aten, target.removesuffix(".__get__").rpartition(".")[2], None)
+    if isinstance(found, torch._ops.OpOverload):
+        return [found._schema]
+    packet = isinstance(found, torch._ops.OpOverloadPacket)
+    schemas = [getattr(found, name)._schema for name in found.overloads()] if packet else []
+    return [schema for schema in schemas if target.startswith(OPERATORS) or not _is_of_a_list(schema)]
+
+
+def _is_of_a_list(schema: Any) -> bool:
+    """Whether it is a method of TorchScript's lists (sort, append), which have the names of tensors'."""
+    return bool(schema.arguments) and str(schema.arguments[0].type).startswith("List") and not schema.returns
+
+
+def _python_parameters(target: str) -> tuple[str, ...]:
+    """Parameter names of a function that is written in Python, in order."""
+    if not is_listed(target):
+        return ()
+    try:
+        return tuple(inspect.signature(_function(target)).parameters)
+    except (TypeError, ValueError):  # a builtin: its schemas say it
+        return ()
+
+
+def written(node: Node) -> list[str]:
+    """The values that a call is given and writes to, by name."""
+    given: dict[int | str, Any] = dict(enumerate(node.args)) | node.kwargs
+    does = effect(node.target)
+    places = set(does.writes)
+    for flag, into in does.flags:
+        if any(given.get(place) not in (None, False) for place in flag):
+            places |= into
+    return [leaf.name for leaf in leaves([given[p] for p in places if p in given]) if isinstance(leaf, Ref)]
+
+
+# -------------------------------------------------------------------------------------------------------- programs
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Whose memory the values of a program may be in, and the memory that its steps write to.
+
+    owners: {value: the values in whose memory it may lie, itself where it has its own}; writes: {step: owners}.
+    """
+
+    owners: Mapping[str, frozenset[str]]
+    writes: Mapping[str, frozenset[str]]
+
+
+Layers = Callable[[Node], tuple[bool, bool]]
+"""Whether the layer that a node calls may give back its argument's memory, and whether it writes to it."""
+
+
+def memory(program: Program, layers: Layers = lambda _: (True, True)) -> Memory:
+    """Follow a program's values through views and writes; without `layers`, any layer may do both."""
+    owners: dict[str, frozenset[str]] = {}
+    writes: dict[str, frozenset[str]] = {}
+    for node in program:
+        shared, into = _module(node, layers) if node.op == "module" else _call(node) if node.op == "call" else ((), ())
+        owners[node.name] = _owners(owners, (*shared, *into)) or frozenset({node.name})
+        if into:
+            writes[node.name] = _owners(owners, into)
+    return Memory(owners, writes)
+
+
+def _call(node: Node) -> tuple[list[str], list[str]]:
+    return node.refs if effect(node.target).views else [], written(node)
+
+
+def _module(node: Node, layers: Layers) -> tuple[list[str], list[str]]:
+    views, inplace = layers(node)
+    first = [leaf.name for leaf in leaves(node.args[:1]) if isinstance(leaf, Ref)]
+    return first if views else [], first if inplace else []
+
+
+def _owners(owners: Mapping[str, frozenset[str]], names: tuple[str, ...] | list[str]) -> frozenset[str]:
+    return frozenset().union(*(owners.get(name, frozenset({name})) for name in names))
+
+
+def written_parameters(program: Program) -> frozenset[str]:
+    """The `param` nodes of a program whose memory it may write to, through whatever views."""
+    own = {node.name for node in program if node.op == "param"}
+    return frozenset(own & set().union(*memory(program).writes.values()))
+
+
+# ------------------------------------------------------------------------------------------------------- operators
+
+
+def operator_of(target: str) -> tuple[Callable[..., Any], bool] | None:
+    """Python's operator for a method such as torch.Tensor.__rsub__, and whether its operands come in reverse.
+
+    None for a method that is no operator, or one that writes in place.
+    """
+    name = target.removeprefix("torch.Tensor.__").removesuffix("__")
+    if not target.startswith("torch.Tensor.__") or _is_inplace(target):
+        return None
+    reflected = name not in _OPERATORS and name.startswith("r") and name[1:] in _OPERATORS
+    found = _OPERATORS.get(name[1:] if reflected else name)
+    return None if found is None else (found, reflected)
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    name: getattr(operator, name)
+    for name in "add sub mul truediv floordiv mod pow matmul lshift rshift neg pos abs invert lt le gt ge eq ne getitem"
+    .split()
+} | {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "div": operator.truediv}  # fmt: skip

@@ -1,0 +1,271 @@
+"""Runs a model under the operator rules: every tensor that appears gets a layout for each of its dimensions.
+
+The engine is a `TorchDispatchMode`. Under `torch.inference_mode()` it sees each ATen operator once, below autograd,
+so `x + y`, `torch.add`, `add_` and `nn.Module`s all arrive as the same few operators. An operator with a rule is
+typed by it; a pointwise one by its tag; a composite one is decomposed; any other one freezes what it touches.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
+
+_LOG = logging.getLogger(__name__)
+
+Rule = Callable[["Call"], None]
+Dims = list[Layout]
+
+
+class Engine(TorchDispatchMode):
+    """Types every tensor of a run. `rules` maps ATen operators and packets, and names of other operators, to rules.
+
+    A rule that fails on a use of its operator freezes what it touches, and is logged.
+    """
+
+    def __init__(self, rules: Mapping[Any, Rule]) -> None:
+        super().__init__()
+        self.rules = rules
+        self.notes: dict[str, Layout] = {}  # what the rules said about the call under way, for the rewriter
+        self.unknown: dict[str, int] = {}  # operators without a rule, counted
+        self._dims: dict[int, Dims] = {}  # by id; an entry goes with its tensor, so that a run holds no activations
+        self._produced: set[int] = set()
+        self._open: set[Any] = set()  # composite operators that are being taken apart
+        self._watched: dict[int, weakref.ref[Tensor]] = {}
+
+    # -- layouts of tensors
+
+    def dims(self, tensor: Tensor) -> Dims:
+        """One layout per dimension; a tensor never seen before (a parameter, a constant) starts as fresh axes."""
+        found = self._dims.get(id(tensor))
+        if found is None:
+            self.set(tensor, [fresh(n) for n in tensor.shape])
+            found = self._dims[id(tensor)]
+        return found
+
+    def known(self, tensor: Tensor) -> Dims | None:
+        """The layouts of a tensor that this run has met, else None."""
+        return self._dims.get(id(tensor))
+
+    def set(self, tensor: Tensor, dims: Sequence[Layout]) -> None:
+        if [d.size for d in dims] != list(tensor.shape):
+            raise AssertionError(f"layouts {list(dims)} do not describe a tensor of shape {tuple(tensor.shape)}")
+        self._dims[id(tensor)] = list(dims)
+        self._watch(tensor)
+
+    def _watch(self, tensor: Tensor) -> None:
+        key = id(tensor)
+        if key not in self._watched:
+            self._watched[key] = weakref.ref(tensor, lambda _: self._gone(key))
+
+    def _gone(self, key: int) -> None:
+        self._watched.pop(key, None)
+        self._dims.pop(key, None)
+        self._produced.discard(key)
+
+    def produced(self, tensor: Tensor) -> bool:
+        """Whether an operator of this run made the tensor (so that it is no parameter or constant)."""
+        return id(tensor) in self._produced
+
+    def forget(self, tensor: Tensor) -> None:
+        """Treat a tensor that this run made as a constant."""
+        self._produced.discard(id(tensor))
+
+    # -- the mode
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        rules = self.rules
+        rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
+        if rule is None and is_pointwise(func):
+            rule = self.rules[torch.ops.aten.add]
+        if rule is None and func not in self._open:
+            out = self._decomposed(func, args, kwargs)
+            if out is not NotImplemented:
+                return out
+        rule = rule or unknown_rule
+        return self.run(Call(self, func, args, kwargs), rule)
+
+    def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
+        self._open.add(func)
+        try:
+            with self:
+                return func.decompose(*args, **kwargs)
+        finally:
+            self._open.discard(func)
+
+    def run(self, call: Call, rule: Rule) -> Any:
+        """Execute one operator and type its results."""
+        call.execute()
+        self.remember(call)
+        self.typed(call, rule)
+        return call.out
+
+    def typed(self, call: Call, rule: Rule) -> None:
+        """Let the rule type the results, or freeze what it does not cover."""
+        try:
+            rule(call)
+        except Misaligned:
+            raise
+        except Exception as error:  # an analysis never fails; it becomes less elastic, and says where
+            _LOG.debug("the rule for %s failed", call.name, exc_info=True)
+            told = f"{call.name}: {type(error).__name__}: {error}"
+            self.unknown[told] = self.unknown.get(told, 0) + 1
+            unknown_rule(call)
+
+    def remember(self, call: Call) -> None:
+        inputs = {id(t) for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor)}
+        for tensor in call.outs:
+            if id(tensor) not in inputs:
+                self._produced.add(id(tensor))
+                self._watch(tensor)
+                self._dims.pop(id(tensor), None)
+
+
+class Call:
+    """One operator call as a rule sees it."""
+
+    def __init__(self, engine: Engine, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.engine, self.func, self.args, self.kwargs = engine, func, args, kwargs
+        self.out: Any = None
+        self.mixes: list[tuple[list[tuple[Tensor, int]], Callable[..., Any]]] = []
+
+    def execute(self) -> None:
+        args, kwargs = on_one_device(self.args, self.kwargs)
+        self.out = torch.empty_like(args[0]) if _like_input(self.func, args) else self.func(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        return str(self.func.overloadpacket).removeprefix("aten.")
+
+    @property
+    def outs(self) -> list[Tensor]:
+        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+
+    def arg(self, name: str, default: Any = None) -> Any:
+        """The value of a schema argument, its default where it was not given, `default` where there is none."""
+        for i, argument in enumerate(self.func._schema.arguments):
+            if argument.name == name:
+                if i < len(self.args):
+                    return self.args[i]
+                return self.kwargs.get(name, argument.default_value if argument.has_default_value() else default)
+        return default
+
+    # -- what rules say
+
+    def dims(self, tensor: Tensor) -> Dims:
+        return self.engine.dims(tensor)
+
+    def set(self, tensor: Tensor, dims: Sequence[Layout]) -> None:
+        self.engine.set(tensor, [resolve(d) for d in dims])
+
+    def why(self, text: str = "") -> Callable[[], Reason]:
+        """A reason that is worked out only if something is frozen."""
+        return lambda: Reason(text or "sizes that cannot be aligned", self.name, user_line())
+
+    def unify(self, a: Layout, b: Layout) -> None:
+        unify(a, b, self.why())
+
+    def freeze(self, layouts: Iterable[Layout], text: str) -> None:
+        for layout in layouts:
+            freeze(layout, self.why(text))
+
+    def split(self, layout: Layout, outer: int, inner: int) -> tuple[Layout, Layout]:
+        return split(layout, outer, inner, self.why())
+
+    def note(self, argument: str, layout: Layout) -> None:
+        """Tell the rewriter that an integer argument of this call counts the channels of `layout`."""
+        self.engine.notes.setdefault(argument, layout)
+
+    def over(self, dims: Iterable[tuple[Tensor, int]], redo: Callable[..., Any]) -> None:
+        """Say that the result mixes the entries of these dimensions: a statistic, a softmax, a contraction.
+
+        `redo(take)` computes the result from kept entries only; take(t) is t without its dropped entries along the
+        named dims. The proof uses it, since such a result is by design one over the kept channels.
+        """
+        mixed = [(t, d % t.dim()) for t, d in dims if not is_fixed(self.dims(t)[d])]
+        if mixed:
+            self.mixes.append((mixed, redo))
+
+
+def unknown_rule(call: Call) -> None:
+    """No rule: whatever meets the operator keeps its full width."""
+    found = False
+    for tensor in call.tensors:
+        found = found or not all(map(is_fixed, call.dims(tensor)))
+        call.freeze(call.dims(tensor), "no rule for this operator")
+    if found:
+        call.engine.unknown[call.name] = call.engine.unknown.get(call.name, 0) + 1
+    for out in call.outs:
+        if all(out is not t for t in call.tensors):
+            reason = Reason("no rule for this operator", call.name, user_line())
+            call.set(out, [Const(n, reason) for n in out.shape])
+
+
+@functools.cache
+def is_pointwise(func: Any) -> bool:
+    """By torch's own tag; some in-place variants lack it, so their functional twin is asked too."""
+    if torch.Tag.pointwise in func.tags:
+        return True
+    name = func.overloadpacket.__name__
+    twin = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.startswith("_") else None
+    return twin is not None and any(torch.Tag.pointwise in getattr(twin, o).tags for o in twin.overloads())
+
+
+def on_one_device(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Move constants to the meta device when any other operand lives there (values are not needed for shapes)."""
+    devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
+    if "meta" in devices and len(devices) > 1:
+        return tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
+    return args, kwargs
+
+
+def _like_input(func: Any, args: Any) -> bool:
+    """Whether a call is a norm on meta whose result has the form of its input; torch works that out very slowly."""
+    if func not in _NORMS or not args[0].is_meta:
+        return False
+    if func is torch.ops.aten.batch_norm.default:
+        own, tensors = args[0].shape[1:2], args[1:5]
+    else:
+        own, tensors = args[0].shape[-len(args[1]) :], args[2:4]
+        if list(own) != list(args[1]):
+            return False
+    return all(t is None or t.shape == own for t in tensors)
+
+
+_NORMS = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default)
+ROOT = "call_the_model"  # the function under which a model's own frames begin
+_OURS = os.path.dirname(os.path.dirname(__file__))  # all of netslim
+_SKIPPED = (os.path.dirname(torch.__file__) + os.sep, _OURS + os.sep, "<")
+
+
+def is_user_file(filename: str) -> bool:
+    """Whether a source file belongs to neither torch nor netslim."""
+    return not filename.startswith(_SKIPPED)
+
+
+def user_line() -> str:
+    """file:line of the innermost frame of the model that belongs to neither torch nor netslim, or an empty string."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != ROOT:
+        filename = frame.f_code.co_filename
+        if is_user_file(filename):
+            return f"{os.path.basename(filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""

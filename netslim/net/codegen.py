@@ -1,0 +1,253 @@
+"""A program as the source of a Python function, which a converted network then runs.
+
+No name of a model or a file stands in the source unless it is a plain word: an identifier in ASCII that is no keyword,
+no builtin, not private to Python and none of the function's own. Values of any other name become numbered locals,
+parts of any other name are looked up by entries of `words`, a tuple bound to the function.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import itertools
+import math
+import operator
+import re
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from netslim.ir.functions import memory
+from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
+
+
+@dataclass(frozen=True)
+class Guards:
+    """Which blocks a node is part of, and what stands for a block's end when the block does not run.
+
+    around: node -> numbers of the blocks whose bodies it is in; ends: node -> the block's number, nodes, value.
+    """
+
+    around: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ends: dict[str, tuple[int, tuple[Node, ...], str]] = field(default_factory=dict)
+
+    def refs(self, end: str) -> list[str]:
+        """What the steps instead of a block read from before it."""
+        if end not in self.ends:
+            return []
+        _, steps, value = self.ends[end]
+        made = {step.name for step in steps}
+        return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
+
+
+_OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
+
+
+class Words(list[str]):
+    """Names that are not printed, in the order in which the source looks them up."""
+
+    def place(self, word: str) -> str:
+        """The expression that stands for a word."""
+        if word not in self:
+            self.append(word)
+        return f"words[{self.index(word)}]"
+
+
+class Printer:
+    """Prints a program as the source of a Python function `forward(self, ...)`."""
+
+    def __init__(self, path: Callable[[str, str, Words], str]) -> None:
+        self.path = path  # path of a module or parameter, and which of the two -> Python expression
+        self.words = Words()
+        self.bound: dict[str, Any] = {}  # classes of structures, operators that are not torch's own
+        self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
+        self.written: frozenset[str] = frozenset()
+        self.locals: dict[str, str] = {}
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What the source means by names that are bound to it."""
+        return {**self.bound, "words": tuple(self.words)}
+
+    def source(self, program: Program, guards: Guards | None = None) -> str:
+        """The function; a node in the body of blocks runs only when all of them do."""
+        guards = guards or Guards()
+        self.writes = _writes(program)
+        self.written = frozenset(param.name for params in self.writes.values() for param in params)
+        self.locals = _locals([*program, *(step for _, steps, _ in guards.ends.values() for step in steps)])
+        name = self.locals.__getitem__
+        lines = [f"def forward(self, {', '.join(name(node.name) for node in program.inputs)}):"]
+        lines += [
+            "    point = self._point",
+            "    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run",
+        ]
+        last_use = {
+            ref: i
+            for i, node in enumerate(program)
+            for ref in (*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ())))
+        }
+        spent: dict[int, list[str]] = {}
+        for ref, i in last_use.items():
+            spent.setdefault(i, []).append(ref)
+        home = {node.name: guards.around.get(node.name, ()) for node in program}
+        for (here, *off), group in itertools.groupby(
+            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
+        ):
+            indent, late = "    ", list[str]()
+            if here:
+                lines.append(f"    if {' and '.join(f'run[{i}]' for i in here)}:")
+                indent += "    "
+            contexts = [context for context, on in zip(_OFF, off, strict=True) if not on]
+            if contexts:
+                lines.append(f"{indent}with {', '.join(contexts)}:")
+                indent += "    "
+            for i, node in group:
+                if node.op == "input":
+                    continue
+                over = spent.get(i, []) if node.op != "output" else []
+                lines += [indent + line for line in self._steps(node, [r for r in over if home.get(r) == here], guards)]
+                late += [r for r in over if home.get(r) == () != here]
+            lines += [f"    {' = '.join(map(name, late))} = None"] if late else []
+        return "\n".join(lines) + "\n"
+
+    def _steps(self, node: Node, over: Sequence[str], guards: Guards) -> list[str]:
+        """A node's line, or the two ways to the end of a block; `over` is needed no more."""
+        over = [self.locals[name] for name in over]
+        free = f"; {' = '.join(over)} = None" if over else ""
+        comment, back = _comment(node.where), self._put_back(node)
+        if node.name not in guards.ends:
+            lines = [f"{self.line(node)}{'' if back else free}{comment}", *back]
+            return lines + ([free.removeprefix("; ")] if back and over else [])
+        block, instead, value = guards.ends[node.name]
+        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", *(f"    {line}" for line in back), "else:"]
+        lines += [f"    {self.line(step)}" for step in instead]
+        lines.append(f"    {self.locals[node.name]} = {self.locals[value]}")
+        made = [self.locals[step.name] for step in instead if step.name != node.name]
+        lines[-1] += f"; {' = '.join(made)} = None" if made else ""
+        return lines + ([f"{' = '.join(over)} = None"] if over else [])
+
+    def line(self, node: Node) -> str:
+        if node.op == "output":
+            return f"return {self.expr(node.args[0])}"
+        if node.op == "param":
+            slot = node.args[0] if node.args else None
+            value = self.path(node.target, "param", self.words)
+            value = value if slot is None else f"take({value}, kept[{slot}])"
+            # What a forward writes to (the vectors of a spectral norm) stays as it is where statistics do.
+            return f"{self.locals[node.name]} = " + (
+                f"({value}) if track else ({value}).clone()" if node.name in self.written else value
+            )
+        return f"{self.locals[node.name]} = {self.call(node)}"
+
+    def _put_back(self, node: Node) -> list[str]:
+        """What a step has written to the kept part of a buffer, written to the buffer where statistics are tracked."""
+        cut = [param for param in self.writes.get(node.name, ()) if param.args]
+        whole = {p.name: self.path(p.target, "param", self.words) for p in cut}
+        return [f"if track: put_back({whole[p.name]}, kept[{p.args[0]}], {self.locals[p.name]})" for p in cut]
+
+    def call(self, node: Node) -> str:
+        args = [self.expr(arg) for arg in node.args]
+        kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
+        if node.op == "module":
+            return f"{self.path(node.target, 'module', self.words)}({', '.join(args + kwargs)})"
+        if node.target == "torch.Tensor.__getitem__":
+            return f"operator.getitem({', '.join(args)})"
+        if node.target == "torch.Tensor.__setitem__":
+            return f"operator.setitem({', '.join(args)})"
+        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
+            method = node.target.removeprefix("torch.Tensor.")
+            if method.endswith(".__get__"):
+                return f"{args[0]}.{method.removesuffix('.__get__')}"
+            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
+        return f"{self._function(node.target)}({', '.join(args + kwargs)})"
+
+    def _function(self, target: str) -> str:
+        """How a function is called: by its own name where netslim knows it, else by a number."""
+        if is_listed(target) or _THROUGH.fullmatch(target):
+            return target
+        return self._bind("operator", function(target))
+
+    def _bind(self, kind: str, value: Any) -> str:
+        known = next((name for name, bound in self.bound.items() if bound is value), None)
+        name = known or f"{kind}_{len(self.bound)}"
+        self.bound[name] = value
+        return name
+
+    def expr(self, value: Any) -> str:
+        if isinstance(value, Ref):
+            return self.locals[value.name]
+        if isinstance(value, Size):
+            return f"sizes[{value.index}]"
+        if isinstance(value, Mode):
+            return "(not self.training)" if value.negated else "self.training"
+        if isinstance(value, tuple):
+            return "(" + "".join(self.expr(v) + ", " for v in value) + ")"
+        if isinstance(value, list):
+            return "[" + ", ".join(self.expr(v) for v in value) + "]"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k!a}: {self.expr(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, slice):
+            return f"slice({self.expr(value.start)}, {self.expr(value.stop)}, {self.expr(value.step)})"
+        if isinstance(value, Struct):
+            return self._struct(value)
+        if isinstance(value, torch.device):
+            return f"torch.device({str(value)!r})"
+        if isinstance(value, complex):
+            return f"complex({self.expr(value.real)}, {self.expr(value.imag)})"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float({str(value)!r})"
+        return "..." if value is Ellipsis else ascii(value)
+
+    def _struct(self, value: Struct) -> str:
+        items = ", ".join(self.expr(v) for v in value.values)
+        if value.kind == "OrderedDict":
+            return f"OrderedDict(zip({value.keys!a}, ({items},)))"
+        return f"{self._bind('struct', _namedtuple(value.kind, value.keys))}({items})"
+
+
+def is_plain(word: str) -> bool:
+    """Whether a name may stand in the source: an identifier in ASCII that Python and the function do not use."""
+    mine = word in RESERVED or word.startswith("__") or _NUMBERED.fullmatch(word)
+    return is_word(word) and not (mine or hasattr(builtins, word))
+
+
+_NUMBERED = re.compile(r"(v|struct_|operator_)\d+|words")
+_THROUGH = re.compile(r"through\[\d+\]")
+
+
+def _locals(nodes: Sequence[Node]) -> dict[str, str]:
+    """The local of each value: its name if it is plain, else a number."""
+    names = dict.fromkeys(node.name for node in nodes)
+    return {name: name if is_plain(name) else f"v{i}" for i, name in enumerate(names)}
+
+
+def _comment(where: str) -> str:
+    """Where the model's source has a step: printable ASCII on one line."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in where)
+    return f"  # {shown}" if where else ""
+
+
+def _writes(program: Program) -> dict[str, list[Node]]:
+    """The parameters and buffers that each step writes to, through whatever views."""
+    own = {node.name: node for node in program if node.op == "param"}
+    writes = memory(program).writes.items()
+    return {step: found for step, owners in writes if (found := [own[name] for name in own if name in owners])}
+
+
+@functools.cache
+def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
+    return namedtuple(name, keys)
+
+
+def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """The function `forward` that `source` defines, with the source shown in tracebacks."""
+    import linecache
+
+    filename = f"<netslim forward {abs(hash(source)):x}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
+    exec(compile(source, filename, "exec"), scope)
+    return scope["forward"]

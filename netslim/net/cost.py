@@ -1,0 +1,107 @@
+"""What a sub-network costs: parameters, and forward FLOPs as torch counts them (a multiply-add is two)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from netslim.ir.inputs import Input, Inputs, batch, drawn
+from netslim.ir.transform import remade, targets, without
+from netslim.net.slimnet import SlimNet
+from netslim.net.subnet import Width, running
+from netslim.trace.meta import OneDevice, skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Parameters, and forward FLOPs for one image of the example's shape."""
+
+    params: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A sub-network beside its full network."""
+
+    params_full: int
+    params_kept: int
+    flops_full: int
+    flops_kept: int
+
+    @property
+    def params_share(self) -> float:
+        return self.params_kept / max(1, self.params_full)
+
+    @property
+    def flops_share(self) -> float:
+        return self.flops_kept / max(1, self.flops_full)
+
+
+def count(
+    net: SlimNet, width: Width = 1.0, depth: Mapping[str, bool] | None = None, *, round_to: int | None = None,
+    shapes: tuple[tuple[int, ...], ...] | None = None,
+) -> Count:  # fmt: skip
+    """Parameters and forward FLOPs of a sub-network in eval mode, counted on the meta device: no weight is touched.
+
+    `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out). A network whose
+    forward reads values runs once on random images, on the CPU.
+    """
+    inputs = _of_shapes(net, shapes)
+    copied, given = light(net, inputs)
+    part = copied.eval().sub(width, depth, round_to=round_to)
+    with torch.no_grad(), OneDevice(), FlopCounterMode(display=False) as flops, part:
+        copied(**given)
+    return Count(_kept_params(net, width, round_to, depth), flops.get_total_flops() // (batch(inputs) or 1))
+
+
+def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
+    """A copy of a network without weights, and arguments for it, which live on the meta device; run it in `OneDevice`.
+
+    A network whose forward reads values, so that it needs them, is copied with its weights, to the CPU.
+    """
+    given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
+    if net.plan.whole is None:
+        return copy.deepcopy(net).to("cpu"), given
+    given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
+    return skeleton(net), given  # type: ignore[return-value]
+
+
+def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:
+    """The network's inputs, with other shapes where they are given."""
+    if shapes is None:
+        return dict(net.plan.inputs)
+    new, inputs = iter(shapes), dict(net.plan.inputs)
+    return tree_map(lambda leaf: replace(leaf, shape=next(new)) if isinstance(leaf, Input) else leaf, inputs)
+
+
+def elastic_share(net: SlimNet, width: Width = 0.5) -> Cost:
+    """The costs of the sub-network in which every group has the given width."""
+    full, kept = count(net), count(net, width)
+    return Cost(full.params, kept.params, full.flops, kept.flops)
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _kept_params(net: SlimNet, width: Width, round_to: int | None, depth: Mapping[str, bool] | None) -> int:
+    cuts = net.kept_shapes(width, round_to=round_to)
+    plan, run = net.plan, running(net.plan, depth)
+    gone = targets(remade(plan, (True,) * len(run), without)) - targets(remade(plan, run, without))
+    total = 0
+    for name, param in net.named_parameters():
+        if name in gone or name.rpartition(".")[0] in gone:
+            continue
+        size = 1
+        for n in cuts.get(name, param.shape):
+            size *= n
+        total += size
+    return total

@@ -1,0 +1,102 @@
+"""Running a region: its programs compiled into functions, and its arguments flattened to the tensors they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from netslim.ir.inputs import arguments
+from netslim.ir.plan import Block, Region
+from netslim.layouts.slices import put_back, take
+from netslim.net.codegen import Guards, Printer, Words, compile_source, is_plain
+from netslim.net.tree import Tree, at
+
+Run = dict[bool, Callable[..., Any]]
+
+
+def compiled(
+    region: Region,
+    path: str,
+    root: nn.Module,
+    blocks: Sequence[Block] = (),
+    through: Sequence[Callable[[Tensor], Tensor]] = (),
+) -> Run:
+    """The forward of the region at `path` of `root` by mode: functions of the module there and the flat input tensors.
+
+    blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
+    """
+
+    def expression(full: str, kind: str, words: Words) -> str:
+        return _expression(full.removeprefix(f"{path}." if path else ""), kind, module, taken, words)
+
+    def function(mode: bool) -> Callable[..., Any]:
+        printer = Printer(expression)
+        source = printer.source(region.programs[mode], _guards(path, mode, blocks))
+        return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
+
+    module = at(root, path)
+    taken = None if path else _CONTAINERS | set(dir(type(root))) | set(type(root).__annotations__)
+    train = function(True)
+    return {True: train, False: train if region.same else function(False)}
+
+
+def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:
+    guards = Guards()
+    for i, block in enumerate(blocks):
+        if block.region == path:
+            skip = block.skips[mode]
+            guards.ends[skip.end] = i, skip.instead, skip.value
+            for name in skip.body:
+                guards.around[name] = (*guards.around.get(name, ()), i)
+    return guards
+
+
+_CONTAINERS = frozenset(
+    name
+    for made in (Tree(), nn.Sequential(), nn.ModuleList(), nn.ModuleDict(), nn.ParameterList(), nn.ParameterDict())
+    for name in dir(made)
+)
+
+
+def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] | None, words: Words) -> str:
+    """The Python expression of a module or parameter below `module`, which is `self`.
+
+    A plain name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
+    `module` are classes of the model's).
+    """
+    parts, expr = path.split("."), "self"
+    for i, part in enumerate(parts):
+        last = kind == "param" and i == len(parts) - 1
+        table = "_modules" if not last else "_parameters" if part in module._parameters else "_buffers"
+        if taken is not None and is_plain(part) and part not in taken:
+            expr = f"{expr}.{part}"
+        elif part.isdecimal() and part.isascii() and not last:
+            expr = f"{expr}._modules[{part!r}]"
+        else:
+            expr = f"{expr}.{table}[{words.place(part)}]"
+        module = module if last else module._modules[part]  # type: ignore[assignment]
+    return expr
+
+
+def flattened(region: Region, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example.
+
+    What was no tensor in the example is part of the program: it must have the same value.
+    """
+    return arguments(region.inputs, args, kwargs)
+
+
+class Followed:
+    """The forward of a region inside a module that runs its own Python: put in the place of the module's own."""
+
+    def __init__(self, module: nn.Module, region: Region, run: Run) -> None:
+        self.module, self.region, self.run = module, region, run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mode = self.module.training
+        return self.run[mode](self.module, *flattened(self.region, args, kwargs))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copied network makes its own."""

@@ -1,0 +1,207 @@
+"""One sub-network: how many channels each group keeps, worked out to what each tensor keeps."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from netslim.errors import SubnetError
+from netslim.ir.plan import Plan
+from netslim.layouts.axes import Layout, Runs, count, from_positions, runs
+from netslim.layouts.slices import Cut, Kept, make_cut
+
+Width = float | Mapping[str, float]
+Ranking = Mapping[str, Sequence[int] | Tensor]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a running network needs to know of its sub-network.
+
+    sizes, kept: the values of the program's `Size(i)` and of its cut tensors; leaves: what each leaf module keeps;
+    track: whether running statistics are updated; run: which blocks run. `leaves` is None for the ordinary full
+    network.
+    """
+
+    sizes: tuple[int, ...]
+    kept: tuple[Cut | None, ...]
+    track: bool
+    leaves: Mapping[str, Kept] | None = None
+    run: tuple[bool, ...] = ()
+
+
+def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[int, ...]:
+    """Channels kept per group.
+
+    width: a ratio in (0, 1] for all groups, or {group name: count (whole number) or ratio (any other)} with every
+    other group full: 1 keeps one channel, 1.0 all. Numbers may be Python's, numpy's or tensors of one element. A ratio
+    keeps max(1, round(width * n)), or the nearest multiple of `round_to`, at least one multiple, at most n.
+    Raises SubnetError for an unknown group and for a width that is no such number or out of range.
+    """
+    grid = 1 if round_to is None else _plain(round_to)
+    if not _is_whole(grid) or grid < 1:
+        raise SubnetError(f"round_to is {round_to!r}; it must be a positive number of channels.")
+    if not isinstance(width, Mapping):
+        ratio = _plain(width)
+        if not _is_number(ratio):
+            raise SubnetError(f"width {width!r} is no number: a width is a ratio in (0, 1], or a mapping of groups.")
+        return tuple(_keep(group.name, group.size, float(ratio), grid) for group in plan.groups)
+    names = {group.name for group in plan.groups}
+    for name in width:
+        if name not in names:
+            raise SubnetError(f"this network has no group {name!r}{near(str(name), names)}.")
+    return tuple(_keep(g.name, g.size, _plain(width.get(g.name, g.size)), grid) for g in plan.groups)
+
+
+def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
+    """Which blocks run, given {block: False} for those that do not.
+
+    Raises SubnetError for an unknown block, and for a value that is neither true nor false (1 and 0 count as such).
+    """
+    names = [block.name for block in plan.blocks]
+    given = {} if depth is None else depth
+    if not isinstance(given, Mapping):
+        raise SubnetError(f"depth is {given!r}; it must be {{block: False}} for the blocks that are skipped.")
+    for name in given:
+        if name not in names:
+            raise SubnetError(f"this network has no block {name!r}{near(str(name), names)}.")
+    return tuple(_truth(name, _plain(given.get(name, True))) for name in names)
+
+
+def _truth(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise SubnetError(f"block {name} is given {value!r}: False skips it, True runs it.")
+    return bool(value)
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """'; did you mean ...?' with the nearest names, or nothing."""
+    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
+    return f"; the nearest are {', '.join(close)}" if close else ""
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy, or an array or tensor of one element, as Python's; anything else as it is."""
+    if not callable(getattr(value, "tolist", None)):
+        return value
+    plain = value.tolist()
+    return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _keep(name: str, size: int, width: Any, round_to: int) -> int:
+    if not _is_number(width):
+        raise SubnetError(f"group {name} is given {width!r}; give a count from 1 to {size} or a ratio in (0, 1].")
+    if _is_whole(width):
+        if not 1 <= width <= size:
+            raise SubnetError(
+                f"group {name} has {size} channels and cannot keep {width}; give a count from 1 to {size}."
+            )
+        return int(width)
+    if not 0 < width <= 1:
+        raise SubnetError(f"width {width} is out of range: a width is a ratio in (0, 1], such as 0.75.")
+    if round_to == 1:
+        return max(1, round(width * size))
+    return min(size, max(round_to, round(width * size / round_to) * round_to))
+
+
+def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = None) -> tuple[Runs, ...]:
+    """The kept channels of each group: the first k, or the first k of a ranking. SubnetError for a bad ranking."""
+    ranking = {} if ranking is None else ranking
+    if not isinstance(ranking, Mapping):
+        raise SubnetError(f"the ranking is a {type(ranking).__name__}; it must be {{group: order of its channels}}.")
+    for name in ranking:
+        if plan.group(name) is None:
+            raise SubnetError(
+                f"the ranking names {name!r}, which is no group{near(str(name), [g.name for g in plan.groups])}."
+            )
+    chosen: list[Runs] = []
+    for group, k in zip(plan.groups, counts, strict=True):
+        given = ranking.get(group.name)
+        if given is None:
+            chosen.append(((0, k),))
+            continue
+        order = _order(given)
+        if sorted(order) != list(range(group.size)):
+            raise SubnetError(f"the ranking of {group.name} is no permutation of its {group.size} channels.")
+        chosen.append(from_positions(sorted(order[:k])))
+    return tuple(chosen)
+
+
+def _order(given: Any) -> list[int]:
+    """A list, an array or a tensor of channels as plain numbers; empty where it holds anything else."""
+    entries = given.tolist() if callable(getattr(given, "tolist", None)) else given
+    plain = [_plain(each) for each in entries] if isinstance(entries, Iterable) else []
+    return [int(each) for each in plain] if all(map(_is_whole, plain)) else []
+
+
+@dataclass
+class Resolver:
+    """Works out points, remembering the index set of every layout of the sub-network at hand."""
+
+    plan: Plan
+    leaf_tensors: Mapping[str, Mapping[str, str]]  # leaf path -> {attribute: tensor name}
+    _cache: dict[Any, Point] = field(default_factory=dict)
+
+    def full(self) -> Point:
+        return Point(tuple(at for _, at in self.plan.sizes), (None,) * len(self.plan.cuts), True, run=self.all_run)
+
+    @property
+    def all_run(self) -> tuple[bool, ...]:
+        return (True,) * len(self.plan.blocks)
+
+    def point(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...] | None = None) -> Point:
+        """The point at which each group keeps the channels `chosen`, and the blocks of `run` (all of them) run."""
+        run = self.all_run if run is None else run
+        key = (chosen, track, run)
+        if key not in self._cache:
+            if len(self._cache) >= _REMEMBERED:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[key] = self._work_out(chosen, track, run)
+        return self._cache[key]
+
+    def _work_out(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...]) -> Point:
+        sets = IndexSets(dict(enumerate(chosen)))
+        layouts, ints = self.plan.layouts, self.plan.ints
+        cuts = {name: make_cut(tuple(map(sets.partial, dims))) for name, dims in layouts.items()}
+        leaves = {}
+        for path, tensors in self.leaf_tensors.items():
+            kept = {attr: cuts[name] for attr, name in tensors.items() if cuts.get(name) is not None}
+            numbers = {name: count(sets.of(layout)) for name, layout in ints.get(path, {}).items()}
+            leaves[path] = Kept(kept, numbers, track)  # type: ignore[arg-type]
+        sizes = tuple(count(sets.of(layout), at) for layout, at in self.plan.sizes)
+        return Point(sizes, tuple(cuts[name] for name in self.plan.cuts), track, leaves, run)
+
+
+_REMEMBERED = 64  # points; a training run on a width grid meets few, one on arbitrary widths meets each once
+
+
+class IndexSets:
+    """Index sets of layouts at one point, each worked out once."""
+
+    def __init__(self, kept: Mapping[int, Runs]) -> None:
+        self.kept = kept
+        self._known: dict[int, tuple[Layout, Runs]] = {}  # by identity; the layout is held so that its id stays its own
+
+    def of(self, layout: Layout) -> Runs:
+        """The kept indices of a layout."""
+        if id(layout) not in self._known:
+            self._known[id(layout)] = layout, runs(layout, self.kept)
+        return self._known[id(layout)][1]
+
+    def partial(self, layout: Layout) -> Runs | None:
+        """The kept indices, or None where all are kept."""
+        found = self.of(layout)
+        return None if count(found) == layout.size else found

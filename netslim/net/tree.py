@@ -1,0 +1,128 @@
+"""The modules of a converted network: plain containers, torch's own leaves, and slim leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from netslim.errors import InputError
+from netslim.ops import MODULES
+from netslim.trace.meta import computed, is_leaf
+
+
+class Tree(nn.Module):
+    """A container of the original model: it holds modules and parameters under their names and does nothing else."""
+
+    def __init__(self, origin: str = "") -> None:
+        super().__init__()
+        self.origin = origin
+
+    def _get_name(self) -> str:
+        return self.origin or "Tree"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
+
+
+OWN = {"forward", "_point"}
+"""What a converted network puts into a module of the user's that runs a program."""
+
+
+class Shadow(nn.Module):
+    """A list of netslim's and a child of the user's that have one name (`blocks`, `groups`).
+
+    It reads as the list; torch's own accessors (functional_call, get_parameter) find the child's modules and tensors
+    through it, since it shares the child's tables.
+    """
+
+    def __init__(self, child: nn.Module, items: tuple[Any, ...]) -> None:
+        super().__init__()
+        for table in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[table] = child.__dict__[table]
+        self.__dict__["items"] = items
+
+    def __len__(self) -> int:
+        return len(self.__dict__["items"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.__dict__["items"])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.__dict__["items"][index]
+
+
+def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module under every path it has (a shared module has several)."""
+    for name, child in root._modules.items():
+        if child is not None:
+            path = f"{prefix}{name}"
+            yield path, child
+            yield from walk(child, f"{path}.")
+
+
+def at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path, whatever its children are called. Raises KeyError where there is none."""
+    for name in path.split(".") if path else ():
+        root = root._modules[name]  # type: ignore[assignment]
+    return root
+
+
+def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
+    memo = {} if memo is None else memo
+    if id(model) in memo:
+        return memo[id(model)]
+    if is_leaf(model, MODULES):
+        module = copy.deepcopy(model, memo)
+        module = slim(module)
+    else:
+        module = _container(model)
+        module.training = model.training
+        for name, tensor in model._parameters.items():
+            module._parameters[name] = copy.deepcopy(tensor, memo)
+        for name, buffer in model._buffers.items():
+            module._buffers[name] = copy.deepcopy(buffer, memo)
+        module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        for name, child in model._modules.items():
+            module._modules[name] = None if child is None else plain_tree(child, memo)
+    memo[id(model)] = module
+    return module
+
+
+def shell_tree(model: nn.Module) -> nn.Module:
+    """A copy of a model with slim leaves in the place of its own; all other modules stay what they are."""
+    memo = computed(model)
+    for module in model.modules():
+        if module is not model and is_leaf(module, MODULES):
+            memo[id(module)] = slim(copy.deepcopy(module, memo))
+    return copy.deepcopy(model, memo)
+
+
+def lift(root: nn.Module, path: str, tensor: Tensor) -> None:
+    """Hold a constant of a program at `path`, outside the state_dict."""
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root._modules[name] = Tree("constants")
+        root = root._modules[name]  # type: ignore[assignment]
+    root.register_buffer(last, tensor.detach().clone(), persistent=False)
+
+
+def slim(module: nn.Module) -> nn.Module:
+    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
+    if type(module) not in MODULES:
+        return module
+    slim_class = MODULES[type(module)][0]
+    made = slim_class.__new__(slim_class)
+    made.__dict__.update(module.__dict__)
+    return made
+
+
+def _container(model: nn.Module) -> nn.Module:
+    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
+        if type(model) is plain:
+            return plain()
+    return Tree(type(model).__name__)

@@ -1,0 +1,228 @@
+"""The copy of a network that is put to the test: lively weights, inputs for it, and the outputs to compare with.
+
+It runs in double precision, where a network can; rounding then hides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from netslim.ir.inputs import Inputs, drawn, of_one, of_two, smaller
+from netslim.ir.plan import groups_in
+from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
+from netslim.net.slimnet import SlimNet
+from netslim.net.subnet import IndexSets
+from netslim.proof.masked import everything, unmoved
+from netslim.proof.random_weights import Balance, enliven
+
+TOLERANCE = 1e-6
+"""Largest relative difference, in float64, that counts as equal."""
+
+COARSE = 1e-3
+"""The same in float32, for a network that computes in nothing else."""
+
+ROUGH = 1e-4
+"""The same in float32, for a first look at a network for which double precision is dear."""
+
+CHEAP = 4e9
+"""Forward FLOPs for one image up to which two images are used."""
+
+DEAR = 5 * CHEAP
+"""The same from which a proof saves: smaller images, single precision first, widths and depths drawn together only."""
+
+
+@dataclass
+class Bench:
+    """A lively copy of a network, inputs for it, the modes to test, forward FLOPs, its full outputs by mode.
+
+    What fails on a `rough` one is looked at again in double precision (`sharpen`).
+    """
+
+    net: SlimNet
+    inputs: dict[str, Any]
+    modes: tuple[bool, ...]
+    tolerance: float = TOLERANCE
+    rough: bool = False
+    flops: int = 0
+    idle: tuple[str, ...] = ()
+    full: dict[bool, list[Tensor]] = field(default_factory=dict)
+
+
+def prepare(net: SlimNet, seed: int = 0) -> Bench:
+    """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
+    whole = net.plan.whole
+    modes = (False,) if whole is None or whole.same else (False, True)
+    lively: SlimNet = copy.deepcopy(net).to("cpu")
+    enliven(lively, seed, keep=_constants(net))
+    inputs, flops = _balanced(lively, modes, seed)
+    trial = _on_smaller_images(lively, modes, seed, flops) if flops > DEAR else None
+    inputs, flops, idle = trial or (inputs, flops, _idle(lively, inputs, modes))
+    bench = Bench(lively, inputs, modes, ROUGH, True, flops, tuple(net.groups[i].name for i in sorted(idle)))
+    if flops > DEAR and whole is not None and _dtype(lively) == torch.float32:  # Python may pick by the last digits
+        _run_full(bench)
+    else:
+        sharpen(bench)
+    return bench
+
+
+def _constants(net: SlimNet) -> set[str]:
+    """Buffers that no width changes: a table of positions, a mean and a deviation of images."""
+    layouts = net.plan.layouts
+    return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
+
+
+def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
+    """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
+    one, two = of_one(lively.plan.inputs), of_two(lively.plan.inputs)
+    with Balance(lively):
+        try:
+            flops = _flops(lively, _drawn(lively, one, seed))
+        except Exception:  # what looks like a batch is none
+            one = two
+            flops = _flops(lively, _drawn(lively, two, seed))
+    return _drawn(lively, two if True in modes or flops < CHEAP else one, seed), flops
+
+
+def _on_smaller_images(
+    lively: SlimNet, modes: tuple[bool, ...], seed: int, whole: int
+) -> tuple[dict[str, Any], int, set[int]] | None:
+    """Smaller inputs, their FLOPs and idle groups: the first in which less work (than `whole`) involves every group.
+
+    Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
+    """
+    of_some = of_two if True in modes else of_one
+    for shapes in smaller(of_some(lively.plan.inputs)):
+        inputs = _drawn(lively, shapes, seed)
+        with contextlib.suppress(Exception):  # the network wants larger images
+            flops = max(_flops(lively, inputs, mode) for mode in modes)
+            if 3 * flops <= 2 * whole and not (idle := _idle(lively, inputs, modes)):
+                return inputs, flops, idle
+    return None
+
+
+def _flops(net: SlimNet, inputs: dict[str, Any], mode: bool = False) -> int:
+    with torch.no_grad(), still(net, mode), FlopCounterMode(display=False) as flops:
+        net(**inputs)
+    return flops.get_total_flops()
+
+
+def _drawn(net: SlimNet, shapes: Inputs, seed: int) -> dict[str, Any]:
+    return drawn(shapes, torch.Generator().manual_seed(seed + 1), _dtype(net))
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def sharpen(bench: Bench) -> None:
+    """Go on in double precision, if the network can run in it."""
+    net, inputs, was = bench.net, bench.inputs, _dtype(bench.net)
+    bench.inputs = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    bench.net, bench.tolerance, bench.rough = net.double(), TOLERANCE, False
+    try:
+        _run_full(bench)
+    except RuntimeError:  # it makes float32 tensors of its own
+        bench.net, bench.inputs, bench.tolerance = net.to(was), inputs, COARSE
+        _run_full(bench)
+
+
+def _run_full(bench: Bench) -> None:
+    for mode in bench.modes:
+        with torch.inference_mode(), still(bench.net, mode):
+            bench.full[mode] = everything(bench.net, bench.inputs)
+
+
+@contextlib.contextmanager
+def still(net: SlimNet, training: bool) -> Iterator[None]:
+    """The network in one mode, with random layers doing nothing."""
+    net.train(training)
+    for module in net.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
+            module.eval()
+    with unmoved(net), Calm():
+        yield
+
+
+class Calm(TorchDispatchMode):
+    """Dropout drops nothing and random draws are all the same, so that two runs can be compared."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+            return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
+        args, kwargs = without_dropout(func, args, kwargs or {})
+        out = func(*args, **kwargs)
+        if name in ("bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "uniform_", "normal_"):
+            out.fill_(1.0)
+        return out
+
+
+def without_dropout(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of an operator that drops within itself (attention, recurrent layers), with a rate of zero."""
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.name in ("dropout_p", "dropout"):
+            if i < len(args):
+                args = (*args[:i], 0.0, *args[i + 1 :])
+            elif argument.name in kwargs:
+                kwargs = {**kwargs, argument.name: 0.0}
+    return args, kwargs
+
+
+# ------------------------------------------------------------------------------------------- groups without effect
+
+
+def _idle(net: SlimNet, inputs: dict[str, Any], modes: tuple[bool, ...]) -> set[int]:
+    """Groups whose last channel has no gradient in any parameter, in any of the modes: no output depends on it."""
+    idle = set(range(len(net.groups)))
+    for mode in modes:
+        idle &= _idle_in(net, inputs, mode)
+    return idle
+
+
+def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    generator = torch.Generator().manual_seed(7)
+    try:
+        with still(net, mode), torch.enable_grad():
+            outputs = [o for o in everything(net, inputs) if o.requires_grad]
+            losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
+            found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True) if losses else ()
+    except RuntimeError:  # the model overwrites what its own backward needs: it can run, but not train
+        return set()
+    if not found:
+        return set()
+    grads = dict(zip(parameters, found, strict=True))
+    alive: set[int] = set()
+    for name, layouts in net.plan.layouts.items():
+        grad = grads.get(name)
+        if grad is None:
+            continue
+        for dim, layout in enumerate(layouts):
+            weight = grad.abs().movedim(dim, 0).flatten(1).sum(1) if grad.dim() > 1 else grad.abs()
+            alive |= _touched(layout, weight)
+    return set(range(len(net.groups))) - alive
+
+
+def _touched(layout: Layout, weight: Tensor) -> set[int]:
+    found = set()
+    for group in groups_in(layout):
+        others = {g: ((0, _size(layout, g)),) for g in groups_in(layout)}
+        kept = set(positions(IndexSets({**others, group: ((0, 1),)}).of(layout)))
+        dropped = [i for i in range(layout.size) if i not in kept]
+        if float(weight[dropped].sum()) > 0:
+            found.add(group)
+    return found
+
+
+def _size(layout: Layout, group: int) -> int:
+    return next(leaf.size for leaf in leaves(layout) if isinstance(leaf, Elastic) and leaf.group == group)

@@ -1,0 +1,68 @@
+"""The copy of a model that is traced: its Python without its weights, and the layers that count as one call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from netslim.errors import TraceError
+from netslim.ir.program import LIFTED
+from netslim.layouts.engine import on_one_device
+
+
+def skeleton(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose float parameters and buffers live on the meta device: no weight is copied.
+
+    Integer buffers keep their values, since networks index with them, and so do constants that a converted network
+    holds: they had theirs when it was followed. Raises TraceError when the model cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    buffers = [tensor for name, tensor in model.named_buffers() if LIFTED not in name.split(".")]
+    for tensor in [*model.parameters(), *buffers]:
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
+            raise TraceError(f"{type(model).__name__} has lazy layers: run it once on an image before converting it.")
+        if isinstance(tensor, nn.Parameter):
+            memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
+        elif tensor.is_floating_point():
+            memo[id(tensor)] = torch.empty_like(tensor, device="meta")
+    memo |= computed(model)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."
+        ) from error
+
+
+class OneDevice(TorchDispatchMode):
+    """Constants follow the other operands of a call to the meta device, as they do while a model is followed."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = on_one_device(args, kwargs or {})
+        return func(*args, **kwargs)
+
+
+def computed(model: nn.Module) -> dict[int, Any]:
+    """A copying memo for tensors that modules hold but computed themselves (old weight_norm does): detached copies."""
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
+
+
+def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
+    """Whether a module is recorded as one call: a torch layer that netslim can slim, or one without parameters."""
+    plain = type(module).__module__.startswith(("torch.nn.modules.", "torchvision.ops.stochastic_depth"))
+    hooked = module._forward_pre_hooks or module._forward_hooks or hasattr(module, "parametrizations")
+    if not plain or hooked or isinstance(module, _TRACED_THROUGH) or any(True for _ in module.children()):
+        return False
+    own = set(module.__dict__["_parameters"]) | set(module._buffers)
+    if type(module) in slim:
+        return not any(isinstance(v, Tensor) for v in vars(module).values())
+    return not own
+
+
+_TRACED_THROUGH = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Unflatten, nn.MultiheadAttention, nn.RNNBase)

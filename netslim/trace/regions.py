@@ -1,0 +1,269 @@
+"""What is recorded of a model: its whole forward, or, where that cannot be followed, its largest parts that can.
+
+A forward that reads the values of tensors, wants targets in training mode or calls what netslim cannot store (detection
+models do all three) stays Python. Such a model runs once for real, on the CPU, under the operator rules, so that every
+axis is still found. Its submodules are then followed one by one, from the outermost inwards; those that can be followed
+in both modes are its regions. The Python around them keeps running as it is: what it does with a literal size or with a
+parameter of its own is recorded too, so that the analysis can leave that alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from netslim.errors import InputError, TraceError
+from netslim.ir.inputs import Inputs, described, every_tensor
+from netslim.ir.program import Node, Program
+from netslim.layouts.axes import Const, Reason, freeze
+from netslim.layouts.engine import Engine, Rule
+from netslim.net.tree import at
+from netslim.ops import MODULES
+from netslim.trace.contexts import fast_path_off
+from netslim.trace.follow import call_the_model, patched, trace
+from netslim.trace.meta import computed, is_leaf, skeleton
+from netslim.trace.state import require_decidable
+from netslim.trace.tracer import Trace, Tracer
+
+Constants = dict[str, Tensor]
+
+
+class Traced(NamedTuple):
+    """A region's arguments, and its traces by mode."""
+
+    inputs: Inputs
+    traces: dict[bool, Trace]
+
+
+@dataclass
+class Recording:
+    """The regions by path ('' is the whole model), and what the Python around them does in `shell`.
+
+    root: the copy whose parameters and buffers the engine has typed. refusal: why the whole could not be followed.
+    """
+
+    root: nn.Module
+    engine: Engine
+    regions: dict[str, Traced]
+    constants: Constants
+    shell: tuple[Trace, ...] = ()
+    refusal: str = ""
+
+    @property
+    def traces(self) -> list[Trace]:
+        """Every trace, evaluation before training."""
+        found = [traces[mode] for _, traces in self.regions.values() for mode in (False, True)]
+        return found + list(self.shell)
+
+
+def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], rules: Mapping[Any, Rule]) -> Recording:
+    """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
+
+    Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
+    """
+    engine, root, constants = Engine(rules), skeleton(model), Constants()
+    try:
+        traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
+        require_decidable(traces.values(), constants)
+    except TraceError as refusal:
+        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+            raise
+        return _in_regions(model, inputs, refusal, rules)
+    return Recording(root, engine, {"": Traced(described(inputs), traces)}, constants)
+
+
+def _leaf(module: nn.Module) -> bool:
+    return is_leaf(module, MODULES)
+
+
+# ------------------------------------------------------------------------------------------------- in regions
+
+
+def _in_regions(
+    model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError, rules: Mapping[Any, Rule]
+) -> Recording:
+    engine, constants = Engine(rules), Constants()
+    real, meta = copy.deepcopy(model, computed(model)).to("cpu"), skeleton(model)
+    for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
+        engine.set(theirs, engine.dims(ours))
+    calls = _survey(real, tree_map_only(Tensor, lambda t: t.cpu(), dict(inputs)), engine)
+    regions = dict(_regions(meta, "", calls, engine, constants, set()))
+    if not regions and not any(map(_leaf, real.modules())):
+        raise refusal
+    inside = {id(at(real, path)) for path in regions}
+    shell = [_shell(real, inputs, engine, inside, False)]
+    with contextlib.suppress(TraceError):  # it may want targets, which the example does not hold
+        shell.append(_shell(real, inputs, engine, inside, True))
+    return Recording(real, engine, regions, constants, tuple(shell), str(refusal))
+
+
+def _tensors(root: nn.Module) -> list[Tensor]:
+    named = [*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)]
+    return [tensor for _, tensor in named]
+
+
+def _survey(root: nn.Module, inputs: Mapping[str, Any], engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Run `root` for real in eval mode; the distinct arguments of every module's calls, as typed meta tensors."""
+    calls: dict[str, dict[Any, dict[str, Any]]] = {}
+
+    def watched(path: str, module: nn.Module) -> Callable[..., Any]:
+        forward, signature = module.forward, inspect.signature(module.forward)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with contextlib.suppress(InputError, TypeError):
+                bound = signature.bind(*args, **kwargs).arguments
+                calls.setdefault(path, {}).setdefault(_shapes(bound), _on_meta(bound, engine))
+            return forward(*args, **kwargs)
+
+        return run
+
+    root.eval()
+    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+        for path, module in root.named_modules():
+            if path and not _leaf(module):
+                patched(stack, module, watched(path, module))
+        stack.enter_context(engine)
+        for tensor in tree_leaves(dict(inputs)):
+            if isinstance(tensor, Tensor):
+                engine.set(tensor, [Const(n, Reason("model input")) for n in tensor.shape])
+        call_the_model(root, dict(inputs))
+    return {path: list(found.values()) for path, found in calls.items()}
+
+
+def _shapes(bound: Mapping[str, Any]) -> Any:
+    return tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf) for leaf in tree_leaves(dict(bound)))
+
+
+def _on_meta(bound: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+    """The arguments with meta tensors of the same layouts: no activation is kept."""
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        made = torch.empty_like(tensor, device="meta") if tensor.is_floating_point() else tensor.clone()
+        engine.set(made, engine.dims(tensor))
+        return made
+
+    return tree_map_only(Tensor, stand_in, dict(bound))
+
+
+def _regions(
+    module: nn.Module, path: str, calls: Mapping[str, list[dict[str, Any]]], engine: Engine, constants: Constants,
+    seen: set[int],
+) -> Iterator[tuple[str, Traced]]:  # fmt: skip
+    """The outermost modules below `module` that can be followed in both modes."""
+    if id(module) in seen or _leaf(module):
+        return
+    seen.add(id(module))
+    found = _followed(module, path, calls[path], engine, constants) if path in calls else None
+    if found is not None:
+        yield path, found
+        return
+    for name, child in module.named_children():
+        yield from _regions(child, f"{path}.{name}" if path else name, calls, engine, constants, seen)
+
+
+def _followed(
+    module: nn.Module, path: str, calls: list[dict[str, Any]], engine: Engine, constants: Constants
+) -> Traced | None:
+    """The module's traces by mode, when they are the same for all its calls; None when it cannot be followed."""
+    if module._forward_hooks or module._forward_pre_hooks or not all(map(_only_tensors, calls)):
+        return None
+    found: list[dict[bool, Trace]] = []
+    lifted = Constants()
+    try:
+        for inputs in calls:
+            lifted = Constants()
+            found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
+            require_decidable(found[-1].values(), lifted)
+    except TraceError:
+        return None
+    if any(_plain(traces) != _plain(found[0]) for traces in found):
+        return None
+    constants |= {f"{path}.{name}": tensor for name, tensor in lifted.items()}
+    return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in found[0].items()})
+
+
+def _only_tensors(inputs: Mapping[str, Any]) -> bool:
+    leaves = tree_leaves(dict(inputs))
+    return any(isinstance(t, Tensor) for t in leaves) and all(t is None or isinstance(t, Tensor) for t in leaves)
+
+
+def _plain(traces: Mapping[bool, Trace]) -> list[Program]:
+    return [traces[mode].program for mode in (True, False)]
+
+
+def _at(path: str, traced: Trace) -> Trace:
+    """The trace of a module with the paths that its modules and parameters have in the whole model."""
+
+    def moved(node: Node) -> Node:
+        return replace(node, target=f"{path}.{node.target}") if node.op in ("module", "param") else node
+
+    return replace(traced, program=Program(tuple(map(moved, traced.program))))
+
+
+# ---------------------------------------------------------------------------------------- the Python around them
+
+
+def _shell(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, regions: set[int], training: bool) -> Trace:
+    """What the Python outside the regions does, in one real run."""
+
+    def leaf(module: nn.Module) -> bool:
+        return id(module) in regions or _leaf(module)
+
+    return trace(root, inputs, engine, leaf, training, Constants(), Watcher)
+
+
+@dataclass
+class _Unknown:
+    """A value that no program could hold."""
+
+    kind: str = field(default="")
+
+
+class Watcher(Tracer):
+    """Records what it can and lets everything pass: the Python that it watches runs as it is."""
+
+    keeps = False
+
+    def encode(self, value: Any) -> Any:
+        try:
+            return super().encode(value)
+        except TraceError:
+            return _Unknown(type(value).__name__)
+
+    def _tensor(self, value: Tensor) -> str:
+        known = id(value) in self._node_of or id(value) in self._paths
+        if known:
+            return super()._tensor(value)
+        name = self.add("input", "", "outside")
+        self.claim(name, value)
+        return name
+
+    def unnamed(self, func: Any) -> str:
+        return "unnamed"
+
+    def write(self, into: Tensor, value: Tensor, where: str) -> str:
+        with self.silenced():
+            into.data = value
+        return ""
+
+    def device(self, device: torch.device) -> Any:
+        return device
+
+    def placeholder(self, name: str, tensor: Tensor) -> Tensor:
+        self.engine.set(tensor, [Const(n, Reason("model input")) for n in tensor.shape])
+        self.claim(self.add("input", name, name), tensor)
+        return tensor
+
+    def output(self, value: Any) -> Any:
+        for tensor in every_tensor(value):
+            for layout in self.engine.dims(tensor):
+                freeze(layout, lambda: Reason("model output"))
+        return None

@@ -1,0 +1,157 @@
+"""What a model's forward keeps from one call to the next: buffers that it replaces, and values that it decides by.
+
+A converted network has the model's parameters and buffers and none of its Python. What forward puts in the place of a
+buffer is written into the buffer as the last step of a call. A branch that depends on what forward itself changes
+cannot be written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from netslim.errors import TraceError
+from netslim.ir.functions import written_parameters
+from netslim.ir.program import LIFTED, Node, Program, Ref, map_leaves
+from netslim.trace.tracer import Trace, Tracer
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The attributes, parameters, buffers and children of modules, as they were."""
+
+    tables: tuple[tuple[str, str, dict[str, Any], dict[str, Any]], ...]
+
+    def put_back(self) -> None:
+        """What forward keeps on its modules (a cached table, a counter) is forgotten."""
+        for _, _, table, before in self.tables:
+            for name in table.keys() - before.keys():
+                del table[name]
+            table.update(before)
+
+    def replaced(self) -> Iterator[tuple[str, str, Tensor, Any]]:
+        """Tensors that are not where they were: what they are, their name, themselves, and what is there now."""
+        for kind, path, table, before in self.tables:
+            for name, tensor in before.items():
+                if isinstance(tensor, Tensor) and table.get(name) is not tensor:
+                    yield kind, f"{path}.{name}" if path else name, tensor, table.get(name)
+
+
+def kept(root: nn.Module) -> Kept:
+    """What the modules under `root` hold now."""
+    found = []
+    for path, module in root.named_modules():
+        tables = (vars(module), module._parameters, module._buffers, module._modules)
+        for kind, table in zip(("attribute", "parameter", "buffer", "child"), tables, strict=True):
+            found.append((kind, path, table, dict(table)))
+    return Kept(tuple(found))
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What forward has put in the place of tensors.
+
+    written: {last step that writes one: the node that reads it}; dropped: attributes that this run has not read.
+    """
+
+    written: Mapping[str, str]
+    dropped: Mapping[str, Tensor]
+
+
+def record_replaced(tracer: Tracer, before: Kept) -> Replaced:
+    """Record, as last steps, that what forward has put in the place of a tensor is written into it.
+
+    An attribute that is no buffer counts where its tensor was read. Raises TraceError for what cannot be recorded.
+    """
+    written: dict[str, str] = {}
+    dropped: dict[str, Tensor] = {}
+    for kind, name, old, new in before.replaced() if tracer.keeps else ():
+        node = tracer.known(new) if isinstance(new, Tensor) else None
+        where = next((n.where for n in tracer.nodes if n.name == node), "")
+        at = f" at {where}" if where else ""
+        if kind == "parameter":
+            raise TraceError(f"forward replaces the parameter {name}{at}; netslim trains the one that is registered.")
+        if kind == "attribute" and not tracer.known(old):
+            dropped[name] = old
+            continue
+        if not isinstance(new, Tensor) or (node is None and tracer.engine.produced(new)):
+            raise TraceError(f"forward replaces {name} by what netslim cannot store{at}.")
+        step = tracer.write(old, new, where)
+        written[step] = tracer.known(old) or ""
+    return Replaced(written, dropped)
+
+
+def settled(traced: Trace, replaced: Replaced) -> Trace:
+    """The trace in which what is read of a replaced tensor is what it was when the call began.
+
+    A constant that forward makes and then writes to is made anew in every call.
+    """
+    own = {node.name: node.target for node in traced.program if node.op == "param"}
+    made = {name for name in written_parameters(traced.program) if own[name] in traced.made}
+    nodes: list[Node] = []
+    copies: dict[str, str] = {}
+    tensors = dict(traced.tensors)
+    for node in traced.program:
+        nodes.append(_reading(node, copies, 1 if node.name in replaced.written else 0))
+        if node.name in made or node.name in replaced.written.values():
+            copy = f"{node.name}_before"
+            copies[node.name], tensors[copy] = copy, tensors[node.name]
+            nodes.append(Node(copy, "call", "torch.Tensor.clone", (Ref(node.name),), grad=False))
+    used = {name for node in nodes for name in node.refs}
+    idle = set(copies.values()) - used
+    return replace(
+        traced,
+        program=Program(tuple(n for n in nodes if n.name not in idle)),
+        tensors=tensors,
+        dropped=replaced.dropped,
+    )
+
+
+def _reading(node: Node, copies: Mapping[str, str], but: int) -> Node:
+    """The node reading copies, but for its first arguments."""
+
+    def put(leaf: Any) -> Any:
+        return Ref(copies[leaf.name]) if isinstance(leaf, Ref) and leaf.name in copies else leaf
+
+    if not any(name in copies for name in node.refs):
+        return node
+    args = (*node.args[:but], *map_leaves(put, node.args[but:]))
+    return replace(node, args=args, kwargs=map_leaves(put, node.kwargs))
+
+
+def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) -> None:
+    """Raises TraceError where Python has read the value of a buffer that forward, in either mode, changes.
+
+    Also where one mode replaces a plain attribute that only the other one reads.
+    """
+    traces = tuple(traces)
+    changed: set[str] = set()
+    for traced in traces:
+        written = written_parameters(traced.program)
+        changed |= {node.target for node in traced.program if node.name in written}
+    for traced in traces:
+        for name, line in _decisions(traced):
+            if name in changed and LIFTED not in name.split("."):
+                raise TraceError(
+                    f"forward decides by the value of {name}{line and f' at {line}'}, and changes that value itself; "
+                    "netslim follows forward once and cannot tell what it would do at another call."
+                )
+        for name, tensor in traced.dropped.items():
+            if any(tensor is constant for constant in constants.values()):
+                raise TraceError(
+                    f"forward keeps a tensor in {name} in one mode and reads it in the other; register it as a buffer "
+                    f"(self.register_buffer({name.rpartition('.')[2]!r}, ...)), so that it is part of the network."
+                )
+
+
+def _decisions(traced: Trace) -> Iterator[tuple[str, str]]:
+    """Parameters and buffers on whose values Python has acted, with the lines."""
+    above: dict[str, set[str]] = {}
+    for node in traced.program:
+        own = {node.target} if node.op == "param" else set()
+        above[node.name] = own.union(*(above.get(name, set()) for name in node.refs))
+    for name, line in traced.decided:
+        yield from ((path, line) for path in sorted(above.get(name, {name})))

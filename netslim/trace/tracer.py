@@ -1,0 +1,318 @@
+"""Writes down the program of a run: every torch call and every size that the model's Python reads.
+
+The Python sees real tensors and real integers; sizes are integers that remember where they came from, so that
+arithmetic on them is recorded too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import keyword
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from netslim.errors import TraceError
+from netslim.ir.functions import CONSTANT_MAKERS, CONVERSIONS, SIZES, VALUES, effect
+from netslim.ir.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
+from netslim.layouts.axes import Const, Layout, Reason
+from netslim.layouts.engine import Engine, user_line
+from netslim.trace.contexts import attention_in_python
+from netslim.trace.numbers import TracedFloat, TracedInt, plain
+
+
+@dataclass
+class Trace:
+    """A program and what is known about its values."""
+
+    program: Program
+    tensors: dict[str, Any] = field(default_factory=dict)  # node name -> its traced value (tensors, containers)
+    numbers: dict[str, Any] = field(default_factory=dict)  # node name -> its traced number
+    notes: dict[str, dict[str, Layout]] = field(default_factory=dict)  # node name -> what the rules noted
+    constants: dict[str, Tensor] = field(default_factory=dict)  # lifted constants by path
+    specialised: tuple[str, ...] = ()  # lines whose branch depended on a size
+    decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
+    made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
+    dropped: Mapping[str, Tensor] = field(default_factory=dict)  # attributes that forward has replaced unread
+
+
+class Tracer(TorchFunctionMode):
+    """Records the torch calls of one forward."""
+
+    keeps = True  # whether all that the next call depends on is to be recorded
+
+    def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
+        self.nodes: list[Node] = []
+        self.tensors: dict[str, Any] = {}
+        self.numbers: dict[str, Any] = {}
+        self.notes: dict[str, dict[str, Layout]] = {}
+        self.specialised: dict[str, None] = {}
+        self.constants = constants
+        self.decided: dict[tuple[str, str], None] = {}
+        self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
+        self._node_of: dict[int, str] = {}
+        self._dtype_read: Tensor | None = None
+        self._alive: list[Any] = []
+        self._used: set[str] = set(RESERVED)
+        self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
+        self._lifted = {id(t): n for n, t in constants.items()}
+
+    # -- nodes
+
+    def new_name(self, hint: str) -> str:
+        hint = "".join(c if c.isalnum() else "_" for c in hint).strip("_").lower() or "value"
+        hint = f"v{hint}" if hint[0].isdigit() else hint
+        name, i = hint, 0
+        while name in self._used or name in _KEYWORDS:
+            i += 1
+            name = f"{hint}_{i}"
+        self._used.add(name)
+        return name
+
+    def add(self, op: str, target: str, hint: str, args: Any = (), kwargs: Any = None, where: str = "") -> str:
+        name = self.new_name(hint)
+        computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
+        grad, cast = self.grad or not computes, self.cast or not computes
+        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast))
+        return name
+
+    def claim(self, name: str, value: Any) -> None:
+        """Remember which node the tensors in `value` come from."""
+        self.tensors[name] = value
+        if isinstance(value, Tensor):
+            self._node_of[id(value)] = name
+            self._alive.append(value)
+        elif isinstance(value, (tuple, list)):
+            for i, item in enumerate(value):
+                if isinstance(item, (Tensor, tuple, list)):
+                    part = self.add("call", "operator.getitem", f"{name}_{i}", (Ref(name), i))
+                    self.claim(part, item)
+
+    def encode(self, value: Any) -> Any:
+        """A literal for the program: tensors and traced numbers become references."""
+        if isinstance(value, Tensor):
+            return Ref(self._tensor(value))
+        if isinstance(value, (TracedInt, TracedFloat)):
+            return Ref(value.node)
+        if isinstance(value, (tuple, list)):
+            items = [self.encode(v) for v in value]
+            return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, dict):
+            return {k: self.encode(v) for k, v in value.items()}
+        if isinstance(value, slice):
+            return slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
+        if isinstance(value, torch.device):
+            return self.device(value)
+        if isinstance(value, torch.dtype):
+            return self._dtype(value)
+        if value is None or value is Ellipsis or isinstance(value, _LITERALS):
+            return value
+        raise TraceError(
+            f"a {type(value).__name__} is passed to a torch function at {user_line()}; netslim cannot store it."
+        )
+
+    def _tensor(self, value: Tensor) -> str:
+        name = self._node_of.get(id(value))
+        if name is not None:
+            return name
+        path = self._paths.get(id(value)) or self._lifted.get(id(value))
+        if path is None:
+            if self.engine.produced(value):
+                raise TraceError(
+                    f"a tensor used at {user_line()} was computed out of sight (in a scripted or compiled function)."
+                )
+            path = f"{LIFTED}.c{len(self.constants)}"
+            self.constants[path] = self._made.get(id(value), value)
+            self._lifted[id(value)] = path
+        name = self.add("param", path, path.replace(".", "_"))
+        self.claim(name, value)
+        return name
+
+    def device(self, device: torch.device) -> Any:
+        """A device literal; the one that the trace runs on stands for that of the first input."""
+        if device.type != "meta":
+            return device
+        first = next(node.name for node in self.nodes if node.op == "input")
+        return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
+
+    def _dtype(self, dtype: torch.dtype) -> Any:
+        """A dtype; one that was just read from a tensor stands for that tensor's, so that other precisions run."""
+        read, self._dtype_read = self._dtype_read, None
+        if read is None or read.dtype != dtype or not dtype.is_floating_point:
+            return dtype
+        return Ref(self.add("call", "torch.Tensor.dtype.__get__", "dtype", (Ref(self._tensor(read)),)))
+
+    def unnamed(self, func: Any) -> str:
+        """The name to record for a function that is not on the allowlist."""
+        raise TraceError(
+            f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
+        )
+
+    def placeholder(self, name: str, tensor: Tensor) -> Tensor:
+        """The meta tensor that stands for an input."""
+        value = torch.empty_like(tensor, device="meta") if tensor.is_floating_point() else tensor.clone()
+        known = self.engine.known(tensor)
+        self.engine.set(value, known or [Const(n, Reason("model input")) for n in value.shape])
+        self.claim(self.add("input", name, name), value)
+        return value
+
+    # -- calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.quiet:
+            return func(*args, **kwargs)
+        name = name_of(func)
+        if name in SIZES:
+            return self._size(name, args, kwargs)
+        if name == "torch.Tensor.dtype.__get__":
+            self._dtype_read = args[0]
+        if name == "torch.nn.functional.multi_head_attention_forward":
+            with attention_in_python(), self:
+                return func(*args, **kwargs)
+        if name in VALUES:
+            given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
+            self.decided |= {(known, user_line()): None for t in given if (known := self.known(t))}
+        if name is None and getattr(func, "__name__", "") == "__set__" and func == _SET_DATA:
+            with self:
+                into = args[0].data
+            return self.write(into, args[1], user_line())
+        self.engine.notes = {}
+        out = func(*plain(args), **plain(kwargs))
+        if name in CONVERSIONS and out is args[0]:  # under autocast it would be another one
+            with self.silenced():
+                out = out.detach()
+        if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
+            return out
+        if name in CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+            with self.silenced():
+                self._made[id(out)] = out.clone()
+            self.engine.forget(self._made[id(out)])
+            self.engine.forget(out)  # the same at every call: a constant of the model
+            return out
+        name = name or self.unnamed(func)
+        node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), user_line())
+        self._finish(node, out)
+        return out
+
+    def write(self, into: Tensor, value: Any, where: str) -> str:
+        """Record that a tensor's entries are put in the place of another's. Raises TraceError where it has others."""
+        if not isinstance(value, Tensor) or (value.shape, value.dtype) != (into.shape, into.dtype):
+            form = f"of shape {tuple(into.shape)} and {into.dtype}"
+            raise TraceError(f"forward replaces a tensor {form} by another form{where and f' at {where}'}.")
+        with self.silenced():
+            into.copy_(value)
+        args, self.grad, before = self.encode((into, value)), False, self.grad
+        node = self.add("call", "torch.Tensor.copy_", "copy_", args, where=where)
+        self.grad, self.tensors[node] = before, into
+        return node
+
+    def known(self, tensor: Tensor) -> str | None:
+        """The node or the path of a tensor, None for one that no call has given or read."""
+        return self._node_of.get(id(tensor)) or self._paths.get(id(tensor)) or self._lifted.get(id(tensor))
+
+    def call_module(self, path: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a leaf module, recording one node."""
+        if self.quiet:
+            return forward(*args, **kwargs)
+        encoded = self.encode(tuple(args)), self.encode(kwargs)
+        self.engine.notes, where = {}, user_line()
+        with self.silenced():
+            out = forward(*plain(args), **plain(kwargs))
+        node = self.add("module", path, path.replace(".", "_"), *encoded, where)
+        self._finish(node, out)
+        return out
+
+    @contextlib.contextmanager
+    def silenced(self) -> Iterator[None]:
+        self.quiet, before = True, self.quiet
+        try:
+            yield
+        finally:
+            self.quiet = before
+
+    def _finish(self, node: str, out: Any) -> None:
+        if self.engine.notes:
+            self.notes[node] = self.engine.notes
+        if out is not None:
+            self.claim(node, out)
+
+    # -- numbers
+
+    def _size(self, name: str, args: Any, kwargs: Any) -> Any:
+        tensor, shape = args[0], tuple(args[0].shape)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        if name == "torch.Tensor.__len__":
+            self.specialised.setdefault(user_line(), None)
+            return shape[0]
+        if name in ("torch.numel", "torch.Tensor.numel", "torch.Tensor.nelement"):
+            node = self.add("call", "torch.Tensor.numel", "numel", (self.encode(tensor),), where=user_line())
+            return self._traced(node, tensor.numel())
+        if dim is not None:
+            return self._dim(tensor, int(dim) % len(shape))
+        return torch.Size([self._dim(tensor, i) for i in range(len(shape))])
+
+    def _dim(self, tensor: Tensor, dim: int) -> TracedInt:
+        node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=user_line())
+        return self._traced(node, tensor.shape[dim])
+
+    def number(self, fn: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+        """Arithmetic on traced numbers, recorded."""
+        value = fn(*(plain(o) for o in operands))
+        if self.quiet:
+            return value
+        name = name_of(fn)
+        assert name is not None
+        return self._traced(self.add("call", name, "n", self.encode(operands), where=user_line()), value)
+
+    def _traced(self, node: str, value: Any) -> Any:
+        self.numbers[node] = value
+        number: Any = (TracedInt if isinstance(value, int) else TracedFloat)(value)
+        number.node, number.tracer = node, self
+        return number
+
+    # -- the end
+
+    def output(self, value: Any) -> Any:
+        """The returned structure, with references for tensors."""
+        if value is None or isinstance(value, (Tensor, *_LITERALS)):
+            return self.encode(value)
+        if isinstance(value, OrderedDict):
+            return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return Struct(type(value).__name__, tuple(value._fields), tuple(map(self.output, value)))
+        if type(value) in (tuple, list):
+            return type(value)(map(self.output, value))
+        if isinstance(value, dict):
+            return {k: self.output(v) for k, v in value.items()}
+        raise TraceError(
+            f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead."
+        )
+
+    def finished(self) -> Trace:
+        return Trace(
+            Program(tuple(without_unused_numbers(self.nodes, set(self.numbers)))),
+            self.tensors, self.numbers, self.notes, self.constants, tuple(s for s in self.specialised if s),
+            tuple(self.decided), frozenset(self._lifted[i] for i in self._made if i in self._lifted),
+        )  # fmt: skip
+
+
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+_LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+_KEYWORDS = {word.lower() for word in keyword.kwlist}
+
+
+def _has_numbers(value: Any) -> bool:
+    return any(isinstance(leaf, (TracedInt, TracedFloat, Tensor)) for leaf in tree_leaves(value))
+
+
+def _hint(name: str) -> str:
+    return name.removesuffix(".__get__").rsplit(".", 1)[-1]
