@@ -26,9 +26,9 @@ from rich.console import Console
 import gradaug
 import netslim
 from gradaug import data, models
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
+from gradaug.evaluation.robustness import KINDS, Corrupted, fgsm
 from gradaug.recipes import load
-from gradaug.robust import KINDS, Corrupted, fgsm
 
 SIDE = 16
 SEVERITY = 3

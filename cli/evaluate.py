@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
 
 from .options import calibration_options, explicit, json_option, trust_option
 from .settings import Listed
 
 if TYPE_CHECKING:
-    from gradaug.evaluate import SubnetScore
+    from gradaug.evaluation.score import SubnetScore
     from netslim import SlimNet
     from netslim.notes import Notes
 
@@ -85,13 +85,13 @@ def evaluate(
         require("imagecorruptions-imaug", "corrupted images")
     from rich.console import Console
 
-    from gradaug.assessment import assess
     from gradaug.data import load
-    from gradaug.evaluate import require_fit
-    from gradaug.fit import image_shape
+    from gradaug.evaluation.assessment import assess
+    from gradaug.evaluation.robustness import KINDS
+    from gradaug.evaluation.score import require_fit
     from gradaug.report import attack_table, corruption_table, score_table
-    from gradaug.robust import KINDS
-    from gradaug.run import choose_device
+    from gradaug.subnets.space import image_shape
+    from gradaug.training.run import choose_device
 
     net, notes = _opened(model, trust)
     if notes is not None:

@@ -97,8 +97,8 @@ def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int,
     """The training images on which `gradaug eval` recalibrates, after the same checks."""
     from gradaug.data import calibration_batches as batches_of
     from gradaug.data import load
-    from gradaug.evaluate import require_fit
-    from gradaug.fit import image_shape
+    from gradaug.evaluation.score import require_fit
+    from gradaug.subnets.space import image_shape
 
     source = load(data, image_shape(net), seed)
     require_fit(net, source)
@@ -109,7 +109,7 @@ def _recalibrate(model: nn.Module, batches: Batches) -> str:
     """Gives the extracted network the statistics that `gradaug eval` would; RECALIBRATED or PARTLY."""
     import torch
 
-    from gradaug.evaluate import recalibrate
+    from gradaug.evaluation.score import recalibrate
     from netslim.notes import PARTLY, RECALIBRATED, Normalised
 
     seen = Normalised()

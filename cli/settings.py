@@ -1,4 +1,4 @@
-"""The settings of a training run as command-line options, from the one table in gradaug/config.py."""
+"""The settings of a training run as command-line options, from the one table in gradaug/config/settings.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradaug.config import MODES, TrainConfig, flag
+from gradaug.config.settings import MODES, TrainConfig, flag
 from netslim.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``gradaug train``. Its settings are the table in gradaug/config.py, filled in by recipes."""
+"""``gradaug train``. Its settings are the table in gradaug/config/settings.py, filled in by recipes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .settings import Sectioned, checked, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradaug.config import TrainConfig
-    from gradaug.folder import RunFolder
+    from gradaug.config.settings import TrainConfig
     from gradaug.recipes import Model, Recipe
+    from gradaug.training.folder import RunFolder
     from netslim import SlimNet
 
 
@@ -87,14 +87,14 @@ def train(
 
     from rich.console import Console
 
-    from gradaug.folder import RunFolder
     from gradaug.report import progress_for, score_table
+    from gradaug.training.folder import RunFolder
 
     folder, started = RunFolder(out), "RANK" in os.environ
     with _held(folder, resume, overwrite, started):
         net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
         if gpus is None or started:
-            from gradaug.loop import train as run
+            from gradaug.training.loop import train as run
 
             progress = progress_for(Console(stderr=True))
             result = run(net, config, folder, resume=resume, overwrite=overwrite, progress=progress)
@@ -120,8 +120,8 @@ def _recipe(name: str | None) -> Recipe | None:
 
 def _continued(out: Path, given: dict[str, Any]) -> TrainConfig:
     """The settings of the run in `out`; what the command line says explicitly takes precedence (and must agree)."""
-    from gradaug.checkpoint import load
-    from gradaug.folder import RunFolder
+    from gradaug.training.checkpoint import load
+    from gradaug.training.folder import RunFolder
 
     return checked({**load(RunFolder(out).checkpoint).config, **given})
 
@@ -186,10 +186,10 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
 
     from gradaug import data
     from gradaug.errors import DataError
-    from gradaug.estimate import estimate, known_images
-    from gradaug.fit import image_shape
     from gradaug.report import estimate_table
-    from gradaug.run import grad_aug, resolve
+    from gradaug.subnets.space import image_shape
+    from gradaug.training.estimate import estimate, known_images
+    from gradaug.training.run import grad_aug, resolve
 
     config = resolve(config, net)
     try:
@@ -208,8 +208,8 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
 
 def _launch(processes: int, max_restarts: int, device: str) -> None:
     """This command again, in several processes."""
-    from gradaug.launch import launch
-    from gradaug.run import wants_cuda
+    from gradaug.distributed.launch import launch
+    from gradaug.training.run import wants_cuda
 
     if wants_cuda(device):
         import torch

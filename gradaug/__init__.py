@@ -14,46 +14,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradaug.assessment import Assessment as Assessment
-    from gradaug.assessment import assess as assess
-    from gradaug.config import TrainConfig as TrainConfig
+    from gradaug.config.settings import TrainConfig as TrainConfig
+    from gradaug.distributed.processes import average_gradients as average_gradients
     from gradaug.errors import CheckpointError as CheckpointError
     from gradaug.errors import DataError as DataError
     from gradaug.errors import OutputError as OutputError
     from gradaug.errors import Stopped as Stopped
     from gradaug.errors import TrainingError as TrainingError
-    from gradaug.evaluate import Score as Score
-    from gradaug.evaluate import score as score
-    from gradaug.loop import train as train
-    from gradaug.recalibration import recalibrate as recalibrate
-    from gradaug.result import Result as Result
-    from gradaug.sampler import Draw as Draw
-    from gradaug.sampler import Space as Space
-    from gradaug.sampler import draw as draw
+    from gradaug.evaluation.assessment import Assessment as Assessment
+    from gradaug.evaluation.assessment import assess as assess
+    from gradaug.evaluation.recalibration import recalibrate as recalibrate
+    from gradaug.evaluation.score import Score as Score
+    from gradaug.evaluation.score import score as score
     from gradaug.step import GradAug as GradAug
     from gradaug.step import Losses as Losses
-    from gradaug.sync import average_gradients as average_gradients
+    from gradaug.subnets.sampler import Draw as Draw
+    from gradaug.subnets.sampler import Space as Space
+    from gradaug.subnets.sampler import draw as draw
+    from gradaug.training.loop import train as train
+    from gradaug.training.result import Result as Result
 
 _HOME = {
-    "Assessment": "assessment",
-    "assess": "assessment",
-    "TrainConfig": "config",
+    "Assessment": "evaluation.assessment",
+    "assess": "evaluation.assessment",
+    "TrainConfig": "config.settings",
     "CheckpointError": "errors",
     "DataError": "errors",
     "OutputError": "errors",
     "Stopped": "errors",
     "TrainingError": "errors",
-    "Score": "evaluate",
-    "recalibrate": "recalibration",
-    "score": "evaluate",
-    "train": "loop",
-    "Result": "result",
-    "Draw": "sampler",
-    "Space": "sampler",
-    "draw": "sampler",
+    "Score": "evaluation.score",
+    "recalibrate": "evaluation.recalibration",
+    "score": "evaluation.score",
+    "train": "training.loop",
+    "Result": "training.result",
+    "Draw": "subnets.sampler",
+    "Space": "subnets.sampler",
+    "draw": "subnets.sampler",
     "GradAug": "step",
     "Losses": "step",
-    "average_gradients": "sync",
+    "average_gradients": "distributed.processes",
 }
 """Public name -> its file. Loaded on first use: the command line reads the settings without importing torch."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from gradaug.sampler import Draw
+from gradaug.subnets.sampler import Draw
 from netslim.errors import InputError
 
 

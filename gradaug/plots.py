@@ -10,7 +10,7 @@ from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
-    from gradaug.assessment import Assessment
+    from gradaug.evaluation.assessment import Assessment
 
 
 def plot(found: Assessment, path: Path, title: str = "") -> None:

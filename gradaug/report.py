@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gradaug.config import TrainConfig
-    from gradaug.estimate import Estimate
-    from gradaug.evaluate import Score, SubnetScore
-    from gradaug.log import Epoch
+    from gradaug.config.settings import TrainConfig
+    from gradaug.evaluation.score import Score, SubnetScore
+    from gradaug.training.estimate import Estimate
+    from gradaug.training.log import Epoch
 
 
 class Silent:

@@ -33,12 +33,12 @@ from gradaug.arguments import (
     precision,
     require_common,
 )  # fmt: skip
-from gradaug.fit import fit
-from gradaug.losses import distillation, main_output, require_answers, task_loss, without_autocast
-from gradaug.sampler import Draw, Space, draw
-from gradaug.settings import checked, whole
-from gradaug.sync import average_gradients, require_own
-from gradaug.views import resize
+from gradaug.config.values import checked, whole
+from gradaug.distributed.processes import average_gradients, require_own
+from gradaug.subnets.resize import resize
+from gradaug.subnets.sampler import Draw, Space, draw
+from gradaug.subnets.space import fit
+from gradaug.tasks.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from netslim import SlimNet
 from netslim.errors import InputError
 
@@ -72,7 +72,8 @@ class GradAug:
     Args:
         net: a converted network; batch norm keeps the running statistics of the full network alone.
         mode: "randwidth", "randdepth", "both", or "none" for the plain step.
-        alpha, num_subnets, survival, survival_first, skip_blocks, stage_limit: see :class:`gradaug.sampler.Space`.
+        alpha, num_subnets, survival, survival_first, skip_blocks, stage_limit: see
+            :class:`gradaug.subnets.sampler.Space`.
         per_group: every channel group draws a width of its own.
         resolutions: image sides a sub-network may see; None takes the full side, 7/8 and 3/4 of it, as far as the
             network runs on them; () leaves the images alone.
@@ -81,10 +82,10 @@ class GradAug:
         transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor. Where
             the network answers every pixel, it must leave them in their places.
         view: as `transform`, but it is told (seed, step, number of the sub-network), so that it can be repeated, and
-            also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.transforms`). For
+            also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.subnets.views`). For
             networks (N, classes) only.
         criterion: loss of the full network, (output, labels) -> scalar.
-        temperature, divergence: of the distillation, see :func:`gradaug.losses.distillation`.
+        temperature, divergence: of the distillation, see :func:`gradaug.tasks.losses.distillation`.
         subnet_weight: of each sub-network's loss; the paper has 1.
         track_stats: sub-networks update the running statistics too (the paper's random-depth code does).
         accumulate: calls of :meth:`backward` that make up one optimizer step, each with an equal part of its batch.

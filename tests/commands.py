@@ -158,7 +158,7 @@ def _parsed(command: click.Command, arguments: list[str], unfinished: bool) -> c
 def _check_meaning(name: str, context: click.Context | None) -> None:
     """Names that the parser takes for any text: recipes, data sets; and settings that do not fit each other."""
     from gradaug import recipes
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
     from gradaug.data import SOURCES
     from netslim.errors import NetslimError
     from netslim_cli.options import explicit

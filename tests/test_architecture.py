@@ -42,21 +42,21 @@ PACKAGES = {"netslim": {"netslim"}, "gradaug": {"netslim", "gradaug"}, "cli": {"
 
 EVERYWHERE = {"torch"} | set(sys.stdlib_module_names)
 THIRD_PARTY = {
-    "rich": "netslim/report.py gradaug/report.py gradaug/log.py cli/*.py",
+    "rich": "netslim/report.py gradaug/report.py gradaug/training/log.py cli/*.py",
     "networkx": "netslim/net/graph.py netslim/net/slimnet.py netslim/report.py",
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
-    "gradaug/data/*.py gradaug/droppers.py gradaug/mixing.py gradaug/transforms.py",
+    "gradaug/data/*.py gradaug/regularizers/blocks.py gradaug/regularizers/mixing.py gradaug/subnets/views.py",
     "timm": "netslim/source/spec.py",
-    "msgspec": "netslim/archive/*.py gradaug/checkpoint.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
     "safetensors": "netslim/archive/container.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
-    "torchmetrics": "gradaug/evaluate.py",
-    "imagecorruptions": "gradaug/robust.py",
-    "numba": "gradaug/robust.py",
+    "torchmetrics": "gradaug/evaluation/score.py",
+    "imagecorruptions": "gradaug/evaluation/robustness.py",
+    "numba": "gradaug/evaluation/robustness.py",
     "yaml": "gradaug/recipes/reading.py",
     "onnx": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*.py gradaug/data/stored.py gradaug/data/pickles.py gradaug/data/decode.py netslim/trace/contexts.py",
+    "numpy": "gradaug/*.py gradaug/data/in_memory.py gradaug/data/pickles.py gradaug/data/decode.py netslim/trace/contexts.py",
     "PIL": "gradaug/data/decode.py",
     "sklearn": "gradaug/data/digits.py",
 }

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import netslim
-from gradaug.estimate import saved_bytes
+from gradaug.training.estimate import saved_bytes
 from netslim.net import cost
 
 IMAGES = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))

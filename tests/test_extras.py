@@ -98,7 +98,7 @@ def test_image_files_need_pillow(without: Callable[..., None]) -> None:
 
 
 def test_training_goes_on_without_tensorboard(tmp_path: Path, without: Callable[..., None]) -> None:
-    from gradaug.log import RunLog
+    from gradaug.training.log import RunLog
 
     without("torch.utils.tensorboard", "tensorboard")
     with RunLog(tmp_path) as log:

@@ -19,13 +19,13 @@ from gradaug.data.batches import steps_per_epoch as steps_per_epoch
 from gradaug.data.batches import train_batches as train_batches
 from gradaug.data.batches import unlabelled_batches as unlabelled_batches
 from gradaug.data.digits import digits as digits
-from gradaug.data.folder import folder
-from gradaug.data.images import Batch as Batch
-from gradaug.data.images import DataSource as DataSource
-from gradaug.data.images import Images as Images
-from gradaug.data.images import Key as Key
-from gradaug.data.images import TwoViews as TwoViews
-from gradaug.data.stored import cifar10, cifar100, stl10
+from gradaug.data.image_folder import folder
+from gradaug.data.in_memory import cifar10, cifar100, stl10
+from gradaug.data.source import Batch as Batch
+from gradaug.data.source import DataSource as DataSource
+from gradaug.data.source import Images as Images
+from gradaug.data.source import Key as Key
+from gradaug.data.source import TwoViews as TwoViews
 from gradaug.data.synthetic import synthetic
 from gradaug.errors import DataError
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gradaug.data.images import Batch, DataSource, Images, Key
+from gradaug.data.source import Batch, DataSource, Images, Key
 from gradaug.errors import DataError
 from netslim.errors import InputError
 

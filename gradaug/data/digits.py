@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaug.data.augment import chosen
-from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
+from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
 from netslim.extras import needed

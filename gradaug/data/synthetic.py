@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
+from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
 

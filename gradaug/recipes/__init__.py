@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradaug.config import checked
+from gradaug.config.settings import checked
 from gradaug.recipes import network
 from gradaug.recipes.network import Model as Model
 from netslim.errors import InputError

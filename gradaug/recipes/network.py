@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradaug import kinds
+from gradaug.config import kinds
 from netslim.errors import InputError
 
 KEYS = ("source", "input", "arguments")

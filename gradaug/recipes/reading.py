@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gradaug.kinds import shown
+from gradaug.config.kinds import shown
 
 DEEPEST = 10
 """Levels of lists and mappings in each other."""

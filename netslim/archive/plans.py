@@ -1,6 +1,7 @@
 """A plan as a part of the document, and back.
 
-What comes back is typed by the schema; that its parts fit together, and to a network, is `netslim.ir.plan_checks`' business.
+What comes back is typed by the schema; that its parts fit together, and to a network, is the business of
+`netslim.ir.plan_checks`.
 """
 
 from __future__ import annotations

@@ -185,6 +185,6 @@ def test_a_network_whose_functions_normalise(run: Run) -> None:
 
 
 def test_what_recalibration_does_not_reach_is_said(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradaug.evaluate.recalibrate", lambda net, _: net)
+    monkeypatch.setattr("gradaug.evaluation.score.recalibrate", lambda net, _: net)
     result = run("extract", trained, "--width", "0.6", "-o", "slim.pt", "--data", "digits")
     assert "warning: some of its norms keep the running statistics of the full network" in result.stderr

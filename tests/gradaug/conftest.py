@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import gradaug
 import netslim
 from gradaug import data
-from gradaug.loop import train
+from gradaug.training.loop import train
 
 from .processes import Digitals
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
-from gradaug import data, sync
-from gradaug.folder import RunFolder
-from gradaug.run import Run
-from gradaug.sampler import Draw
-from gradaug.sync_norm import synchronised_norms
+from gradaug import data
+from gradaug.distributed import processes as sync
+from gradaug.distributed.batch_norm import synchronised_norms
+from gradaug.subnets.sampler import Draw
+from gradaug.training.folder import RunFolder
+from gradaug.training.run import Run
 from netslim.errors import InputError
 
 MODES = ("randwidth", "randdepth", "both")

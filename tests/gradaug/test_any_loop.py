@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
-from gradaug.config import TrainConfig
-from gradaug.losses import heads
-from gradaug.sampler import Draw
-from gradaug.transforms import views
+from gradaug.config.settings import TrainConfig
+from gradaug.subnets.sampler import Draw
+from gradaug.subnets.views import views
+from gradaug.tasks.losses import heads
 from netslim.errors import InputError
 
 if TYPE_CHECKING:

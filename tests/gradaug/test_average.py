@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from gradaug.average import Average, MeanTeacher, ramp
+from gradaug.training.averages import Average, MeanTeacher, ramp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors import torch as tensor_files
 
-from gradaug import checkpoint as ck
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
 from gradaug.errors import CheckpointError, OutputError
 from gradaug.seeding import random_state, set_random_state
+from gradaug.training import checkpoint as ck
 from tests.archive.nets import opened, signed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import netslim
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
 from netslim.errors import NetslimError
 from netslim_cli.evaluate import evaluate
 from netslim_cli.train import train

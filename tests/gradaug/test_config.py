@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from gradaug import kinds
-from gradaug.config import TrainConfig, differences, flag
+from gradaug.config import kinds
+from gradaug.config.settings import TrainConfig, differences, flag
 from netslim.errors import InputError
 
 
@@ -133,5 +133,7 @@ def test_every_setting_has_a_help_text() -> None:
 
 
 def test_reading_the_settings_does_not_import_torch() -> None:
-    code = "import gradaug.config, gradaug.errors, gradaug.sampler, sys; sys.exit('torch' in sys.modules)"
+    code = (
+        "import gradaug.config.settings, gradaug.errors, gradaug.subnets.sampler, sys; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

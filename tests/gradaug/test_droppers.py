@@ -15,8 +15,8 @@ from torchvision.ops import StochasticDepth
 import gradaug
 import netslim
 from gradaug import models
-from gradaug.config import DROPPERS, TrainConfig
-from gradaug.droppers import DropBlock, ShakeDrop, placed, set_progress
+from gradaug.config.settings import DROPPERS, TrainConfig
+from gradaug.regularizers.blocks import DropBlock, ShakeDrop, placed, set_progress
 from netslim.errors import InputError
 
 from .processes import Blocks

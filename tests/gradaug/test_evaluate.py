@@ -13,9 +13,9 @@ from torch import nn
 import netslim
 from gradaug import data
 from gradaug.errors import DataError
-from gradaug.evaluate import Score, merged, recalibrate, require_fit, score, spread, subnetworks
+from gradaug.evaluation.score import Score, merged, recalibrate, require_fit, score, spread, subnetworks
 from gradaug.step import Losses
-from gradaug.tally import FIGURES, figures
+from gradaug.training.metrics import FIGURES, figures
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def test_sub_networks_are_the_same_where_they_keep_the_same(monkeypatch: pytest.
     net = netslim.convert(Twins(), torch.randn(2, 1, 12, 12), prove=False)
     names = [block.name for block in net.blocks]
     assert len(names) == 3
-    monkeypatch.setattr("gradaug.evaluate.spread", lambda _, skip: names[:skip] if skip < 2 else names[1:2])
+    monkeypatch.setattr("gradaug.evaluation.score.spread", lambda _, skip: names[:skip] if skip < 2 else names[1:2])
     rows = subnetworks(net, [1.0, 0.999], batches(1), batches(1), skips=(0, 1, 2))
     assert [row.skipped for row in rows] == [0, 1, 2]
     assert rows[1].params == rows[2].params

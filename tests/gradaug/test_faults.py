@@ -34,7 +34,7 @@ CONFIG = gradaug.TrainConfig(
 )
 # A server that has imported torch forks the runs: a run starts, and can be killed, within a fraction of a second.
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["gradaug.loop", "sklearn.datasets", "torch.utils.tensorboard"])
+FORK.set_forkserver_preload(["gradaug.training.loop", "sklearn.datasets", "torch.utils.tensorboard"])
 
 
 def run(model: Path, out: Path, config: gradaug.TrainConfig = CONFIG) -> None:
@@ -51,7 +51,7 @@ def process(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 def weights(folder: Path) -> dict[str, Tensor]:
     """Of the running mean and, from the last checkpoint, of the network itself."""
-    checkpoint = gradaug.checkpoint.load(folder / "checkpoint.pt")
+    checkpoint = gradaug.training.checkpoint.load(folder / "checkpoint.pt")
     return netslim.load(folder / "trained.pt").state_dict() | {f"net {k}": v for k, v in checkpoint.model.items()}
 
 
@@ -71,7 +71,7 @@ def recorded(folder: Path) -> list[dict[str, object]]:
 def steps(folder: Path) -> int:
     """How far a run has come, as its checkpoint has it."""
     try:
-        return gradaug.checkpoint.load(folder / "checkpoint.pt").step
+        return gradaug.training.checkpoint.load(folder / "checkpoint.pt").step
     except gradaug.CheckpointError:
         return -1
 
@@ -195,7 +195,7 @@ def test_the_former_signal_handler_comes_back(model: Path, tmp_path: Path) -> No
 
 
 def test_a_second_sigterm_ends_at_once() -> None:
-    with gradaug.signals.stop_requests() as asked:
+    with gradaug.training.signals.stop_requests() as asked:
         assert not asked()
         signal.raise_signal(signal.SIGTERM)
         assert asked()

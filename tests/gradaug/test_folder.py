@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 import gradaug
-from gradaug import folder as folders
 from gradaug.errors import OutputError
-from gradaug.folder import RunFolder
-from gradaug.loop import train
+from gradaug.training import folder as folders
+from gradaug.training.folder import RunFolder
+from gradaug.training.loop import train
 from netslim import SlimNet
 
 TAKEN = "another run .*is writing to .*run; wait for its end, or choose another --out"
 
 HOLD = """
 import os, pathlib, sys, time
-from gradaug.folder import RunFolder
+from gradaug.training.folder import RunFolder
 with RunFolder(pathlib.Path(sys.argv[1])).held():
     if os.fork() == 0:  # as a process that loads images
         os.close(1)

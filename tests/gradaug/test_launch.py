@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from gradaug import launch
-from gradaug.checkpoint import load
+from gradaug.distributed import launch
+from gradaug.training.checkpoint import load
 
 SETTINGS = "--mode both --alpha 0.5 --epochs 8 --batch-size 96 --round-to 1 --resolutions 8,6 --checkpoint-every 1"
 TWO = "--gpus 2 --device cpu"

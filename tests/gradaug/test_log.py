@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradaug.errors import OutputError
-from gradaug.log import RunLog, keep_until
+from gradaug.training.log import RunLog, keep_until
 
 GOOD = b'{"event": "step", "step": 10}\n{"event": "step", "step": 20}\n'
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import gradaug
 import netslim
-from gradaug import loop
-from gradaug.config import AUTOMATIC
+from gradaug.config.settings import AUTOMATIC
 from gradaug.errors import CheckpointError, OutputError, TrainingError
-from gradaug.log import Epoch
 from gradaug.report import Bar, epoch_line, progress_for
+from gradaug.training import loop
+from gradaug.training.log import Epoch
 from netslim.errors import InputError
 
 from .interrupt import StopAfter, StopError
@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
     with pytest.raises(TrainingError, match=message):
         run(short, tmp_path / "a")
     monkeypatch.undo()
-    saved = gradaug.checkpoint.load(tmp_path / "a" / "checkpoint.pt")
+    saved = gradaug.training.checkpoint.load(tmp_path / "a" / "checkpoint.pt")
     assert saved.epoch == 1
     assert all(value.isfinite().all() for value in saved.model.values() if value.is_floating_point())
 
@@ -241,5 +241,5 @@ def test_validation_may_be_rare(run: Run, short: gradaug.TrainConfig, tmp_path: 
     assert validated == [2, 4, 5]
     with pytest.raises(StopError):
         run(config, tmp_path / "cut", progress=StopAfter(14))  # in the fourth epoch
-    assert gradaug.checkpoint.load(tmp_path / "cut" / "checkpoint.pt").epoch == 2
+    assert gradaug.training.checkpoint.load(tmp_path / "cut" / "checkpoint.pt").epoch == 2
     assert same(weights(run(config, tmp_path / "cut", resume=True)[0]), whole)

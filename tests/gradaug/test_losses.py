@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gradaug.losses import distillation, heads, main_output, require_answers, task_loss, task_loss_smoothed
+from gradaug.tasks.losses import distillation, heads, main_output, require_answers, task_loss, task_loss_smoothed
 from netslim.errors import InputError
 
 GoogLeNetOutputs = namedtuple("GoogLeNetOutputs", ["logits", "aux_logits2", "aux_logits1"])

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 import gradaug
 import netslim
-from gradaug.config import VIEWS, TrainConfig
-from gradaug.mixing import cutout, mixer, pasted
-from gradaug.transforms import views
+from gradaug.config.settings import VIEWS, TrainConfig
+from gradaug.regularizers.mixing import cutout, mixer, pasted
+from gradaug.subnets.views import views
 
 IMAGES = torch.arange(1.0, 9).view(8, 1, 1, 1) * torch.ones(8, 3, 16, 16)
 LABELS = torch.arange(8)

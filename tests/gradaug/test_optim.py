@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradaug.config import TrainConfig
-from gradaug.optim import schedule, sgd
+from gradaug.config.settings import TrainConfig
+from gradaug.training.optim import schedule, sgd
 
 
 def rates(per_epoch: int = 4, **settings: Any) -> list[float]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradaug import recipes
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
 from gradaug.recipes.reading import plain
 from netslim.errors import InputError
 from netslim_cli.main import gradaug

@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import gradaug
 import netslim
 from gradaug import models, recipes
-from gradaug.config import TrainConfig
-from gradaug.estimate import estimate, known_images, saved_bytes
-from gradaug.run import grad_aug
+from gradaug.config.settings import TrainConfig
+from gradaug.training.estimate import estimate, known_images, saved_bytes
+from gradaug.training.run import grad_aug
 from netslim.errors import InputError
 from netslim_cli.recipes import recipes as list_recipes
 from netslim_cli.train import train

@@ -13,10 +13,10 @@ from torch import nn
 
 import netslim
 from gradaug import data
-from gradaug.assessment import Assessment, assess
-from gradaug.config import TrainConfig
+from gradaug.config.settings import TrainConfig
+from gradaug.evaluation.assessment import Assessment, assess
+from gradaug.evaluation.robustness import KINDS, Corrupted, attack, corrupted, fgsm, mean_top1
 from gradaug.plots import plot
-from gradaug.robust import KINDS, Corrupted, attack, corrupted, fgsm, mean_top1
 from netslim.errors import InputError
 
 MEAN, STD = (0.4,), (0.5,)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
-from gradaug.config import TrainConfig
-from gradaug.mixing import mixer
-from gradaug.sampler import Draw
+from gradaug.config.settings import TrainConfig
+from gradaug.regularizers.mixing import mixer
+from gradaug.subnets.sampler import Draw
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def test_memory_is_that_of_plain_training(net: netslim.SlimNet) -> None:
 
 
 def test_the_grid_is_made_fine_enough_for_the_network(net: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradaug.fit.hardware_grid", lambda _: 16)
+    monkeypatch.setattr("gradaug.subnets.space.hardware_grid", lambda _: 16)
     assert gradaug.GradAug(net).space.round_to == 8
     assert gradaug.GradAug(net, round_to=1).space.round_to == 1
     with pytest.raises(InputError, match=r"rounded to 16 channels the smallest sub-network .* is the whole network"):

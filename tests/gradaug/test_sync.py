@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from gradaug.distributed.processes import peers
 from gradaug.errors import TrainingError
-from gradaug.sync import peers
 
 from .processes import LAST_SKIPS, MODES, answers, in_processes, one_step
 

@@ -10,9 +10,14 @@ import pytest
 import torch
 
 import netslim
-from gradaug import config, data, droppers, mixing, optim, transforms
-from gradaug.config import TrainConfig
+from gradaug import data
+from gradaug.config import settings as config
+from gradaug.config.settings import TrainConfig
 from gradaug.errors import DataError
+from gradaug.regularizers import blocks as droppers
+from gradaug.regularizers import mixing
+from gradaug.subnets import views as transforms
+from gradaug.training import optim
 
 from .processes import Blocks
 

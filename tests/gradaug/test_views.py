@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gradaug.views import default_resolutions, resize
+from gradaug.subnets.resize import default_resolutions, resize
 from netslim.errors import InputError
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradaug import config, kinds
-from gradaug.ranges import RATIO
+from gradaug.config import kinds
+from gradaug.config import settings as config
+from gradaug.config.ranges import RATIO
 from netslim.errors import InputError
 
 

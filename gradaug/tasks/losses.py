@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradaug.settings import checked
+from gradaug.config.values import checked
 from netslim.errors import InputError
 
 MAIN_KEYS = ("logits", "out", "output")

@@ -1,6 +1,6 @@
 """The legal range of a setting: a test and the words that an error message says it with.
 
-A range is asked about values of the setting's own type alone; the type is the business of :mod:`gradaug.kinds`.
+A range is asked about values of the setting's own type alone; the type is the business of :mod:`gradaug.config.kinds`.
 """
 
 from __future__ import annotations

@@ -14,25 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import netslim
-from gradaug import checkpoint as ck
-from gradaug import data, sync
+from gradaug import data
+from gradaug.distributed import processes as sync
+from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.errors import Stopped
-from gradaug.evaluate import SubnetScore, subnetworks
-from gradaug.folder import RunFolder
-from gradaug.log import NoLog, RunLog, keep_until
+from gradaug.evaluation.score import SubnetScore, subnetworks
 from gradaug.report import Silent
-from gradaug.result import Result
-from gradaug.run import Run, Step, choose_device, resolve, wants_cuda
-from gradaug.signals import stop_requests
-from gradaug.sync_norm import synchronised_norms
-from gradaug.tally import Readout
+from gradaug.training import checkpoint as ck
+from gradaug.training.folder import RunFolder
+from gradaug.training.log import NoLog, RunLog, keep_until
+from gradaug.training.metrics import Readout
+from gradaug.training.result import Result
+from gradaug.training.run import Run, Step, choose_device, resolve, wants_cuda
+from gradaug.training.signals import stop_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradaug.config import TrainConfig
-    from gradaug.log import Epoch
-    from gradaug.tally import Tally
+    from gradaug.config.settings import TrainConfig
+    from gradaug.training.log import Epoch
+    from gradaug.training.metrics import Tally
     from netslim import SlimNet
 
 __all__ = ["choose_device", "resolve", "score_subnetworks", "train"]

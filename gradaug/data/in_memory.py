@@ -24,8 +24,8 @@ from gradaug.data.augment import (
     normalised,
     repeatable,
 )
-from gradaug.data.images import Batch, DataSource, Images, Joined, Key, Subset, Unlabelled
 from gradaug.data.paths import opened, reason, root, shown
+from gradaug.data.source import Batch, DataSource, Images, Joined, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gradaug.sync import current, peers
+from gradaug.distributed.processes import current, peers
 
 
 class synchronised_norms(TorchFunctionMode):  # noqa: N801 - used like contextlib's

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradaug import data
-from gradaug.evaluate import SubnetScore, subnetworks
-from gradaug.robust import corrupted, fgsm, mean_top1
+from gradaug.evaluation.robustness import corrupted, fgsm, mean_top1
+from gradaug.evaluation.score import SubnetScore, subnetworks
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
     from netslim import SlimNet
 
 

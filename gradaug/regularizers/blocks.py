@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, drop_block2d, drop_block3d
 
-from gradaug.config import DROPPERS, flag
-from gradaug.fit import blank_images, image_shape
-from gradaug.modes import evaluating
+from gradaug.config.settings import DROPPERS, flag
+from gradaug.scopes import evaluating
+from gradaug.subnets.space import blank_images, image_shape
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
     from netslim import SlimNet
 
 Placing = Callable[["SlimNet", "TrainConfig"], dict[str, nn.Module]]

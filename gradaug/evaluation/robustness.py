@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradaug.data import DataSource, Images, Key, evaluation_batches
-from gradaug.evaluate import Score, score
-from gradaug.fit import device_of
-from gradaug.losses import main_output
-from gradaug.modes import evaluating
+from gradaug.evaluation.score import Score, score
+from gradaug.scopes import evaluating
+from gradaug.subnets.space import device_of
+from gradaug.tasks.losses import main_output
 from netslim.errors import InputError
 from netslim.extras import needed
 

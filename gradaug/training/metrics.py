@@ -1,7 +1,7 @@
 """Running means over one epoch, and the guard that stops a run whose loss is not finite.
 
 The figures of a step are one small vector, so that several processes can add theirs up in the exchange of gradients
-(:func:`gradaug.sync.average_gradients`) and a GPU need not be waited for: :class:`Readout` hands it over one step late.
+(:func:`gradaug.distributed.processes.average_gradients`) and a GPU need not be waited for: :class:`Readout` hands it over one step late.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gradaug.distributed.processes import exact
 from gradaug.errors import TrainingError
-from gradaug.evaluate import Score, top1_hits
-from gradaug.log import Epoch
-from gradaug.sync import exact
+from gradaug.evaluation.score import Score, top1_hits
+from gradaug.training.log import Epoch
 
 if TYPE_CHECKING:
     from pathlib import Path

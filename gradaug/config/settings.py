@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradaug import kinds, ranges
-from gradaug.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, at_least, one_of, some_of
+from gradaug.config import kinds, ranges
+from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, at_least, one_of, some_of
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TrainConfig:
     """The settings of one run, checked when built (:class:`netslim.errors.InputError` names the setting and its range).
 
     ``None`` means "chosen from the network and the hardware" for those in AUTOMATIC, which
-    :func:`gradaug.loop.resolve` fills in, and "not used" for the others.
+    :func:`gradaug.training.loop.resolve` fills in, and "not used" for the others.
     """
 
     mode: str = _setting(

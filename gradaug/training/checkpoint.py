@@ -15,9 +15,9 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from gradaug.config import AUTOMATIC, TrainConfig, differences
+from gradaug.config.settings import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
-from gradaug.evaluate import Score
+from gradaug.evaluation.score import Score
 from gradaug.seeding import Generators
 from netslim.archive import container
 from netslim.errors import ArchiveError

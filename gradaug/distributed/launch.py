@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gradaug.errors import Stopped, TrainingError
-from gradaug.signals import LAUNCHER
+from gradaug.training.signals import LAUNCHER
 
 PIPE_CLOSED = 128 + 13
 """Exit code of a process whose output nobody reads any more."""

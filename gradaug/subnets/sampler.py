@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradaug.settings import checked, ratio, share_or_count, whole
+from gradaug.config.values import checked, ratio, share_or_count, whole
 from netslim.errors import InputError
 
 _SETTINGS = "mode alpha num_subnets round_to survival survival_first skip_blocks stage_limit resolutions".split()

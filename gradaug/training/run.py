@@ -1,6 +1,6 @@
 """What a training run consists of, built from a network and a TrainConfig: data, step, optimizer, averages, state.
 
-:mod:`gradaug.loop` says what happens in which order; this file says with what.
+:mod:`gradaug.training.loop` says what happens in which order; this file says with what.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gradaug import checkpoint as ck
-from gradaug import data, sync
-from gradaug.average import Average, MeanTeacher
-from gradaug.droppers import placed, set_progress
-from gradaug.evaluate import Score, merged, require_fit, score
-from gradaug.fit import image_shape, runs_channels_last
-from gradaug.losses import task_loss_smoothed
-from gradaug.mixing import mixer
-from gradaug.optim import schedule, sgd
+from gradaug import data
+from gradaug.distributed import processes as sync
+from gradaug.evaluation.score import Score, merged, require_fit, score
+from gradaug.regularizers.blocks import placed, set_progress
+from gradaug.regularizers.mixing import mixer
 from gradaug.seeding import Generators, random_state, set_random_state
 from gradaug.step import GradAug
-from gradaug.tally import Tally, figures
-from gradaug.transforms import views
+from gradaug.subnets.space import image_shape, runs_channels_last
+from gradaug.subnets.views import views
+from gradaug.tasks.losses import task_loss_smoothed
+from gradaug.training import checkpoint as ck
+from gradaug.training.averages import Average, MeanTeacher
+from gradaug.training.metrics import Tally, figures
+from gradaug.training.optim import schedule, sgd
 from netslim import SlimNet
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradaug.config import TrainConfig
-    from gradaug.folder import RunFolder
+    from gradaug.config.settings import TrainConfig
+    from gradaug.training.folder import RunFolder
 
 Step = tuple[data.Batch, data.Batch | None]
 """Labelled images of a part of a step, and unlabelled ones."""

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gradaug.fit import image_shape
-from gradaug.sampler import Draw, draw
-from gradaug.views import resized
+from gradaug.subnets.resize import resized
+from gradaug.subnets.sampler import Draw, draw
+from gradaug.subnets.space import image_shape
 from netslim import SlimNet
 from netslim.ir.inputs import of_one, of_two
 from netslim.net import cost
 from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
-    from gradaug.sampler import Space
+    from gradaug.config.settings import TrainConfig
+    from gradaug.subnets.sampler import Space
 
 SAMPLED = 8
 """Steps whose sub-networks are counted for the mean."""

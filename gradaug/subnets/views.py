@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gradaug.mixing import cutout, pasted
+from gradaug.regularizers.mixing import cutout, pasted
 from gradaug.seeding import drawn_from
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
     from gradaug.step import Mix, View
 
 ANGLE = 30

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradaug.config.values import whole
 from gradaug.errors import DataError
-from gradaug.fit import blank_images, device_of
-from gradaug.losses import UNLABELLED, fitted, main_output
-from gradaug.modes import evaluating
-from gradaug.recalibration import estimate
-from gradaug.recalibration import recalibrate as recalibrate
-from gradaug.settings import whole
+from gradaug.evaluation.recalibration import estimate
+from gradaug.evaluation.recalibration import recalibrate as recalibrate
+from gradaug.scopes import evaluating
+from gradaug.subnets.space import blank_images, device_of
+from gradaug.tasks.losses import UNLABELLED, fitted, main_output
 from netslim import SlimNet
 from netslim.errors import InputError
 from netslim.extras import needed
@@ -151,8 +151,8 @@ def subnetworks(
     """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
     A sub-network that keeps exactly what one before it keeps is left out. The full network is scored with the running
-    statistics it was trained with, every other one with those that :mod:`gradaug.recalibration` estimates. Raises
-    SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
+    statistics it was trained with, every other one with those that :mod:`gradaug.evaluation.recalibration` estimates.
+    Raises SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
     """
     calibration, validation = _repeatable(calibration), _repeatable(validation)
     rows: dict[Any, SubnetScore] = {}

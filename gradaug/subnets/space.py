@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradaug.modes import evaluating
-from gradaug.sampler import Space
-from gradaug.settings import truth
-from gradaug.views import default_resolutions, resize
+from gradaug.config.values import truth
+from gradaug.scopes import evaluating
+from gradaug.subnets.resize import default_resolutions, resize
+from gradaug.subnets.sampler import Space
 from netslim import SlimNet
 from netslim.errors import InputError
 from netslim.net import cost

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn, optim
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
 
 STEP_FACTOR = 0.1
 """What a milestone of the step schedule multiplies the learning rate by."""

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gradaug.config import MIXERS
+from gradaug.config.settings import MIXERS
 from gradaug.seeding import drawn_from
 
 if TYPE_CHECKING:
-    from gradaug.config import TrainConfig
+    from gradaug.config.settings import TrainConfig
 
 Key = tuple[int, ...]
 Mixer = Callable[[Tensor, Tensor, Key], tuple[Tensor, Tensor]]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gradaug.config import TrainConfig
-    from gradaug.evaluate import Score, SubnetScore
+    from gradaug.config.settings import TrainConfig
+    from gradaug.evaluation.score import Score, SubnetScore
 
 
 @dataclass(frozen=True)

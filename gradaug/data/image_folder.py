@@ -20,8 +20,8 @@ from gradaug.data.augment import (
     resized_crop,
 )
 from gradaug.data.decode import SUFFIXES, decode
-from gradaug.data.images import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.paths import reason, root, shown
+from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
 from gradaug.data.splits import balanced
 from gradaug.errors import DataError
 

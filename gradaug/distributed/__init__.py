@@ -1,0 +1,1 @@
+"""Several processes: starting them, exchanging gradients, figures and the statistics of batch norm."""

@@ -1,0 +1,1 @@
+"""How well a network and its sub-networks do: scores, recalibration, attacks, corruptions."""
