@@ -18,9 +18,9 @@ from zoo_shares import frozen_by_proof, shares
 
 import netslim
 from netslim.errors import InputError
-from netslim.ir.inputs import BATCH, DEFAULT, Shapes, example_inputs, shown
 from netslim.net.cost import elastic_share
 from netslim.proof.equivalence import draw_counts
+from netslim.source.shapes import BATCH, DEFAULT, Shapes, example_inputs, shown
 from netslim.source.spec import load_source
 
 WIDTH = 0.5

@@ -89,8 +89,8 @@ def evaluate(
     from gradaug.evaluation.assessment import assess
     from gradaug.evaluation.robustness import KINDS
     from gradaug.evaluation.score import require_fit
+    from gradaug.inputs import image_shape
     from gradaug.report import attack_table, corruption_table, score_table
-    from gradaug.subnets.space import image_shape
     from gradaug.training.run import choose_device
 
     net, notes = _opened(model, trust)
@@ -128,8 +128,8 @@ def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
     import netslim
     from netslim.errors import ArchiveError
     from netslim.export import read_module
-    from netslim.ir.inputs import example_inputs
     from netslim.notes import notes_of
+    from netslim.source.shapes import example_inputs
 
     notes = notes_of(path)
     if notes is None:

@@ -98,7 +98,7 @@ def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int,
     from gradaug.data import calibration_batches as batches_of
     from gradaug.data import load
     from gradaug.evaluation.score import require_fit
-    from gradaug.subnets.space import image_shape
+    from gradaug.inputs import image_shape
 
     source = load(data, image_shape(net), seed)
     require_fit(net, source)

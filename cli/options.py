@@ -159,7 +159,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
     """Converts a model for the shapes that were given, else those it offers, else the default (said on stderr)."""
     import netslim
     from netslim.errors import InputError, TraceError
-    from netslim.ir.inputs import DEFAULT, example_inputs, shown
+    from netslim.source.shapes import DEFAULT, example_inputs, shown
 
     shapes = options.input_shape or loaded.shapes
     if not shapes:

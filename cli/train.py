@@ -87,8 +87,9 @@ def train(
 
     from rich.console import Console
 
-    from gradaug.report import progress_for, score_table
+    from gradaug.report import score_table
     from gradaug.training.folder import RunFolder
+    from gradaug.training.progress import progress_for
 
     folder, started = RunFolder(out), "RANK" in os.environ
     with _held(folder, resume, overwrite, started):
@@ -186,8 +187,8 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
 
     from gradaug import data
     from gradaug.errors import DataError
+    from gradaug.inputs import image_shape
     from gradaug.report import estimate_table
-    from gradaug.subnets.space import image_shape
     from gradaug.training.estimate import estimate, known_images
     from gradaug.training.run import grad_aug, resolve
 

@@ -2,7 +2,7 @@
 
 from importlib.metadata import entry_points
 
-from gradaug.training.signals import follow_launcher
+from gradaug.distributed.signals import follow_launcher
 
 if __name__ == "__main__":
     follow_launcher()

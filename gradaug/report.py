@@ -5,114 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from rich.console import Console
-
     from gradaug.config.settings import TrainConfig
     from gradaug.evaluation.score import Score, SubnetScore
     from gradaug.training.estimate import Estimate
-    from gradaug.training.log import Epoch
-
-
-class Silent:
-    """Shows nothing; the interface of the two below."""
-
-    def start(self, epochs: int, steps: int, done: int) -> None:
-        """Training begins: `steps` in all, of which `done` were taken before a resume."""
-
-    def step(self, epoch: int, loss: float, top1: float, images_per_second: float) -> None:
-        """One step was taken; the figures are running means of this epoch."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """One epoch was completed and validated."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Training ended, well or not."""
-
-
-class Lines(Silent):
-    """One line per epoch, for logs and pipes."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.epochs = 0
-
-    def start(self, epochs: int, steps: int, done: int) -> None:
-        self.epochs = epochs
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.console.print(epoch_line(epoch, self.epochs), highlight=False, soft_wrap=True)
-
-    def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
-
-
-class Bar(Lines):
-    """A live bar with loss, top-1, images per second and the time left."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  top-1 {task.fields[top1]}  {task.fields[speed]} images/s"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self.task: TaskID | None = None
-
-    def start(self, epochs: int, steps: int, done: int) -> None:
-        super().start(epochs, steps, done)
-        self.progress.start()
-        self.task = self.progress.add_task(
-            "train", total=steps, completed=done, epoch=f"-/{epochs}", loss="-", top1="-", speed="-"
-        )
-
-    def step(self, epoch: int, loss: float, top1: float, images_per_second: float) -> None:
-        if self.task is not None:
-            self.progress.update(
-                self.task,
-                advance=1,
-                epoch=f"{epoch}/{self.epochs}",
-                loss=f"{loss:.3f}",
-                top1=f"{top1:.1f} %",
-                speed=f"{images_per_second:.0f}",
-            )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.progress.stop()
-
-
-def progress_for(console: Console) -> Silent:
-    """A bar on a terminal, lines elsewhere."""
-    return Bar(console) if console.is_terminal else Lines(console)
-
-
-def epoch_line(epoch: Epoch, epochs: int) -> str:
-    """One epoch in one line."""
-    validation = ""
-    if epoch.val_loss is not None and epoch.val_top1 is not None:
-        validation = f"  validation: loss {epoch.val_loss:.3f}  top-1 {epoch.val_top1:.2f} %"
-    training = f"loss {epoch.train_loss:.3f}  top-1 {epoch.train_top1:.1f} %"
-    speed = f"{epoch.images_per_second:.0f} images/s"
-    return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {training}{validation}  {speed}"
 
 
 def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title: str = "") -> Table:

@@ -38,13 +38,10 @@ from gradaug.distributed.processes import average_gradients, require_own
 from gradaug.subnets.resize import resize
 from gradaug.subnets.sampler import Draw, Space, draw
 from gradaug.subnets.space import fit
+from gradaug.subnets.views import View
 from gradaug.tasks.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from netslim import SlimNet
 from netslim.errors import InputError
-
-Mix = Callable[[Tensor], Tensor]
-"""Probabilities (N, classes) of the images as they were -> of the images as a view mixed them, the same shape."""
-View = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, "Mix | None"]]
 
 
 @dataclass(frozen=True, slots=True)

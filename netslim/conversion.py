@@ -15,11 +15,12 @@ from netslim.analysis.overrides import Overrides
 from netslim.errors import ProofError
 from netslim.ir.inputs import Inputs, drawn, every_tensor, of_one, of_two
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
+from netslim.ir.proof import Proof
 from netslim.layouts.axes import Misaligned, Reason
 from netslim.layouts.engine import Rule
 from netslim.net.slimnet import SlimNet
 from netslim.net.tree import plain_tree, shell_tree
-from netslim.proof.equivalence import Proof, failing_blocks, failing_groups, judge
+from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
 from netslim.trace.contexts import fast_path_off, random_numbers_kept
 from netslim.trace.meta import computed

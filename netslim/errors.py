@@ -15,6 +15,9 @@ A message is one sentence (two at most): what is wrong, where, and what to write
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class NetslimError(Exception):
     """Base of every error that netslim and gradaug raise on purpose."""
@@ -50,3 +53,9 @@ class ArchiveError(NetslimError):
 
 class MissingError(NetslimError):
     """A package that only some commands need is not installed."""
+
+
+def did_you_mean(name: object, names: Iterable[object], most: int = 3) -> str:
+    """'; did you mean a or b?' with the names that are nearest, or nothing: the end of a sentence about a wrong one."""
+    near = difflib.get_close_matches(str(name), [str(other) for other in names], n=most, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netslim.ir.inputs import Shapes, drawn
+from netslim.ir.inputs import drawn
 from netslim.net.subnet import keep_counts
+from netslim.source.shapes import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

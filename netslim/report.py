@@ -21,8 +21,8 @@ from netslim.net.cost import elastic_share
 
 if TYPE_CHECKING:
     from netslim.ir.plan import Frozen, Slot
+    from netslim.ir.proof import Proof
     from netslim.net.slimnet import SlimNet
-    from netslim.proof.equivalence import Proof
 
 HALF = 0.5
 """The width at which the elastic share is told."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from netslim.errors import InputError
-from netslim.ir.inputs import example_inputs, offered_shapes, shown
+from netslim.source.shapes import example_inputs, offered_shapes, shown
 
 
 def test_example_inputs_are_two_images_and_always_the_same() -> None:

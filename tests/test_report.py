@@ -11,7 +11,7 @@ from rich.console import Console
 import netslim
 from netslim import report
 from netslim.ir.plan import Block, Frozen, Group, Slot
-from netslim.proof.equivalence import Case, Proof
+from netslim.ir.proof import Case, Proof
 
 SLOTS = tuple(Slot(name, 0) for name in ("a.weight", "b.weight", "c.weight", "d.weight", "e.weight"))
 PROOF = Proof((Case("all at [0.5]", 0.25, 0.5, False),), ("all at [0.5] differs",))

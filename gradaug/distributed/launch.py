@@ -16,8 +16,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from gradaug.distributed.signals import LAUNCHER
 from gradaug.errors import Stopped, TrainingError
-from gradaug.training.signals import LAUNCHER
 
 PIPE_CLOSED = 128 + 13
 """Exit code of a process whose output nobody reads any more."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradaug.subnets.space import device_of
+from gradaug.inputs import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

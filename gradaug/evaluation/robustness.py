@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from gradaug.data import DataSource, Images, Key, evaluation_batches
 from gradaug.evaluation.score import Score, score
+from gradaug.inputs import device_of
 from gradaug.scopes import evaluating
-from gradaug.subnets.space import device_of
 from gradaug.tasks.losses import main_output
 from netslim.errors import InputError
 from netslim.extras import needed

@@ -20,8 +20,8 @@ from gradaug.config.values import whole
 from gradaug.errors import DataError
 from gradaug.evaluation.recalibration import estimate
 from gradaug.evaluation.recalibration import recalibrate as recalibrate
+from gradaug.inputs import blank_images, device_of
 from gradaug.scopes import evaluating
-from gradaug.subnets.space import blank_images, device_of
 from gradaug.tasks.losses import UNLABELLED, fitted, main_output
 from netslim import SlimNet
 from netslim.errors import InputError

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, drop_block2d, drop_block3d
 
 from gradaug.config.settings import DROPPERS, flag
+from gradaug.inputs import blank_images, image_shape
 from gradaug.scopes import evaluating
-from gradaug.subnets.space import blank_images, image_shape
 from netslim.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradaug.config.values import truth
+from gradaug.inputs import blank_images, device_of, image_shape
 from gradaug.scopes import evaluating
 from gradaug.subnets.resize import default_resolutions, resize
 from gradaug.subnets.sampler import Space
@@ -67,24 +67,6 @@ def hardware_grid(device: torch.device) -> int:
     if device.type == "cpu":
         return {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 1)
     return 1
-
-
-def device_of(net: torch.nn.Module) -> torch.device:
-    """Where the network's first parameter lives (cpu without parameters)."""
-    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-
-
-def blank_images(net: SlimNet, count: int = 2) -> Tensor:
-    """Zero images of the network's own shape, type and device, to try it on."""
-    like = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
-    return torch.zeros(count, *image_shape(net), dtype=like.dtype, device=like.device)
-
-
-def image_shape(net: SlimNet) -> tuple[int, ...]:
-    """The one input's shape without the batch dimension, e.g. (3, 32, 32)."""
-    if len(net.input_shapes) != 1:
-        raise InputError(f"gradaug trains networks with one input, and this one takes {len(net.input_shapes)}")
-    return tuple(net.input_shapes[0][1:])
 
 
 def _fitting_grid(net: SlimNet, alpha: float, grid: int) -> int:

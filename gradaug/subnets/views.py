@@ -23,7 +23,10 @@ from gradaug.seeding import drawn_from
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
-    from gradaug.step import Mix, View
+
+Mix = Callable[[Tensor], Tensor]
+"""Probabilities (N, classes) of the images as they were -> of the images as a view mixed them, the same shape."""
+View = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, "Mix | None"]]
 
 ANGLE = 30
 """Largest rotation, in degrees."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gradaug.inputs import image_shape
 from gradaug.subnets.resize import resized
 from gradaug.subnets.sampler import Draw, draw
-from gradaug.subnets.space import image_shape
 from netslim import SlimNet
 from netslim.ir.inputs import of_one, of_two
 from netslim.net import cost

@@ -17,16 +17,16 @@ import netslim
 from gradaug import data
 from gradaug.distributed import processes as sync
 from gradaug.distributed.batch_norm import synchronised_norms
+from gradaug.distributed.signals import stop_requests
 from gradaug.errors import Stopped
 from gradaug.evaluation.score import SubnetScore, subnetworks
-from gradaug.report import Silent
 from gradaug.training import checkpoint as ck
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
 from gradaug.training.metrics import Readout
+from gradaug.training.progress import Silent
 from gradaug.training.result import Result
 from gradaug.training.run import Run, Step, choose_device, resolve, wants_cuda
-from gradaug.training.signals import stop_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

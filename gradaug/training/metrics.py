@@ -1,7 +1,8 @@
 """Running means over one epoch, and the guard that stops a run whose loss is not finite.
 
 The figures of a step are one small vector, so that several processes can add theirs up in the exchange of gradients
-(:func:`gradaug.distributed.processes.average_gradients`) and a GPU need not be waited for: :class:`Readout` hands it over one step late.
+(:func:`gradaug.distributed.processes.average_gradients`) and a GPU need not be waited for: :class:`Readout` hands it
+over one step late.
 """
 
 from __future__ import annotations

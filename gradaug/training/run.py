@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from gradaug import data
 from gradaug.distributed import processes as sync
 from gradaug.evaluation.score import Score, merged, require_fit, score
+from gradaug.inputs import image_shape
 from gradaug.regularizers.blocks import placed, set_progress
 from gradaug.regularizers.mixing import mixer
 from gradaug.seeding import Generators, random_state, set_random_state
 from gradaug.step import GradAug
-from gradaug.subnets.space import image_shape, runs_channels_last
+from gradaug.subnets.space import runs_channels_last
 from gradaug.subnets.views import views
 from gradaug.tasks.losses import task_loss_smoothed
 from gradaug.training import checkpoint as ck

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim.analysis.blocks import Found, find
 from netslim.analysis.dataflow import Facts
 from netslim.analysis.groups import Solution, solve
 from netslim.analysis.overrides import Overrides, apply
@@ -20,11 +21,10 @@ from netslim.ir.functions import memory
 from netslim.ir.inputs import described
 from netslim.ir.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.ir.program import Node, Program, Size
-from netslim.ir.transform import Found, find
 from netslim.layouts.axes import Layout, freeze
 from netslim.layouts.engine import Engine
-from netslim.net.tree import at
 from netslim.trace.follow import freeze_outputs
+from netslim.trace.meta import at
 from netslim.trace.regions import Constants, Recording, record
 from netslim.trace.tracer import Trace
 

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netslim.errors import InputError
+from netslim.errors import InputError, did_you_mean
 from netslim.layouts.axes import Reason, freeze, unify
 from netslim.layouts.engine import Engine, Rule
-from netslim.net.subnet import near
 from netslim.ops import RULES
 
 
@@ -87,4 +86,4 @@ def _dimension(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, int]:
     base, _, dim = name.rpartition(".")
     if base in tensors and dim.isdecimal() and int(dim) < tensors[base].dim():
         return tensors[base], int(dim)
-    raise InputError(f"the model has no layer, parameter or group {name!r}{near(name, tensors)}.")
+    raise InputError(f"the model has no layer, parameter or group {name!r}{did_you_mean(name, tensors)}")

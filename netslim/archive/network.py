@@ -26,9 +26,9 @@ from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import every_program
 from netslim.ir.program import is_listed
+from netslim.ir.proof import Case, Proof
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
-from netslim.proof.equivalence import Case, Proof
 from netslim.trace.tracer import LIFTED
 
 FORMAT, VERSION = "netslim", 3

@@ -22,8 +22,9 @@ from netslim.ir.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function
 from netslim.ir.transform import skips_of, without
 from netslim.layouts.slices import Kept, take
 from netslim.net.subnet import Point
-from netslim.net.tree import at, walk
+from netslim.net.tree import walk
 from netslim.ops import MODULES
+from netslim.trace.meta import at
 
 if TYPE_CHECKING:
     from netslim.net.slimnet import SlimNet

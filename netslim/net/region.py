@@ -11,7 +11,8 @@ from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Region
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_plain
-from netslim.net.tree import Tree, at
+from netslim.net.tree import Tree
+from netslim.trace.meta import at
 
 Run = dict[bool, Callable[..., Any]]
 

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from netslim.errors import InputError, SubnetError
+from netslim.errors import InputError, SubnetError, did_you_mean
 from netslim.ir.plan import Block, Frozen, Group, Plan, why
 from netslim.ir.plan_checks import check_plan
 from netslim.ir.transform import Further, by_block, followed_plan, scaling
 from netslim.layouts.axes import count, positions
 from netslim.layouts.engine import Rule
 from netslim.net.region import Followed, Run, compiled, flattened
-from netslim.net.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, near, running
-from netslim.net.tree import Shadow, at, lift, walk
+from netslim.net.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, running
+from netslim.net.tree import Shadow, lift, walk
 from netslim.ops import RULES
+from netslim.trace.meta import at
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from netslim.proof.equivalence import Proof
+    from netslim.ir.proof import Proof
 
 
 class SlimNet(nn.Module):
@@ -234,7 +235,7 @@ class SlimNet(nn.Module):
             known = self.state_dict().keys()
             if name in known:
                 return f"{name}: frozen: never used by forward"
-            raise SubnetError(f"this network has no parameter {name!r}{near(name, known)}.")
+            raise SubnetError(f"this network has no parameter {name!r}{did_you_mean(name, known)}")
         return why(self.plan, name)
 
     # -- plain networks

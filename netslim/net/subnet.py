@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from netslim.errors import SubnetError
+from netslim.errors import SubnetError, did_you_mean
 from netslim.ir.plan import Plan
 from netslim.layouts.axes import Layout, Runs, count, from_positions, runs
 from netslim.layouts.slices import Cut, Kept, make_cut
@@ -54,7 +53,7 @@ def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[
     names = {group.name for group in plan.groups}
     for name in width:
         if name not in names:
-            raise SubnetError(f"this network has no group {name!r}{near(str(name), names)}.")
+            raise SubnetError(f"this network has no group {name!r}{did_you_mean(name, names)}")
     return tuple(_keep(g.name, g.size, _plain(width.get(g.name, g.size)), grid) for g in plan.groups)
 
 
@@ -69,7 +68,7 @@ def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
         raise SubnetError(f"depth is {given!r}; it must be {{block: False}} for the blocks that are skipped.")
     for name in given:
         if name not in names:
-            raise SubnetError(f"this network has no block {name!r}{near(str(name), names)}.")
+            raise SubnetError(f"this network has no block {name!r}{did_you_mean(name, names)}")
     return tuple(_truth(name, _plain(given.get(name, True))) for name in names)
 
 
@@ -77,12 +76,6 @@ def _truth(name: str, value: Any) -> bool:
     if value not in (True, False):
         raise SubnetError(f"block {name} is given {value!r}: False skips it, True runs it.")
     return bool(value)
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """'; did you mean ...?' with the nearest names, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
-    return f"; the nearest are {', '.join(close)}" if close else ""
 
 
 def _plain(value: Any) -> Any:
@@ -125,7 +118,7 @@ def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = N
     for name in ranking:
         if plan.group(name) is None:
             raise SubnetError(
-                f"the ranking names {name!r}, which is no group{near(str(name), [g.name for g in plan.groups])}."
+                f"the ranking names {name!r}, which is no group{did_you_mean(name, [g.name for g in plan.groups])}"
             )
     chosen: list[Runs] = []
     for group, k in zip(plan.groups, counts, strict=True):

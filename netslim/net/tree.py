@@ -63,13 +63,6 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield from walk(child, f"{path}.")
 
 
-def at(root: nn.Module, path: str) -> nn.Module:
-    """The module at a path, whatever its children are called. Raises KeyError where there is none."""
-    for name in path.split(".") if path else ():
-        root = root._modules[name]  # type: ignore[assignment]
-    return root
-
-
 def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
     memo = {} if memo is None else memo

@@ -7,56 +7,18 @@ that are made lively first, and a group that no output depends on is named rathe
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from netslim.errors import NetslimError
 from netslim.ir.plan import Block, Group
+from netslim.ir.proof import Case, Proof
 from netslim.layouts.axes import Misaligned
 from netslim.net.slimnet import SlimNet
 from netslim.proof.harness import DEAR, Bench, prepare, sharpen, still
 from netslim.proof.masked import everything, masked_run
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One sub-network: how far it is from the masked network, and from the full one, relative to the output."""
-
-    name: str
-    max_rel_diff: float
-    effect: float
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Proof:
-    """The outcome of `verify`."""
-
-    cases: tuple[Case, ...] = ()
-    failures: tuple[str, ...] = ()
-    idle: tuple[str, ...] = ()  # groups that no output depends on: the proof says nothing of them
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures and all(case.passed for case in self.cases)
-
-    def summary(self) -> str:
-        worst = max((case.max_rel_diff for case in self.cases), default=0.0)
-        verdict = "equal their masked full network" if self.passed else "DIFFER from their masked full network"
-        text = f"{len(self.cases)} random sub-networks {verdict} (largest relative difference {worst:.1e})"
-        return text + (f"; {len(self.idle)} groups have no effect on the output" if self.idle else "")
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain data, for the archive and for --json."""
-        return {"cases": [asdict(c) for c in self.cases], "failures": list(self.failures), "idle": list(self.idle)}
-
-    @staticmethod
-    def from_data(data: Mapping[str, Any]) -> Proof:
-        return Proof(tuple(Case(**c) for c in data["cases"]), tuple(data["failures"]), tuple(data["idle"]))
 
 
 def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:

@@ -21,8 +21,8 @@ from torch import nn
 
 from netslim.errors import SourceError
 from netslim.extras import needed
-from netslim.ir.inputs import Shapes, library_shapes, offered_shapes
 from netslim.source.factory import build
+from netslim.source.shapes import Shapes, library_shapes, offered_shapes
 from netslim.source.userfile import choose, failure, import_file, importing_from
 from netslim.source.weights import load_weights
 

@@ -66,3 +66,10 @@ def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
 
 
 _TRACED_THROUGH = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Unflatten, nn.MultiheadAttention, nn.RNNBase)
+
+
+def at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path, whatever its children are called. Raises KeyError where there is none."""
+    for name in path.split(".") if path else ():
+        root = root._modules[name]  # type: ignore[assignment]
+    return root

@@ -25,11 +25,10 @@ from netslim.ir.inputs import Inputs, described, every_tensor
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Rule
-from netslim.net.tree import at
 from netslim.ops import MODULES
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.meta import computed, is_leaf, skeleton
+from netslim.trace.meta import at, computed, is_leaf, skeleton
 from netslim.trace.state import require_decidable
 from netslim.trace.tracer import Trace, Tracer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradaug.report import Silent
+from gradaug.training.progress import Silent
 
 
 class StopError(Exception):

@@ -21,7 +21,7 @@ from torch import Tensor
 import gradaug
 import netslim
 from gradaug.errors import Stopped
-from gradaug.report import Silent
+from gradaug.training.progress import Silent
 from netslim_cli.main import gradaug as command
 
 from .interrupt import StopAfter, StopError
@@ -195,7 +195,7 @@ def test_the_former_signal_handler_comes_back(model: Path, tmp_path: Path) -> No
 
 
 def test_a_second_sigterm_ends_at_once() -> None:
-    with gradaug.training.signals.stop_requests() as asked:
+    with gradaug.distributed.signals.stop_requests() as asked:
         assert not asked()
         signal.raise_signal(signal.SIGTERM)
         assert asked()

@@ -17,9 +17,9 @@ import gradaug
 import netslim
 from gradaug.config.settings import AUTOMATIC
 from gradaug.errors import CheckpointError, OutputError, TrainingError
-from gradaug.report import Bar, epoch_line, progress_for
 from gradaug.training import loop
 from gradaug.training.log import Epoch
+from gradaug.training.progress import Bar, epoch_line, progress_for
 from netslim.errors import InputError
 
 from .interrupt import StopAfter, StopError

@@ -1,0 +1,27 @@
+"""What a network takes: its device, and images of its shape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from netslim import SlimNet
+from netslim.errors import InputError
+
+
+def device_of(net: torch.nn.Module) -> torch.device:
+    """Where the network's first parameter lives (cpu without parameters)."""
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
+def blank_images(net: SlimNet, count: int = 2) -> Tensor:
+    """Zero images of the network's own shape, type and device, to try it on."""
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
+    return torch.zeros(count, *image_shape(net), dtype=like.dtype, device=like.device)
+
+
+def image_shape(net: SlimNet) -> tuple[int, ...]:
+    """The one input's shape without the batch dimension, e.g. (3, 32, 32)."""
+    if len(net.input_shapes) != 1:
+        raise InputError(f"gradaug trains networks with one input, and this one takes {len(net.input_shapes)}")
+    return tuple(net.input_shapes[0][1:])
