@@ -161,10 +161,17 @@ def _cat_dim(cat: Node) -> int:
 
 def _passes(flow: Flow, source: int, other: int, dim: int) -> bool:
     """Whether a concatenated value is `source`, or a view of it with all its channels (a crop)."""
+    if source == other:
+        return True
     a, b = flow.shape(source), flow.shape(other)
     whole = a is not None and b is not None and len(a) == len(b) and a[dim] == b[dim]
-    way = flow.between(source, other) if flow.above[other] >> source & 1 else {0}
-    return source == other or (whole and all(effect(flow.nodes[i].target).views for i in way))
+    if not whole or not _is_view(flow.nodes[other]) or not flow.above[other] >> source & 1:
+        return False
+    return all(_is_view(flow.nodes[i]) for i in flow.between(source, other))
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "call" and effect(node.target).views
 
 
 def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node, ...], str] | None:
