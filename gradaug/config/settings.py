@@ -10,7 +10,6 @@ it gives one (WRN-28-10: learning rate 0.1 cosine, Nesterov momentum 0.9, weight
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -243,8 +242,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"settings are names with a value each, such as epochs: 3, not {kinds.shown(settings)}")
     for name in settings:
         if name not in TrainConfig.__dataclass_fields__:
-            near = difflib.get_close_matches(str(name), TrainConfig.__dataclass_fields__, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, TrainConfig.__dataclass_fields__, 1)
             said = name if isinstance(name, str) and name.isidentifier() else kinds.shown(name)
             raise InputError(f"unknown setting {said}: this version of gradaug does not have it{hint}")
     return {name: read(name, value, flag(name)) for name, value in settings.items()}

@@ -9,7 +9,6 @@ labels, augmentation) that gives a :class:`DataSource`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from gradaug.data.batches import Batches as Batches
@@ -50,7 +49,6 @@ def load(
     """
     name, _, where = spec.partition(":")
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise DataError(f"unknown data {spec!r}: {hint}known are {', '.join(sorted(SOURCES))}")
+        hint = did_you_mean(name, SOURCES, 1) or f"; known are {', '.join(sorted(SOURCES))}"
+        raise DataError(f"unknown data {spec!r}{hint}")
     return SOURCES[name](where, shape, seed, labels, augment)

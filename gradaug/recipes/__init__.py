@@ -11,7 +11,6 @@ Reading one runs nothing; what its network may be is in :mod:`gradaug.recipes.ne
 
 from __future__ import annotations
 
-import difflib
 import stat
 from dataclasses import dataclass
 from importlib.resources import files
@@ -53,9 +52,7 @@ def text(name: str) -> str:
         return files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     if path.suffix in (".yaml", ".yml"):
         return _read(path)
-    near = difflib.get_close_matches(name, names(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "gradaug recipes lists them"
-    raise InputError(f"there is no recipe {name!r}; {hint}")
+    raise InputError(f"there is no recipe {name!r}{did_you_mean(name, names()) or '; gradaug recipes lists them'}")
 
 
 def load(name: str) -> Recipe:
@@ -98,8 +95,8 @@ def _parsed(name: str) -> Recipe:
         )
     for key in content:
         if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1) or [", ".join(KEYS)]
-            raise InputError(f"the recipe {name} has the key {key!r}; did you mean {near[0]}?")
+            hint = did_you_mean(key, KEYS, 1) or f"; it may have {', '.join(KEYS)}"
+            raise InputError(f"the recipe {name} has the key {key!r}{hint}")
     about, model, settings = (content.get(key) for key in KEYS)
     try:
         if about is not None and not isinstance(about, str):

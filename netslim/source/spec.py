@@ -8,7 +8,6 @@ timm:resnet50               built without weights
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import warnings
@@ -89,7 +88,7 @@ def _from_module(package: str, name: str, args: dict[str, Any]) -> Loaded:
             raise failure(f"{package} cannot be imported", error) from error
         for part in name.split("."):
             if not hasattr(found, part):
-                raise SourceError(f"{package} has no {name!r}{suggestion(part, dir(found))}")
+                raise SourceError(f"{package} has no {name!r}{did_you_mean(part, dir(found))}")
             found = getattr(found, part)
         model = build(found, f"{package}:{name}", args)
     return Loaded(model, f"{package}:{name}", offered_shapes(None, model))
@@ -99,7 +98,7 @@ def _from_torchvision(library: str, name: str, args: dict[str, Any]) -> Loaded:
     from torchvision import models
 
     if name not in models.list_models():
-        raise SourceError(f"torchvision has no model {name!r}{suggestion(name, models.list_models())}")
+        raise SourceError(f"torchvision has no model {name!r}{did_you_mean(name, models.list_models())}")
     builder = models.get_model_builder(name)
     # weights_backbone has a default that downloads
     unfilled = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
@@ -111,7 +110,7 @@ def _from_timm(library: str, name: str, args: dict[str, Any]) -> Loaded:
     with needed("timm", "timm's models"):
         import timm
     if not timm.is_model(name):
-        raise SourceError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
+        raise SourceError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
 
     def create(**options: Any) -> nn.Module:
         return timm.create_model(name, pretrained=False, **options)
@@ -128,9 +127,3 @@ def _quietly(make: Callable[..., nn.Module], label: str, args: dict[str, Any]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return build(make, label, args)
-
-
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence that says `name` is unknown."""
-    near = difflib.get_close_matches(name, list(names), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else "."
