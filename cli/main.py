@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from .streams import guarded
+
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -36,7 +38,7 @@ class Failure(click.ClickException):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.exit_code = getattr(error, "exit_code", 1)  # type: ignore[misc]
-        self.silent = int(os.environ.get("RANK", "0")) > 0 and type(error).__name__ != "TrainingError"
+        self.silent = _follows() and type(error).__name__ != "TrainingError"
 
     def show(self, file: Any = None) -> None:
         if self.silent:
@@ -46,6 +48,11 @@ class Failure(click.ClickException):
 
         text = Text.assemble(("error: ", "bold red"), self.message)
         Console(file=file, stderr=file is None, soft_wrap=True).print(text)
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes of a run, and not the first."""
+    return int(os.environ.get("RANK", "0")) > 0
 
 
 class LazyGroup(click.Group):
@@ -66,13 +73,18 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.short_help) for name, entry in self.entries.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with guarded():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            if not _follows():
+                click.echo("stopped", err=True)
             ctx.exit(STOPPED)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
@@ -82,8 +94,7 @@ class LazyGroup(click.Group):
 
             if isinstance(known := explained(error) or error, NetslimError):
                 raise Failure(known) from error
-            if not isinstance(error, BrokenPipeError):
-                error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
+            error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
             raise
 
 

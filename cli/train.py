@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,7 +17,10 @@ from .options import explicit, json_option, trust_option
 from .settings import Sectioned, checked, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gradaug.config import TrainConfig
+    from gradaug.folder import RunFolder
     from gradaug.recipes import Model, Recipe
     from netslim import SlimNet
 
@@ -76,20 +80,27 @@ def train(
     out = out or Path("runs") / (recipe or values["mode"]).replace(",", "-")
     config = _continued(out, given) if resume else checked({**values, **(chosen.settings if chosen else {}), **given})
 
-    from rich.console import Console
-
-    net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
     if dry_run:
+        net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
         _show_estimate(net, config, tflops, gpus or 1, as_json)
         return
-    if gpus is not None and "RANK" not in os.environ:
-        _launch(gpus, max_restarts, config.device)
-        return
 
-    from gradaug.loop import train as run
+    from rich.console import Console
+
+    from gradaug.folder import RunFolder
     from gradaug.report import progress_for, score_table
 
-    result = run(net, config, out, resume=resume, overwrite=overwrite, progress=progress_for(Console(stderr=True)))
+    folder, started = RunFolder(out), "RANK" in os.environ
+    with _held(folder, resume, overwrite, started):
+        net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
+        if gpus is None or started:
+            from gradaug.loop import train as run
+
+            progress = progress_for(Console(stderr=True))
+            result = run(net, config, folder, resume=resume, overwrite=overwrite, progress=progress)
+    if gpus is not None and not started:
+        _launch(gpus, max_restarts, config.device)
+        return
     if int(os.environ.get("RANK", "0")) > 0:
         return
     if as_json:
@@ -113,6 +124,20 @@ def _continued(out: Path, given: dict[str, Any]) -> TrainConfig:
     from gradaug.folder import RunFolder
 
     return checked({**load(RunFolder(out).checkpoint).config, **given})
+
+
+@contextlib.contextmanager
+def _held(folder: RunFolder, resume: bool, overwrite: bool, started: bool) -> Iterator[None]:
+    """Keeps other runs out while a recipe's network is written, and until the end of a run in this process.
+
+    Of several processes that were started together, the first one holds the folder from where it trains.
+    """
+    if started:
+        yield
+        return
+    with folder.held():
+        folder.require_free(resume, overwrite)
+        yield
 
 
 def _network(

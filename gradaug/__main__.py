@@ -2,6 +2,9 @@
 
 from importlib.metadata import entry_points
 
+from gradaug.signals import follow_launcher
+
 if __name__ == "__main__":
+    follow_launcher()
     (command,) = entry_points(group="console_scripts", name="gradaug")
     command.load()()

@@ -5,7 +5,7 @@
     ├── TrainingError               training cannot go on (the loss is not finite)
     ├── CheckpointError             a checkpoint cannot be read, or belongs to another run
     ├── OutputError                 the run's folder exists already, or cannot be written
-    └── Stopped                     SIGTERM ended the run; its checkpoint is written
+    └── Stopped                     a signal ended the run; on SIGTERM its checkpoint is written
 
 Options that do not fit each other or the network are netslim's own ``InputError``.
 """
@@ -32,7 +32,9 @@ class OutputError(NetslimError):
 
 
 class Stopped(NetslimError):
-    """SIGTERM ended the run after its checkpoint was written."""
+    """A signal ended the run; where it was SIGTERM, after its checkpoint was written."""
 
-    exit_code = 128 + 15
-    """As a shell has it for SIGTERM."""
+    def __init__(self, message: str, number: int = 15) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+        """As a shell has it for the signal."""

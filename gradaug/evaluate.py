@@ -108,7 +108,10 @@ def _calibration_error(classes: int) -> Any:
 
 def merged(scores: Sequence[Score]) -> Score:
     """The score on all images, from those on parts of them (without the calibration error, which does not add up)."""
+    scores = [part for part in scores if part.images] or [scores[0]]  # fewer images than parts leave some without
     images = sum(part.images for part in scores)
+    if not images:
+        return scores[0]
 
     def mean(name: str) -> float:
         return sum(getattr(part, name) * part.images for part in scores) / images

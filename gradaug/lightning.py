@@ -7,8 +7,8 @@
             self.use_gradaug(self.net, mode="randwidth")
         def configure_optimizers(self): ...
 
-Optimisation is manual, as a step has several backward passes. Under Lightning's "ddp" every pass would wait for the
-others: train in one process, or with ``gradaug train --gpus``.
+Optimisation is manual, as a step has several backward passes. Lightning's "ddp" is refused, as every pass would
+wait for the others: train in one process, or with ``gradaug train --gpus``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ After a resume the lines beyond the checkpoint are dropped, so that the file rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from gradaug.errors import OutputError
 from netslim.errors import MissingError
 from netslim.extras import needed
+from netslim.files import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch.utils.tensorboard import SummaryWriter
@@ -48,26 +51,24 @@ class Epoch:
 
 
 class RunLog:
-    """Writes the record of a run that continues after `step` (0: a new run); use it in a ``with``."""
+    """Adds to the record of a run that continues after `step` (0: a new run); use it in a ``with``.
+
+    What is in the file stays: :func:`keep_until` is called before.
+    """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
         self.path = folder / "metrics.jsonl"
-        try:
-            keep = [line for line in _lines(self.path) if line["step"] <= step] if step else []
-            self._file = self.path.open("w", encoding="utf-8")
-            for line in keep:
-                self._write(line)
+        with _refusals(self.path):
+            self._file = self.path.open("a", encoding="utf-8")
             self._board = _board(folder / "tensorboard", step)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
-        if self._board:
-            self._board.close()
+        with _refusals(self.path), contextlib.closing(self._file):
+            if self._board:
+                self._board.close()
 
     def step(self, step: int, epoch: int, loss: float, subnet_loss: float, lr: float) -> None:
         """Records every tenth step."""
@@ -78,17 +79,12 @@ class RunLog:
         self._record("epoch", asdict(epoch))
 
     def _record(self, event: str, values: dict[str, Any]) -> None:
-        try:
-            self._write({"event": event, **values})
+        with _refusals(self.path):
+            self._file.write(json.dumps({"event": event, **values}) + "\n")
+            self._file.flush()
             for name, value in values.items():
                 if self._board and value is not None and name not in ("step", "epoch"):
                     self._board.add_scalar(f"{event}/{name}", value, values["step"])
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
 
 
 class NoLog(RunLog):
@@ -114,12 +110,40 @@ def _board(folder: Path, step: int) -> SummaryWriter | None:
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics file; a last line cut off by a crash is left out."""
-    found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return found
+def keep_until(path: Path, step: int) -> None:
+    """Drops the lines of a metrics file beyond `step`, and a last line that a crash cut off.
+
+    The file is as it was until its replacement is whole. OutputError names a line that is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    *lines, last = content.split(b"\n")
+    reached = [(text, _step_of(text, path, number)) for number, text in enumerate(lines, 1) if text.strip()]
+    with contextlib.suppress(OutputError):
+        reached.append((last, _step_of(last, path, len(lines) + 1)))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"".join(text + b"\n" for text, at in reached if at <= step))
+
+
+def _step_of(line: bytes, path: Path, number: int) -> int:
+    """The step that a line is about."""
+    try:
+        found = json.loads(line)["step"]
+        if type(found) is int:
+            return found
+    except (ValueError, TypeError, LookupError, RecursionError):
+        pass
+    raise OutputError(f"line {number} of {path} is damaged; delete that line, checkpoint.pt has all that the run needs")
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system refuses, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

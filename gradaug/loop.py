@@ -19,7 +19,7 @@ from gradaug import data, sync
 from gradaug.errors import Stopped
 from gradaug.evaluate import SubnetScore, subnetworks
 from gradaug.folder import RunFolder
-from gradaug.log import NoLog, RunLog
+from gradaug.log import NoLog, RunLog, keep_until
 from gradaug.report import Silent
 from gradaug.result import Result
 from gradaug.run import Run, Step, choose_device, resolve, wants_cuda
@@ -41,7 +41,7 @@ __all__ = ["choose_device", "resolve", "score_subnetworks", "train"]
 def train(
     net: SlimNet,
     config: TrainConfig,
-    out: str | Path,
+    out: str | Path | RunFolder,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -49,25 +49,30 @@ def train(
 ) -> Result:
     """Trains `net` in place and writes the run to the folder `out`. Seeds torch's global generator.
 
-    Under torchrun every process calls it, with its copy of `net`; sub-networks are scored in rank 0 alone.
+    Under torchrun every process calls it, with its copy of `net`; sub-networks are scored in rank 0 alone, which also
+    keeps other runs out of the folder until the end.
 
     Raises:
-        OutputError: `out` holds a run already (and neither `resume` nor `overwrite`), or cannot be written.
+        OutputError: `out` holds a run already (and neither `resume` nor `overwrite`), another run is writing to it, or
+            it cannot be written.
         InputError, DataError: a setting or the data does not fit the network.
         CheckpointError: there is nothing to resume from, or it is another run.
         TrainingError: the loss is no longer finite, or another process is gone; the last good checkpoint is kept.
         Stopped: SIGTERM came; the step in hand was finished and a checkpoint written.
     """
-    folder = RunFolder(Path(out))
-    with sync.joined(wants_cuda(config.device)) as world, stop_requests() as asked:
+    folder = out if isinstance(out, RunFolder) else RunFolder(Path(out))
+    with sync.joined(wants_cuda(config.device)) as world, stop_requests() as asked, contextlib.ExitStack() as stack:
+        warning = sync.from_main(lambda: stack.enter_context(folder.held()))
         if sync.restarted() and folder.checkpoint.exists():
             resume, overwrite = True, False
         saved = sync.from_main(lambda: _open(folder, resume, overwrite))
         run = Run(net, config, folder, saved, world)
-        sync.from_main(lambda: folder.create(overwrite))
+        sync.from_main(lambda: _clear(folder, overwrite, saved))
         tally = run.begin(saved)
         log = RunLog(folder.path, step=run.ga.steps) if world.main else NoLog()
         with log, progress if progress and world.main else Silent() as shown:
+            if warning:
+                shown.note(f"warning: {warning}")
             shown.note(describe(run))
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
@@ -100,8 +105,6 @@ def train_epoch(
             if tally.stopping:
                 raise Stopped(f"stopped by SIGTERM after step {run.ga.steps}; go on with --resume")
     _note(readout.flush(), run, tally, log, shown)
-    if run.due:
-        sync.share_buffers(run.net)
     speed = tally.speed()
     return tally.epoch(run.validate() if run.due else None, run.lr, speed)
 
@@ -134,6 +137,12 @@ def finish(run: Run) -> Result:
 def _open(folder: RunFolder, resume: bool, overwrite: bool) -> ck.Checkpoint | None:
     folder.require_free(resume, overwrite)
     return ck.load(folder.checkpoint) if resume else None
+
+
+def _clear(folder: RunFolder, overwrite: bool, saved: ck.Checkpoint | None) -> None:
+    """Removes what the run that begins does not go on from."""
+    folder.clear(overwrite)
+    keep_until(folder.metrics, saved.step if saved else 0)
 
 
 def describe(run: Run) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradaug.errors import OutputError
 from netslim.extras import needed
+from netslim.files import atomic_write
 
 if TYPE_CHECKING:
     from gradaug.assessment import Assessment
@@ -24,10 +25,11 @@ def plot(found: Assessment, path: Path, title: str = "") -> None:
     for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         draw(found, axes)
         axes.set_ylabel("top-1 %")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+    formats = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:] not in formats:
+        raise OutputError(f"cannot write {path}: the name must end in one of .{', .'.join(sorted(formats))}")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
 
 
 def _sizes(found: Assessment, axes: Any) -> None:

@@ -22,7 +22,7 @@ from gradaug.fit import image_shape, runs_channels_last
 from gradaug.losses import task_loss_smoothed
 from gradaug.mixing import mixer
 from gradaug.optim import schedule, sgd
-from gradaug.seeding import random_state, set_random_state
+from gradaug.seeding import Generators, random_state, set_random_state
 from gradaug.step import GradAug
 from gradaug.tally import Tally, figures
 from gradaug.transforms import views
@@ -174,7 +174,9 @@ class Run:
     # -- the state of a run
 
     def validate(self) -> Score:
-        """The score of :attr:`result` on the validation images."""
+        """The score of :attr:`result` on the validation images, with the running statistics of rank 0."""
+        for net in (self.net, *(average.net for average in self.averages.values())):
+            sync.share_buffers(net)
         rank, size = self.world.rank, self.world.size
         share = data.evaluation_batches(self.source.validation, workers=self.config.workers, rank=rank, world=size)
         with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
@@ -188,9 +190,10 @@ class Run:
     def save(self, tally: Tally | None) -> None:
         """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
         states = sync.gathered(random_state())
-        if not self.world.main:
-            return
-        checkpoint = ck.Checkpoint(
+        sync.from_main(lambda: ck.save(self._checkpoint(tally, states), self.folder.checkpoint))
+
+    def _checkpoint(self, tally: Tally | None, states: list[Generators]) -> ck.Checkpoint:
+        return ck.Checkpoint(
             config=self.config.to_dict(),
             epoch=self.done,
             step=self.ga.steps,
@@ -204,7 +207,6 @@ class Run:
             before=asdict(self.before),
             seconds=self.seconds,
         )
-        ck.save(checkpoint, self.folder.checkpoint)
 
     def _restore(self, saved: ck.Checkpoint) -> None:
         path = self.folder.checkpoint

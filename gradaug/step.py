@@ -9,7 +9,8 @@
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
 gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
 
-With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step.
+With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step
+(:meth:`GradAug.step` does so itself).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from gradaug.fit import fit
 from gradaug.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from gradaug.sampler import Draw, Space, draw
 from gradaug.settings import checked, whole
+from gradaug.sync import average_gradients, require_own
 from gradaug.views import resize
 from netslim import SlimNet
 from netslim.errors import InputError
@@ -152,7 +154,8 @@ class GradAug:
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
-        self._seen = False
+        self._seen = self._own = False
+        require_own(net, self.forward)
 
     def backward(
         self,
@@ -168,6 +171,9 @@ class GradAug:
         labels, which take part in the sub-networks' losses only, with the full network's output on them as the target
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
+        if not self._own:  # once more: a wrapper may have come after this object
+            require_own(self.net, self.forward)
+            self._own = True
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         every = batch_of(images, unlabelled)
         with self._autocast(every):
@@ -186,14 +192,16 @@ class GradAug:
     def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> Losses:
         """:meth:`backward` on one part of a batch, with what stands around it in a loop.
 
-        The gradients are zeroed before the first of `accumulate` parts; the optimizer steps after the last, through the
-        scaler where there is one. Raises InputError for an optimizer that holds none of the network's parameters.
+        The gradients are zeroed before the first of `accumulate` parts; after the last, their mean over the processes
+        is taken and the optimizer steps, through the scaler where there is one. Raises InputError for an optimizer that
+        holds none of the network's parameters.
         """
         if self._part == 0:
             require_common(optimizer, self.net)
             optimizer.zero_grad()
         losses = self.backward(images, labels)
         if self._part == 0:
+            average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
             self._update(optimizer)
         return losses
 

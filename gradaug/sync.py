@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,9 +25,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gradaug.errors import TrainingError
-from netslim.errors import NetslimError
+from netslim.errors import InputError, NetslimError
 
 T = TypeVar("T")
 
@@ -102,45 +105,76 @@ def _share(tensors: list[Tensor]) -> None:
         return
     for tensor in tensors:
         plain = tensor.detach().to(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype).contiguous().clone()
-        with _peers():
+        with peers():
             dist.broadcast(plain, src=0)
         tensor.copy_(plain)
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter], figures: Tensor | None = None) -> Tensor:
-    """Puts the mean over the processes into every ``.grad``; returns `figures` (K,) summed over them.
+    """Puts the mean over the processes into every ``.grad``; returns `figures` (K,), in double, summed over them.
 
-    One all-reduce per dtype of the parameters (one, as a rule). A parameter without gradient counts as zeros where
-    another process has one, and stays without where none has. With equal parts of a batch in every process the result
-    is the gradient of the joined batch's mean loss.
+    One all-reduce (one more where some parameters are double, or on another device). Gradients in half precision are
+    added up in single, and rounded once. Figures travel as bytes, so that their sum is exact to double. A parameter
+    without gradient counts as zeros where another process has one, and stays without where none has. With equal parts
+    of a batch in every process the result is the gradient of the joined batch's mean loss.
     """
-    figures = torch.zeros(0) if figures is None else figures
+    figures = exact(torch.zeros(0) if figures is None else figures)
     world = current()
     if world.size == 1:
         return figures
     kinds: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
-            kinds.setdefault((parameter.device, parameter.dtype), []).append(parameter)
-    for i, group in enumerate(kinds.values()):
-        like = group[0]
-        head = figures.to(like) if i == 0 else figures.new_zeros(0).to(like)
-        used = torch.tensor([p.grad is not None for p in group]).to(like)
-        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in group]
-        flat = torch.cat([head, used, *(part.reshape(-1) for part in parts)])
-        del parts
-        with _peers():
+            kinds.setdefault((parameter.device, _wide(parameter.dtype)), []).append(parameter)
+    sums = figures
+    for i, ((device, dtype), group) in enumerate((kinds or {(figures.device, torch.float32): []}).items()):
+        head = _letters(figures, world).to(device, dtype) if i == 0 else torch.zeros(0, device=device, dtype=dtype)
+        used = torch.tensor([p.grad is not None for p in group], device=device, dtype=dtype)
+        flat = torch.cat([head, used, *(_real(_gradient(p)).to(dtype).reshape(-1) for p in group)])
+        with peers():
             dist.all_reduce(flat)
-        summed, counts, *means = flat.split([len(head), len(group), *(p.numel() for p in group)])
+        letters, counts, *means = flat.split([len(head), len(group), *(_real(p).numel() for p in group)])
         for parameter, mean, count in zip(group, means, counts, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.copy_(mean.view_as(parameter)).div_(world.size)
-            elif count > 0:
-                parameter.grad = (mean / world.size).view_as(parameter).clone()
+            if count > 0:
+                parameter.grad = _gradient(parameter)
+                real = _real(parameter.grad)
+                real.copy_(mean.div_(world.size).view_as(real))
         if i == 0:
-            figures = summed.to(figures)
-    return figures
+            sums = _read(letters).to(figures.device).view(world.size, *figures.shape).sum(0)
+    return sums
+
+
+def exact(figures: Tensor) -> Tensor:
+    """In double precision, where the device has it."""
+    return figures.to(torch.float32 if figures.device.type == "mps" else torch.float64)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """In which real dtype gradients of `dtype` are added up: single, or double for double."""
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Zeros where there is none."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _letters(figures: Tensor, world: World) -> Tensor:
+    """The bytes of this process's figures (K,) in its row of a table of all processes, flat: sums leave them alone."""
+    table = torch.zeros(world.size, 8 * figures.numel(), dtype=torch.uint8, device=figures.device)
+    table[world.rank] = figures.double().reshape(-1).view(torch.uint8)
+    return table.reshape(-1)
+
+
+def _read(letters: Tensor) -> Tensor:
+    """The figures of all processes, flat, in the order of their ranks."""
+    return letters.to(torch.uint8).view(torch.float64)
 
 
 def gathered(value: Any) -> list[Any]:
@@ -149,7 +183,7 @@ def gathered(value: Any) -> list[Any]:
     if world.size == 1:
         return [value]
     values: list[Any] = [None] * world.size
-    with _peers():
+    with peers():
         dist.all_gather_object(values, value)
     return values
 
@@ -165,19 +199,50 @@ def from_main(call: Callable[[], T]) -> T:
             found = [call()]
         except NetslimError as error:
             found = [error]
-    with _peers():
+    with peers():
         dist.broadcast_object_list(found, src=0)
     if isinstance(found[0], NetslimError):
         raise found[0]
     return found[0]
 
 
+def require_own(net: nn.Module, forward: Callable[..., Any]) -> None:
+    """InputError where DistributedDataParallel wraps the network `net` and `forward` does not call the wrapper.
+
+    Such a wrapper exchanges no gradients, in silence. A network does not know who wraps it: where processes have
+    joined, all objects of this one are looked through, in a fraction of a second.
+    """
+    if forward is net and current().size > 1 and _wrapped(net):
+        gc.collect()  # a wrapper that nobody uses any more is none
+        if _wrapped(net):
+            raise InputError(f"the network is inside a DistributedDataParallel that GradAug does not call; {_INSTEAD}")
+
+
+_INSTEAD = (
+    "give it the network that netslim.convert returned, wrapped by nothing, and with several processes call "
+    "gradaug.average_gradients(net.parameters()) before the optimizer steps (GradAug.step does so itself)"
+)
+
+
+def _wrapped(net: nn.Module) -> bool:
+    return any(
+        issubclass(type(found), DistributedDataParallel) and any(module is net for module in found.modules())
+        for found in gc.get_objects()
+    )
+
+
+_LOST = re.compile(r"connect|timed? ?out|socket|broken pipe|by peer|remote process", re.IGNORECASE)
+"""In the messages of exchanges that failed because a process is gone: gloo's errors have no class of their own."""
+
+
 @contextlib.contextmanager
-def _peers() -> Iterator[None]:
-    """An exchange that fails has lost a process."""
+def peers() -> Iterator[None]:
+    """Around an exchange: that a process has ended is a TrainingError; other errors are as they are."""
     try:
         yield
     except RuntimeError as error:
+        if not (isinstance(error, dist.DistNetworkError | dist.DistStoreError) or _LOST.search(str(error))):
+            raise
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(
             f"another process of this run has ended or does not answer ({reason}); see its own message. Continue with "

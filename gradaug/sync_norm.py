@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gradaug.sync import current
+from gradaug.sync import current, peers
 
 
 class synchronised_norms(TorchFunctionMode):  # noqa: N801 - used like contextlib's
@@ -74,7 +74,8 @@ class _Sum(torch.autograd.Function):
         value: Tensor,
     ) -> Tensor:
         value = value.clone()
-        dist.all_reduce(value)
+        with peers():
+            dist.all_reduce(value)
         return value
 
     @staticmethod
@@ -83,5 +84,6 @@ class _Sum(torch.autograd.Function):
         gradient: Tensor,
     ) -> Tensor:
         gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
+        with peers():
+            dist.all_reduce(gradient)
         return gradient

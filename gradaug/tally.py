@@ -16,6 +16,7 @@ from torch import Tensor
 from gradaug.errors import TrainingError
 from gradaug.evaluate import Score, top1_hits
 from gradaug.log import Epoch
+from gradaug.sync import exact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +28,13 @@ FIGURES = ("full", "subnets", "hits", "images", "stop")
 
 
 def figures(losses: Losses, labels: Tensor, stop: bool = False) -> Tensor:
-    """The vector of one batch, on the device; vectors of several batches and processes are added."""
-    subnets = sum(losses.subnets, start=torch.zeros_like(losses.full))
+    """The vector of one batch, in double and on the device; vectors of several batches and processes are added."""
+    full = exact(losses.full)
+    subnets = sum(map(exact, losses.subnets), start=torch.zeros_like(full))
     numbers = labels.argmax(1) if labels.shape == losses.output.shape else labels
-    hits, images = top1_hits(losses.output, numbers).to(losses.full), len(numbers)
-    count = torch.full_like(losses.full, images)
-    return torch.stack([losses.full * images, subnets * images, hits, count, torch.full_like(losses.full, stop)])
+    hits, images = top1_hits(losses.output, numbers).to(full), len(numbers)
+    count = torch.full_like(full, images)
+    return torch.stack([full * images, subnets * images, hits, count, torch.full_like(full, stop)])
 
 
 class Readout:

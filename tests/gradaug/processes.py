@@ -6,7 +6,9 @@ import copy
 import functools
 import os
 import socket
+import unittest.mock
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
-from gradaug import sync
+from gradaug import data, sync
+from gradaug.folder import RunFolder
+from gradaug.run import Run
 from gradaug.sampler import Draw
 from gradaug.sync_norm import synchronised_norms
+from netslim.errors import InputError
 
 MODES = ("randwidth", "randdepth", "both")
 
@@ -143,7 +148,105 @@ def answers() -> dict[str, Any]:
     found["own sub-networks"] = many_steps("both", rank=sync.current().rank)
     found["norms"] = one_step("randwidth", frozen_norms=False)
     found["unused"] = unused()
+    found["figures"] = figures()
+    found["means"] = means()
+    found["exchanges"] = exchanges()
+    found["wrapped"] = wrapped()
+    found["steps by GradAug"] = steps_by_gradaug()
+    found["running mean"] = running_mean()
     return found
+
+
+def figures() -> list[list[float]]:
+    """Sums of figures that half or single precision, or a sum in them, would spoil."""
+    half = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    half.grad = torch.ones_like(half)
+    rank = sync.current().rank
+    given = [257.0, 16777217.0, 65504.0, 0.1, float("inf") if rank else 1.0]
+    return [
+        sync.average_gradients([half], torch.tensor(given, dtype=torch.float64)).tolist(),
+        sync.average_gradients([], torch.tensor([1.0 + rank])).tolist(),
+        sync.average_gradients([nn.Parameter(torch.zeros(2), requires_grad=False)], torch.tensor([3])).tolist(),
+        sync.average_gradients([half], torch.tensor([40000.0], dtype=torch.float16)).tolist(),
+    ]
+
+
+def means() -> list[Any]:
+    """Mean gradients of parameters in several dtypes, which a sum in half precision would spoil."""
+    found = []
+    for dtype, value in (
+        (torch.float16, 60000),
+        (torch.bfloat16, 257),
+        (torch.complex64, 1 + 2j),
+        (torch.float64, 0.1),
+    ):
+        parameter = nn.Parameter(torch.zeros(2, 2, dtype=dtype).to(memory_format=torch.contiguous_format).t())
+        parameter.grad = torch.full_like(parameter, value)
+        parameter.grad[0, 1] = sync.current().rank
+        found.append(parameter)
+    sync.average_gradients(found)
+    return [parameter.grad.tolist() for parameter in found if parameter.grad is not None]
+
+
+def exchanges() -> int:
+    """How many there are for gradients in three dtypes and figures."""
+    parameters = [nn.Parameter(torch.zeros(2, dtype=dtype)) for dtype in (torch.float16, torch.float32, torch.bfloat16)]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    with unittest.mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as counted:
+        sync.average_gradients(parameters, torch.ones(5))
+    return counted.call_count
+
+
+def wrapped() -> list[str]:
+    """What GradAug says to a network inside DistributedDataParallel, and to one that has left it."""
+    net = network().float()
+    wrapper = nn.parallel.DistributedDataParallel(net)
+
+    def said(*given: Any, **options: Any) -> str:
+        try:
+            gradaug.GradAug(*given, **options)
+        except InputError as error:
+            return str(error)
+        return "fine"
+
+    found = [said(wrapper), said(net), said(net, forward=wrapper)]
+    late = gradaug.GradAug(network().float(), resolutions=())
+    wrapper = nn.parallel.DistributedDataParallel(nn.Sequential(late.net))
+    try:
+        late.backward(*(t.float() if t.is_floating_point() else t for t in batch()))
+    except InputError as error:
+        found.append(str(error))
+    del wrapper
+    return [*found, said(net)]
+
+
+def steps_by_gradaug() -> dict[str, Tensor]:
+    """Parameters after steps that GradAug takes as a whole."""
+    net, world = network(), sync.current()
+    ga, optimizer = step_of("both", net), torch.optim.SGD(net.parameters(), lr=0.05)
+    for step in range(3):
+        ga.step(*(t[world.rank :: world.size] for t in batch(step)), optimizer)
+    return dict(net.named_parameters())
+
+
+def running_mean() -> dict[str, Any]:
+    """Buffers of an EMA after validation, the score, and that of all images."""
+    torch.manual_seed(5)
+    net = netslim.convert(Digitals(), torch.randn(2, 1, 8, 8), prove=False)
+    config = gradaug.TrainConfig("none", batch_size=96, ema=0.5, device="cpu", lr=0.05)
+    run = Run(net, config, RunFolder(Path("nowhere")), None, sync.current())
+    batches, tally = run.batches(), run.tally()
+    for _ in range(3):
+        run.net.train()
+        run.backward(batches, tally, stop=False)
+        run.update()
+    shared = run.validate()
+    return {
+        "buffers": dict(run.result.named_buffers()),
+        "shared": asdict(shared),
+        "alone": asdict(gradaug.score(run.result, data.evaluation_batches(run.source.validation))),
+    }
 
 
 def unused() -> list[Any]:

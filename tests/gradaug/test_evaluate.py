@@ -13,7 +13,7 @@ from torch import nn
 import netslim
 from gradaug import data
 from gradaug.errors import DataError
-from gradaug.evaluate import merged, recalibrate, require_fit, score, spread, subnetworks
+from gradaug.evaluate import Score, merged, recalibrate, require_fit, score, spread, subnetworks
 from gradaug.step import Losses
 from gradaug.tally import FIGURES, figures
 from netslim.errors import InputError
@@ -110,6 +110,12 @@ def test_scores_of_parts_merge_to_that_of_the_whole(net: netslim.SlimNet) -> Non
     sets = [*batches(3), *batches(1, size=3)]
     whole, parts = score(net, sets), [score(net, sets[:1]), score(net, sets[1:])]
     assert asdict(merged(parts)) == pytest.approx(asdict(whole))
+
+
+def test_processes_that_had_no_image_do_not_count() -> None:
+    none, some = Score(0.0, 0.0, 0), Score(50.0, 1.5, 2, 100.0)
+    assert merged([none, some]) == merged([some, none]) == some
+    assert merged([none, none]) == none
 
 
 def test_every_modules_own_mode_comes_back(net: netslim.SlimNet) -> None:

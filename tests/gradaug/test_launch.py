@@ -122,3 +122,54 @@ def test_the_process_that_was_killed_is_named_not_one_that_missed_it(codes: dict
     for failure in failures.values():
         failure.timestamp = 7 if failure.exitcode != -15 else 8
     assert launch._cause(ChildFailedError("gradaug", failures))[0] == rank
+
+
+def test_control_c_ends_all_processes_in_one_sentence(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with start(model, out, f"{TWO} --epochs 1000") as run:
+        wait_for_step(out, 3)
+        workers = [worker(out, rank) for rank in (0, 1)]
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
+    assert run.returncode == 130
+    assert said.splitlines()[-1] == "stopped"
+    assert not any(word in said for word in ("Traceback", "error", "signal"))
+    wait_for_end(workers)
+
+
+def test_processes_end_with_their_launcher_and_the_folder_is_free_again(
+    model: Path, undisturbed: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with start(model, out, f"{TWO} --epochs 1000") as run:
+        wait_for_step(out, 3)
+        workers = [worker(out, rank) for rank in (0, 1)]
+        with start(model, out, f"{TWO} --overwrite") as second:
+            _, said = second.communicate()
+        assert second.returncode == 1
+        assert f"another run (process {workers[0]} on" in " ".join(said.split())
+        run.kill()
+        wait_for_end(workers)
+        run.communicate()
+    step = load(out / "checkpoint.pt").step
+    with start(model, out, f"{TWO} --resume --epochs 1000") as run:
+        wait_for_step(out, step + 1)
+        run.send_signal(signal.SIGTERM)
+        run.communicate()
+    assert run.returncode == 128 + signal.SIGTERM
+
+
+def wait_for_end(processes: list[int]) -> None:
+    """Until none of them runs."""
+    for _ in range(3000):
+        if not any(is_running(process) for process in processes):
+            return
+        time.sleep(0.02)
+    raise AssertionError("they go on")
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

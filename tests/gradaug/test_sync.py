@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from gradaug.errors import TrainingError
+from gradaug.sync import peers
+
 from .processes import LAST_SKIPS, MODES, answers, in_processes, one_step
 
 
@@ -56,3 +59,65 @@ def test_a_parameter_without_gradient_counts_as_zeros_where_another_process_has_
 ) -> None:
     for process in found:
         assert process["unused"] == [[1.5, 1.5], [2.0, 2.0], None, [2.0, 10.0]]
+
+
+def test_figures_are_summed_exactly_whatever_the_parameters_are(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        many, none, frozen, half = process["figures"]
+        assert many == [514.0, 33554434.0, 131008.0, 0.1 + 0.1, float("inf")]
+        assert (none, frozen, half) == ([3.0], [6.0], [80000.0])
+
+
+def test_gradients_are_averaged_without_overflow_in_any_dtype(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        half, brain, pair, double = process["means"]
+        assert half == [[60000.0, 0.5], [60000.0, 60000.0]]
+        assert brain == [[256.0, 0.5], [256.0, 256.0]]
+        assert pair == [[1 + 2j, 0.5], [1 + 2j, 1 + 2j]]
+        assert double == [[0.1, 0.5], [0.1, 0.1]]
+
+
+def test_gradients_in_several_dtypes_and_figures_are_one_exchange(found: list[dict[str, Any]]) -> None:
+    assert [process["exchanges"] for process in found] == [1, 1]
+
+
+def test_a_wrapper_that_would_exchange_nothing_is_refused(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        direct, inside, called, late, left = process["wrapped"]
+        assert (
+            "GradAug was given a DistributedDataParallel; give it the network that netslim.convert returned" in direct
+        )
+        assert inside == late
+        assert "inside a DistributedDataParallel that GradAug does not call" in inside
+        assert (called, left) == ("fine", "fine")
+
+
+def test_gradaugs_own_step_keeps_processes_equal(found: list[dict[str, Any]]) -> None:
+    first, second = (process["steps by GradAug"] for process in found)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_running_mean_is_one_network_in_all_processes(found: list[dict[str, Any]]) -> None:
+    first, second = (process["running mean"] for process in found)
+    assert all(torch.equal(first["buffers"][key], second["buffers"][key]) for key in first["buffers"])
+    assert first["shared"] == second["shared"]
+    assert first["shared"] == pytest.approx(first["alone"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:58504. This is typically ...",
+        "[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 3000ms for recv operation to complete",
+        "[gloo/transport/tcp/pair.cc:553] Read error [127.0.0.1]:1: Connection reset by peer",
+    ],
+)
+def test_an_exchange_that_lost_a_process_says_so(text: str) -> None:
+    with pytest.raises(TrainingError, match="another process of this run has ended or does not answer"), peers():
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Invalid scalar type"), ValueError("wrong"), RuntimeError("op.nbytes")])
+def test_an_exchange_that_fails_for_another_reason_is_not_said_to_have_lost_one(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), peers():
+        raise error
