@@ -247,19 +247,20 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
             hint = f"; did you mean {near[0]}?" if near else ""
             said = name if isinstance(name, str) and name.isidentifier() else kinds.shown(name)
             raise InputError(f"unknown setting {said}: this version of gradaug does not have it{hint}")
-    return {name: _checked(name, value) for name, value in settings.items()}
+    return {name: read(name, value, flag(name)) for name, value in settings.items()}
 
 
-def _checked(name: str, value: Any) -> Any:
+def read(name: str, value: Any, called: str) -> Any:
+    """One setting as its type in plain Python; InputError, in which it is `called` so, for another type or range."""
     kind, legal = kinds.of_fields(TrainConfig)[name], TrainConfig.__dataclass_fields__[name].metadata["range"]
     try:
-        read = kind.read(value)
+        made = kind.read(value)
     except ValueError as error:
         words = kind.words if legal is ranges.ANYTHING else f"{kind.words} ({legal.words})"
-        raise InputError(f"{flag(name)} must be {words}, not {kinds.shown(value)}") from error
-    if read is not None and not legal.holds(read):
-        raise InputError(f"{flag(name)} must be {legal.words}, not {kinds.shown(read)}")
-    return read
+        raise InputError(f"{called} must be {words}, not {kinds.shown(value)}") from error
+    if made is not None and not legal.holds(made):
+        raise InputError(f"{called} must be {legal.words}, not {kinds.shown(made)}")
+    return made
 
 
 def flag(name: str) -> str:

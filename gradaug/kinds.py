@@ -59,7 +59,7 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Scalars and arrays of numpy and torch as numbers and lists; anything else as it is."""
     try:
         return value.tolist()
@@ -68,14 +68,14 @@ def _plain(value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not -LARGEST <= int(value) <= LARGEST:
         raise ValueError
     return int(value)
 
 
 def _number(value: Any) -> float:
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError
     try:
@@ -85,21 +85,21 @@ def _number(value: Any) -> float:
 
 
 def _truth(value: Any) -> bool:
-    value = _plain(value)
+    value = plain(value)
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
 def _text(value: Any) -> str:
-    value = _plain(value)
+    value = plain(value)
     if not isinstance(value, str):
         raise ValueError
     return str.__str__(value)
 
 
 def _listed(read: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
-    value = _plain(value)
+    value = plain(value)
     if not isinstance(value, (list, tuple)):
         raise ValueError
     return tuple(read(each) for each in value)

@@ -164,6 +164,7 @@ class Walk:
 
     def _param(self, node: Node) -> None:
         need(node.target in self.tensors, f"a program reads {node.target!r}, which it does not hold")
+        self._below(node)
         need(node.target in self.plan.layouts, f"a program reads {node.target!r}, which has no layout")
         need(not node.kwargs and len(node.args) < 2, "a parameter is read with arguments")
         if node.args:
@@ -171,8 +172,13 @@ class Walk:
             cut = type(which) is int and 0 <= which < len(cuts) and cuts[which] == node.target
             need(cut, f"a program cuts {node.target!r} in a way that it does not hold")
 
+    def _below(self, node: Node) -> None:
+        region = self.placed.region
+        need(node.target and (not region or node.target.startswith(f"{region}.")), "a program leaves its own module")
+
     def _module(self, node: Node) -> None:
         need(node.target in self.modules, f"a program calls {node.target!r}, which it does not hold")
+        self._below(node)
 
     def _call(self, node: Node) -> None:
         try:

@@ -228,6 +228,8 @@ UNFIT = {
     "a child that is its own parent": lambda d: d["modules"].append(["body.x", "same", "body", False, {}, [], []]),
     "a step twice": lambda d: program(d).insert(CALL, program(d)[CALL]),
     "no output": lambda d: program(d).pop(),
+    "a program that calls itself": lambda d: first(d, "module").__setitem__(2, ""),
+    "a program that calls a container": lambda d: first(d, "module").__setitem__(2, "body"),
     "two outputs": lambda d: program(d).append(program(d)[-1]),
     "a size beyond its layout": lambda d: d["plan"]["sizes"][0].__setitem__(1, 99),
     "a size of another layout": lambda d: d["plan"]["sizes"][0].__setitem__(0, d["plan"]["layouts"]["head.weight"][0]),

@@ -112,18 +112,6 @@ def test_sigterm_stops_all_processes_together(model: Path, undisturbed: tuple[Pa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize(
-    ("codes", "rank"),
-    [({0: 1, 1: -9}, 1), ({0: -9, 1: 1}, 0), ({0: 1, 1: -6}, 0), ({0: -15, 1: 1}, 1), ({0: 1, 1: 1}, 0)],
-)
-def test_the_process_that_was_killed_is_named_not_one_that_missed_it(codes: dict[int, int], rank: int) -> None:
-    """All failures seen at one look have the same time."""
-    failures = {r: ProcessFailure(r, 100 + r, code, "") for r, code in codes.items()}
-    for failure in failures.values():
-        failure.timestamp = 7 if failure.exitcode != -15 else 8
-    assert launch._cause(ChildFailedError("gradaug", failures))[0] == rank
-
-
 def test_control_c_ends_all_processes_in_one_sentence(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with start(model, out, f"{TWO} --epochs 1000") as run:
@@ -173,3 +161,15 @@ def is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("codes", "rank"),
+    [({0: 1, 1: -9}, 1), ({0: -9, 1: 1}, 0), ({0: 1, 1: -6}, 0), ({0: -15, 1: 1}, 1), ({0: 1, 1: 1}, 0)],
+)
+def test_the_process_that_was_killed_is_named_not_one_that_missed_it(codes: dict[int, int], rank: int) -> None:
+    """All failures seen at one look have the same time."""
+    failures = {r: ProcessFailure(r, 100 + r, code, "") for r, code in codes.items()}
+    for failure in failures.values():
+        failure.timestamp = 7 if failure.exitcode != -15 else 8
+    assert launch._cause(ChildFailedError("gradaug", failures))[0] == rank
