@@ -114,11 +114,11 @@ def test_sigterm_stops_all_processes_together(model: Path, undisturbed: tuple[Pa
 
 def test_control_c_ends_all_processes_in_one_sentence(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with start(model, out) as run:
+    with start(model, out, f"{TWO} --epochs 1000") as run:
         wait_for_step(out, 3)
         workers = [worker(out, rank) for rank in (0, 1)]
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=120)
+        _, said = run.communicate()
     assert run.returncode == 130
     assert said.splitlines()[-1] == "stopped"
     assert not any(word in said for word in ("Traceback", "error", "signal"))
@@ -133,17 +133,17 @@ def test_processes_end_with_their_launcher_and_the_folder_is_free_again(
         wait_for_step(out, 3)
         workers = [worker(out, rank) for rank in (0, 1)]
         with start(model, out, f"{TWO} --overwrite") as second:
-            _, said = second.communicate(timeout=120)
+            _, said = second.communicate()
         assert second.returncode == 1
         assert f"another run (process {workers[0]} on" in " ".join(said.split())
         run.kill()
         wait_for_end(workers)
-        run.communicate(timeout=120)
+        run.communicate()
     step = load(out / "checkpoint.pt").step
     with start(model, out, f"{TWO} --resume --epochs 1000") as run:
         wait_for_step(out, step + 1)
         run.send_signal(signal.SIGTERM)
-        run.communicate(timeout=120)
+        run.communicate()
     assert run.returncode == 128 + signal.SIGTERM
 
 
