@@ -12,37 +12,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Lowest first. A file imports from layers below its own, and from its own where the layer is one subject.
-LAYERS = (
-    "errors",
-    "files axes program inputs contexts extras",
-    "functions",
-    "printing kept plan engine fit build flow blocks depth graph",
-    "ops sizes weights definitions",
-    "tracer",
-    "state",
-    "trace skeleton",
-    "groups userfile subnet tree lively recording program_checks",
-    "checks",
-    "runner",
-    "rewrite overrides",
-    "analysis slimnet extract",
-    "masked cost source notes",
-    "export",
-    "bench",
-    "proof",
-    "archive conversion",
-    "report",
-    "__init__ __main__",
-)
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
+# Folders are floors, lowest first; a file that lies beside them is a floor of its own. A file imports from the floors
+# before its own in this list, and from its own folder, there without circles.
+FLOORS = {
+    "netslim": (
+        "errors extras", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "proof", "archive",
+        "notes", "export", "conversion", "report", "__init__", "__main__",
+    ),
+    "gradaug": (
+        "errors", "config", "scopes seeding inputs", "data distributed regularizers recipes models", "tasks", "subnets",
+        "arguments", "step", "evaluation", "training", "lightning", "report plots", "__init__", "__main__",
+    ),
+}  # fmt: skip
+RANKS = {
+    package: {name: rank for rank, names in enumerate(floors) for name in names.split()}
+    for package, floors in FLOORS.items()
+}
+MOST_AT_THE_TOP = 12
 
 # Who may import whom among our own packages.
 PACKAGES = {"netslim": {"netslim"}, "gradaug": {"netslim", "gradaug"}, "cli": {"netslim", "gradaug"}}
 
 EVERYWHERE = {"torch"} | set(sys.stdlib_module_names)
 THIRD_PARTY = {
-    "rich": "netslim/report.py gradaug/report.py gradaug/training/log.py cli/*.py",
+    "rich": "netslim/report.py gradaug/report.py gradaug/training/progress.py cli/*.py",
     "networkx": "netslim/net/graph.py netslim/net/slimnet.py netslim/report.py",
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
     "gradaug/data/*.py gradaug/regularizers/blocks.py gradaug/regularizers/mixing.py gradaug/subnets/views.py",
@@ -56,7 +49,7 @@ THIRD_PARTY = {
     "yaml": "gradaug/recipes/reading.py",
     "onnx": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*.py gradaug/data/in_memory.py gradaug/data/pickles.py gradaug/data/decode.py netslim/trace/contexts.py",
+    "numpy": "gradaug/*/*.py netslim/trace/contexts.py",
     "PIL": "gradaug/data/decode.py",
     "sklearn": "gradaug/data/digits.py",
 }
@@ -76,30 +69,21 @@ def imports(path: Path) -> Iterator[str]:
             yield from (".".join([*names, alias.name]) for alias in node.names)
 
 
-def for_running(path: Path) -> Iterator[str]:
-    """Imports that happen: those under `if TYPE_CHECKING` do not."""
-    tree = ast.parse((ROOT / path).read_bytes())
-    typing_only = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in typing_only and not node.level:
-            yield node.module or ""
-        elif isinstance(node, ast.Import) and id(node) not in typing_only:
-            yield from (alias.name for alias in node.names)
-
-
-def layer(dotted: str) -> str | None:
-    """netslim.ops.conv -> ops; None for the package itself and for other packages."""
-    parts = dotted.split(".")
-    return parts[1] if parts[0] == "netslim" and len(parts) > 1 else None
-
-
-def own_layer(path: Path) -> str:
+def floor(path: Path) -> str:
+    """The folder of a package that a file is in, or the file's own name where it lies beside the folders."""
     return path.parts[1] if len(path.parts) > 2 else path.stem
+
+
+def own(path: Path) -> Iterator[tuple[str, str]]:
+    """What a file imports of its own package: the floor, and the dotted name below it."""
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        head, _, tail = rest.partition(".")
+        if package == path.parts[0] and head in RANKS.get(package, {}):
+            yield head, tail
+
+
+IN_FLOORS = [path for path in FILES if path.parts[0] in FLOORS]
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -108,27 +92,59 @@ def test_packages_import_only_the_packages_below_them(path: Path) -> None:
     assert ours <= PACKAGES[path.parts[0]] | ({"cli"} if path.parts[0] == "cli" else set())
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "netslim"], ids=str)
-def test_netslim_imports_only_lower_layers(path: Path) -> None:
-    mine = own_layer(path)
-    assert mine in RANK, f"{path} belongs to no layer: add it to LAYERS"
-    for name in for_running(path):
-        other = layer(name)
-        if other is not None and other != mine:
-            assert RANK[other] <= RANK[mine], f"{path} imports {name}, which is a layer above it"
+def above(path: Path) -> list[str]:
+    """What a file imports from floors above its own."""
+    rank = RANKS[path.parts[0]]
+    assert floor(path) in rank, f"{path} is on no floor: add it to FLOORS"
+    return [f"{head}.{tail}" for head, tail in own(path) if rank[head] > rank[floor(path)]]
 
 
-def test_layers_have_no_cycles() -> None:
-    edges = {
-        own_layer(path): {layer(name) for name in for_running(path)} - {None, own_layer(path)}
-        for path in FILES
-        if path.parts[0] == "netslim" and "__" not in path.stem
-    }
+@pytest.mark.parametrize("path", IN_FLOORS, ids=str)
+def test_imports_run_down_between_folders(path: Path) -> None:
+    assert not above(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("netslim/ir/planted.py", "from netslim.net.slimnet import SlimNet"),
+        ("netslim/analysis/planted.py", "import netslim.proof.equivalence"),
+        ("gradaug/data/planted.py", "from gradaug.training import run"),
+        ("gradaug/tasks/planted.py", "from gradaug.step import GradAug"),
+    ],
+)
+def test_an_import_upwards_is_noticed_also_for_types_alone(
+    file: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(f"from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    {line}\n")
+    assert above(Path(file))
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_files_of_a_folder_have_no_circles(package: str) -> None:
+    edges = {}
+    for path in FILES:
+        if path.parts[0] == package and len(path.parts) > 2 and path.stem != "__init__":
+            mine = ".".join(path.with_suffix("").parts[1:])
+            needs = {f"{head}.{tail}".removesuffix(".") for head, tail in own(path) if head == floor(path)}
+            edges[mine] = {other for other in needs if other != mine}
     while edges:
         free = [name for name, needs in edges.items() if not needs & edges.keys()]
         assert free, f"these import each other: {sorted(edges)}"
         for name in free:
             del edges[name]
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_package_reads_from_its_folders(package: str) -> None:
+    top = [path for path in FILES if path.parts[0] == package and len(path.parts) == 2]
+    assert len(top) <= MOST_AT_THE_TOP
+    for folder in {path.parent for path in FILES if path.parts[0] == package and len(path.parts) > 2}:
+        assert ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())), (
+            f"{folder} does not say what it is"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

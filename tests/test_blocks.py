@@ -255,7 +255,7 @@ def test_what_is_no_residual_is_not_a_block(forward: Callable[..., Tensor]) -> N
 
 def test_an_unknown_block_is_said() -> None:
     net = netslim.convert(Body(lambda m, x: x + m.body(x)), IMAGES, prove=False)
-    with pytest.raises(SubnetError, match="no block 'bdy'; the nearest are body"), net.sub(depth={"bdy": False}):
+    with pytest.raises(SubnetError, match="no block 'bdy'; did you mean body"), net.sub(depth={"bdy": False}):
         pass
 
 

@@ -240,7 +240,7 @@ def test_gradients_reach_the_kept_part_only(net: netslim.SlimNet) -> None:
     [
         (0.0, "a width is a ratio in"),
         (1.5, "a width is a ratio in"),
-        ({"stemm": 4}, "no group 'stemm'; the nearest are stem"),
+        ({"stemm": 4}, "no group 'stemm'; did you mean stem"),
         ({"stem": 17}, "has 16 channels and cannot keep 17"),
         ({"stem": 0}, "cannot keep 0; give a count from 1 to 16"),
         ({"stem": -0.5}, "a width is a ratio in"),
@@ -257,7 +257,7 @@ def test_impossible_grids_rankings_and_blocks_are_refused(net: netslim.SlimNet) 
         net.kept(0.5, round_to=0)
     with pytest.raises(SubnetError, match="no permutation of its 16 channels"):
         net.kept(0.5, ranking={"stem": [0] * 16})
-    with pytest.raises(SubnetError, match="the ranking names 'sten', which is no group; the nearest are stem"):
+    with pytest.raises(SubnetError, match="the ranking names 'sten', which is no group; did you mean stem"):
         net.kept(0.5, ranking={"sten": range(16)})
     with pytest.raises(SubnetError, match="no block 'layer1'"), net.sub(depth={"layer1": False}):
         pass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradaug.config import kinds, ranges
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, at_least, one_of, some_of
-from netslim.errors import InputError
+from netslim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

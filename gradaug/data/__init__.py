@@ -27,6 +27,7 @@ from gradaug.data.source import Key as Key
 from gradaug.data.source import TwoViews as TwoViews
 from gradaug.data.synthetic import synthetic
 from gradaug.errors import DataError
+from netslim.errors import did_you_mean
 
 SOURCES: dict[str, Callable[[str, tuple[int, ...], int, int | None, str], DataSource]] = {
     "digits": digits,

@@ -20,7 +20,7 @@ from typing import Any
 from gradaug.config.settings import checked
 from gradaug.recipes import network
 from gradaug.recipes.network import Model as Model
-from netslim.errors import InputError
+from netslim.errors import InputError, did_you_mean
 from netslim.extras import needed
 
 KEYS = ("about", "model", "settings")

@@ -11,14 +11,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from netslim.errors import SourceError
+from netslim.errors import SourceError, did_you_mean
 from netslim.extras import needed
 from netslim.source.factory import build
 from netslim.source.shapes import Shapes, library_shapes, offered_shapes

@@ -151,7 +151,7 @@ def test_options_that_choose_images_want_data(run: Run, trained: Path) -> None:
 
 def test_images_that_do_not_fit_are_a_sentence(run: Run, trained: Path) -> None:
     for spec, words in (
-        ("digts", "did you mean 'digits'"),
+        ("digts", "did you mean digits"),
         ("cifar10:.", "images with 3 channels"),
         ("folder", "DIR"),
         ("synthetic:5x50", "has 10 outputs"),

@@ -93,7 +93,7 @@ def test_widths_out_of_range(model: str) -> None:
 def test_users_mistakes_are_netslims_errors(model: str) -> None:
     with pytest.raises(NetslimError, match=r"missing\.pt"):
         call(train, "--model", "missing.pt")
-    with pytest.raises(NetslimError, match="unknown data 'digts': did you mean 'digits'"):
+    with pytest.raises(NetslimError, match="unknown data 'digts'; did you mean digits"):
         call(train, "--model", model, "--data", "digts")
 
 
