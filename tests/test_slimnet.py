@@ -332,7 +332,7 @@ def test_questions_have_answers(net: netslim.SlimNet) -> None:
     assert graph.edges["stem", "blocks.0"]["params"] == ["blocks.0.weight"]
     assert "norm.weight dim 0" in net.why("stem.weight")
     assert "model output" in net.why("head.bias")
-    with pytest.raises(SubnetError, match=r"nearest are head\.weight"):
+    with pytest.raises(SubnetError, match=r"did you mean head\.weight"):
         net.why("head.wieght")
     assert isinstance(net.get_submodule("blocks.0"), nn.Conv2d)
 
