@@ -174,7 +174,7 @@ def test_a_writer_that_meets_a_full_disk_says_so_and_leaves_nothing(
     writers: dict[str, Callable[[], None]] = {
         "state.pt": lambda: write_state_dict(net.state_dict(), path),
         "module.pt": lambda: write_module(MODEL, path),
-        "module.onnx": lambda: write_onnx(MODEL, [(2, 1, 12, 12)], path),
+        "module.onnx": lambda: write_onnx(MODEL, net.plan.inputs, path),
         "converted.pt": lambda: netslim.save(net, path),
     }
     request.getfixturevalue("full")

@@ -68,7 +68,7 @@ def test_a_state_continues(net: netslim.SlimNet, make_net: Callable[..., netslim
     with torch.no_grad():
         net.fc.weight += 1
     again = Average(make_net(), 0.5)
-    again.load_state_dict(first.state_dict())
+    again.model.load_state_dict(first.state_dict())
     for average in (first, again):
         average.update(net)
     for one, other in zip(first.net.parameters(), again.net.parameters(), strict=True):

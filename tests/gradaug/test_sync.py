@@ -85,7 +85,7 @@ def test_a_wrapper_that_would_exchange_nothing_is_refused(found: list[dict[str, 
     for process in found:
         direct, inside, called, late, left = process["wrapped"]
         assert (
-            "GradAug was given a DistributedDataParallel; give it the network that netslim.convert returned" in direct
+            "DistributedDataParallel is no converted network: give what netslim.convert" in direct
         )
         assert inside == late
         assert "inside a DistributedDataParallel that GradAug does not call" in inside
