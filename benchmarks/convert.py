@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import nn
 
 import netslim
-from netslim.net.cost import elastic_share
+from netslim.cost import elastic_share
 
 MODELS = (
     "resnet18 resnet50 resnext50_32x4d densenet121 mobilenet_v2 mobilenet_v3_large shufflenet_v2_x1_0 efficientnet_b0 "

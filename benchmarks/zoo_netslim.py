@@ -17,8 +17,8 @@ from zoo_models import Entry, home
 from zoo_shares import frozen_by_proof, shares
 
 import netslim
+from netslim.cost import elastic_share
 from netslim.errors import InputError
-from netslim.net.cost import elastic_share
 from netslim.proof.equivalence import draw_counts
 from netslim.source.shapes import BATCH, DEFAULT, Shapes, example_inputs, shown
 from netslim.source.spec import load_source

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from netslim.cost import elastic_share
 from netslim.errors import InputError
 from netslim.extras import needed
 from netslim.files import atomic_write
-from netslim.net.cost import elastic_share
 
 if TYPE_CHECKING:
     from netslim.ir.plan import Frozen, Slot

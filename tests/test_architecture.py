@@ -16,12 +16,13 @@ ROOT = Path(__file__).parent.parent
 # before its own in this list, and from its own folder, there without circles.
 FLOORS = {
     "netslim": (
-        "errors extras", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "proof", "archive",
-        "notes", "export", "conversion", "report", "__init__", "__main__",
+        "errors extras", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost", "proof",
+        "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
         "errors", "config", "scopes seeding inputs", "data distributed regularizers recipes models", "tasks", "subnets",
-        "arguments", "step", "evaluation", "training", "lightning", "report plots", "__init__", "__main__",
+        "arguments losses transforms", "step", "evaluation", "training", "lightning", "report plots", "__init__",
+        "__main__",
     ),
 }  # fmt: skip
 RANKS = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import netslim
 from gradaug.training.estimate import saved_bytes
-from netslim.net import cost
+from netslim import cost
 
 IMAGES = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

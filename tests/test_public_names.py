@@ -67,3 +67,21 @@ def test_every_public_name_is_one_object(package: str, name: str) -> None:
     assert scope["once"] is scope["again"] is getattr(module, name) is vars(module)[name]
     assert callable(scope["once"])
     assert name in dir(module)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("netslim.cost", ("count", "elastic_share")),
+        ("netslim.errors", ("NetslimError", "InputError", "ArchiveError", "TraceError")),
+        ("gradaug.losses", ("distillation", "task_loss")),
+        ("gradaug.transforms", ("views",)),
+        ("gradaug.data", ("load",)),
+        ("gradaug.models", ()),
+        ("gradaug.lightning", ("GradAugMixin",)),
+        ("gradaug.recipes", ("load", "names")),
+    ],
+)
+def test_modules_that_people_import_stay_where_they_are(module: str, names: tuple[str, ...]) -> None:
+    found = importlib.import_module(module)
+    assert all(hasattr(found, name) for name in names)

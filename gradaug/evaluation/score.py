@@ -23,10 +23,9 @@ from gradaug.evaluation.recalibration import recalibrate as recalibrate
 from gradaug.inputs import blank_images, device_of
 from gradaug.scopes import evaluating
 from gradaug.tasks.losses import UNLABELLED, fitted, main_output
-from netslim import SlimNet
+from netslim import SlimNet, cost
 from netslim.errors import InputError
 from netslim.extras import needed
-from netslim.net import cost
 from netslim.net.subnet import keep_counts
 
 if TYPE_CHECKING:

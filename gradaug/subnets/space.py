@@ -17,9 +17,8 @@ from gradaug.inputs import blank_images, device_of, image_shape
 from gradaug.scopes import evaluating
 from gradaug.subnets.resize import default_resolutions, resize
 from gradaug.subnets.sampler import Space
-from netslim import SlimNet
+from netslim import SlimNet, cost
 from netslim.errors import InputError
-from netslim.net import cost
 
 
 def fit(

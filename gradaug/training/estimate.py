@@ -15,9 +15,8 @@ from torch import Tensor
 from gradaug.inputs import image_shape
 from gradaug.subnets.resize import resized
 from gradaug.subnets.sampler import Draw, draw
-from netslim import SlimNet
+from netslim import SlimNet, cost
 from netslim.ir.inputs import of_one, of_two
-from netslim.net import cost
 from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:

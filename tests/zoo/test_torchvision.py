@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor
 
 import netslim
-from netslim.net.cost import elastic_share
+from netslim.cost import elastic_share
 from netslim.proof.equivalence import draw_counts
 from netslim.proof.masked import masked_run
 from netslim.proof.random_weights import Balance, enliven
