@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from netslim.ir.inputs import tensors_in
-from netslim.ir.plan import Plan, groups_in
+from netslim.ir.plan import Plan
 from netslim.ir.program_checks import Placed, Walk, need
 from netslim.layouts.axes import Const, Elastic, Layout, leaves
 
@@ -47,17 +47,18 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
 
 
 def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    solved: set[int] = set()
+    inside: dict[int, set[int]] = {}  # groups by layout, which many dims share
 
     def check(layout: Layout) -> None:
-        if id(layout) in solved:
+        if id(layout) in inside:
             return
-        solved.add(id(layout))
+        found = inside[id(layout)] = set()
         for leaf in leaves(layout):
             need(isinstance(leaf, (Const, Elastic)), "a layout of it is not solved")
             if isinstance(leaf, Elastic):
                 need(leaf.group < len(plan.groups), "a layout names a group that it does not have")
                 need(leaf.size == plan.groups[leaf.group].size, "a layout and its group differ in size")
+                found.add(leaf.group)
 
     for name, dims in plan.layouts.items():
         need(name in tensors, f"it has a layout for {name!r}, which it does not hold")
@@ -73,7 +74,7 @@ def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
         for slot in group.slots:
             dims = plan.layouts.get(slot.param, ())
             need(slot.dim < len(dims), f"its group {group.name!r} is in no dim {slot.dim} of {slot.param!r}")
-            need(number in groups_in(dims[slot.dim]), f"its group {group.name!r} is not in {slot.param!r}")
+            need(number in inside[id(dims[slot.dim])], f"its group {group.name!r} is not in {slot.param!r}")
     for layout, at in plan.sizes:
         check(layout)
         need(0 <= at <= layout.size, "a size is counted beyond the end of its layout")

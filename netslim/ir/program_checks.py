@@ -69,8 +69,12 @@ class Walk:
         inputs = kinds.count("input")
         need(inputs == self.placed.inputs, f"a program takes {inputs} inputs, and its network {self.placed.inputs}")
         need("input" not in kinds[inputs:], "a program takes an input after its first step")
+        users: dict[str, set[str]] = {}
+        for node in nodes:
+            for name in node.refs:
+                users.setdefault(name, set()).add(node.target)
         for _, skip in ends.values():
-            self._check_replacement(skip, {node.name: node for node in nodes})
+            self._check_replacement(skip, {node.name: node for node in nodes}, users.get(skip.end, set()))
         for node in nodes:
             here = self.around.get(node.name, frozenset())
             if node.name in ends:
@@ -93,11 +97,13 @@ class Walk:
                 self.around[name] = self.around.get(name, frozenset()) | {block}
         return ends
 
-    def _check_replacement(self, skip: Skip, nodes: Mapping[str, Node]) -> None:
-        """What stands for a block is what is left where its bodies give zeros: the rest of a sum, or zeros to join."""
+    def _check_replacement(self, skip: Skip, nodes: Mapping[str, Node], users: Collection[str]) -> None:
+        """What stands for a block is what is left where its bodies give zeros: the rest of a sum, or zeros to join.
+
+        users: what is called with the block's result.
+        """
         steps = [step.target for step in skip.instead]
         if skip.end in skip.bodies:
-            users = [node.target for node in nodes.values() if skip.end in node.refs]
             zeros = steps == _ZEROS and skip.value == skip.instead[-1].name
             need(zeros and users and CATS.issuperset(users), "a block is replaced by something else than zeros")
             return
