@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import netslim
-from netslim import cost, slimnet
+from netslim import cost
 from netslim.errors import PlanError, SubnetError
+from netslim.net import slimnet
 from netslim.proof.equivalence import check, failing_blocks
 from netslim.proof.harness import prepare
 
