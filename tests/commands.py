@@ -71,7 +71,7 @@ def _joined(block: str) -> Iterator[str]:
     """The lines of a block, those that a backslash continues as one, without a prompt."""
     for line in block.replace("\\\n", " ").splitlines():
         if line.strip():
-            yield line.strip().removeprefix("$ ")
+            yield line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
 
 
 def _program(line: str) -> str | None:
@@ -186,6 +186,10 @@ def _python(arguments: list[str], unfinished: bool) -> None:
     if arguments[:2] == ["-m", "gradaug"]:
         _group("gradaug", arguments[2:], unfinished)
         return
+    if arguments[:2] == ["-m", "pytest"]:
+        for argument in arguments[2:]:
+            _check_test(argument)
+        return
     if arguments[0] == "-m" or "/" not in arguments[0]:  # a file of the person's own
         return
     script = ROOT / arguments[0]
@@ -193,6 +197,16 @@ def _python(arguments: list[str], unfinished: bool) -> None:
         raise WrongError(f"there is no {arguments[0]}")
     if script.parent.name == "benchmarks":
         _parsed(_benchmark(script), arguments[1:], unfinished)
+
+
+def _check_test(argument: str) -> None:
+    """WrongError for FILE::TEST where the file has no such test."""
+    path, _, name = argument.partition("::")
+    if not name:
+        return
+    check_path(path)
+    if f"def {name}(" not in (ROOT / path).read_text():
+        raise WrongError(f"{path} has no {name}")
 
 
 def _benchmark(script: Path) -> click.Command:

@@ -23,7 +23,8 @@ def docstring(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
-DOCUMENTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
+DOCUMENTS = {path.relative_to(ROOT): path.read_text() for path in PAGES}
 SCRIPTS = [path for folder in ("benchmarks", "examples") for path in sorted((ROOT / folder).glob("*.py"))]
 COMMANDS = sorted({(str(name), line) for name, text in DOCUMENTS.items() for line in commands(text)})
 
@@ -89,6 +90,8 @@ def test_many_commands_are_found() -> None:
         "python benchmarks/step.py --round 3",
         "python benchmarks/zoo.py --markdown docs/zoos.md",
         "make demos",
+        "python -m pytest tests/test_traces.py",
+        "python -m pytest tests/test_trace.py::test_nothing",
         "jupyter lab notebooks/02_channel_groups.ipynb",
         "torchrun --nnode-s 4 -m gradaug train ...",
         "torchrun --nnodes 4 -m gradaug trian ...",

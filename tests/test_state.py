@@ -172,6 +172,16 @@ def decides(m: Any, h: Tensor) -> Tensor:
     return h
 
 
+def decides_by_a_list(m: Any, h: Tensor) -> Tensor:
+    m.steps += 1
+    return h * 2 if m.steps.tolist() > 3 else h
+
+
+def decides_by_an_array(m: Any, h: Tensor) -> Tensor:
+    m.steps += 1
+    return h * 2 if m.steps.detach().numpy() > 3 else h
+
+
 def decides_in_evaluation(m: Any, h: Tensor) -> Tensor:
     if m.training:
         m.steps = m.steps + 1
@@ -197,6 +207,8 @@ def reads_in_the_other_mode(m: Any, h: Tensor) -> Tensor:
 
 REFUSED: dict[Callable[[Any, Tensor], Tensor], str] = {
     decides: r"decides by the value of steps at test_state.py:\d+ in decides, and changes that value",
+    decides_by_a_list: "decides by the value of steps at .*decides_by_a_list",
+    decides_by_an_array: "decides by the value of steps at .*decides_by_an_array",
     decides_in_evaluation: "decides by the value of steps at .*decides_in_evaluation",
     grows: r"another form at test_state.py:\d+ in grows",
     another_parameter: "replaces the parameter second.weight",

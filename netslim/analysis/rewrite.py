@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from netslim.analysis.groups import Solution
+from netslim.ir.functions import COUNTS, without_unused
 from netslim.ir.program import Mode, Node, Program, Ref, Size, Struct, map_leaves
 from netslim.layouts.axes import Layout, Reason, is_fixed, product
 from netslim.layouts.engine import Engine
@@ -42,8 +43,7 @@ class Rewriter:
             outs = outs if outs is None or _is_nested(outs) else [outs]
             fit = Fitting(values, numbers, notes, outs, self._size, names.__next__)
             nodes += self._one(node, fit, alias)
-        idle = set(traced.numbers) | {n.name for n in nodes if n.name.startswith("n_fit_")}
-        return Program(tuple(_drop_idle(nodes, idle)))
+        return Program(tuple(without_unused(nodes)))
 
     def _one(self, node: Node, fit: Fitting, alias: dict[str, Any]) -> list[Node]:
         if node.op == "param":
@@ -52,7 +52,7 @@ class Rewriter:
         if node.op == "module":
             self._note(node, fit.notes)
             return [node]
-        if node.target in ("torch.Tensor.size", "torch.Tensor.numel"):
+        if node.target in COUNTS:
             dims = fit.dims(node.args[0])
             layout = dims[node.args[1]] if node.target == "torch.Tensor.size" else product(*dims)
             if not is_fixed(layout):
@@ -127,17 +127,6 @@ def _substitute(node: Node, alias: Mapping[str, Any]) -> Node:
     if not alias or not any(name in alias for name in node.refs):
         return node
     return replace(node, args=map_leaves(put, node.args), kwargs=map_leaves(put, node.kwargs))
-
-
-def _drop_idle(nodes: list[Node], numbers: set[str]) -> Iterator[Node]:
-    used: set[str] = set()
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if node.name in numbers and node.name not in used:
-            continue
-        used.update(node.refs)
-        kept.append(node)
-    return reversed(kept)
 
 
 # ---------------------------------------------------------------------------------- one program, two modes

@@ -1,5 +1,7 @@
 """What is known of a function by its name: whether it writes in place, gives a view, reads a size, adds, joins.
 
+Whoever asks what a function does asks here, so that a name that is missing or misspelt can be so in one place only.
+
 Most of it is what torch's own operator schemas say, so that it holds for functions nobody thought of; the rest are
 functions of Python that no schema describes. `memory` follows a program with it: which values share memory, and which
 values' memory a step writes to.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,10 +28,19 @@ def _tensor(names: str) -> set[str]:
 
 SUMS = {"operator.add", "torch.add", *_tensor("add add_ __add__ __radd__ __iadd__")}
 CATS = {"torch.cat", "torch.concat", "torch.concatenate"}
-SIZES = {"torch.numel", *_tensor("size shape.__get__ numel nelement __len__")}
+ENTRIES = {"torch.numel", *_tensor("numel nelement")}
+SIZES = ENTRIES | _tensor("size shape.__get__ __len__")
 """What gives sizes of a tensor as numbers."""
-FORMS = {*_tensor("size numel device.__get__ dtype.__get__")}
+COUNTS = _tensor("size numel")
+"""The two of them that a program calls, whatever the model's Python wrote."""
+DTYPE = "torch.Tensor.dtype.__get__"
+FORMS = COUNTS | {DTYPE} | _tensor("device.__get__")
 """What a program reads of a tensor's form: it does not depend on the entries."""
+ARITHMETIC = {f"operator.{name}" for name in "add sub mul truediv floordiv mod neg pos abs pow".split()} | {
+    f"math.{name}" for name in "sqrt floor ceil trunc log exp pow log2".split()
+}
+"""What a program works out with numbers that it has read."""
+_FREE = FORMS | ARITHMETIC | {"operator.getitem"}  # called for their results alone
 VALUES = {
     "torch.equal", "torch.allclose", "torch.is_nonzero",
     *_tensor("item tolist numpy equal allclose is_nonzero __array__ __bool__ __nonzero__ __int__ __float__ __index__"),
@@ -37,11 +48,10 @@ VALUES = {
 }  # fmt: skip
 """What gives values of a tensor to Python."""
 CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
-CONSTANT_MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
+MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
 
 _VIEWS = {
-    "operator.getitem", "torch.broadcast_tensors", "torch.functional.broadcast_tensors", "torch.meshgrid",
-    "torch.functional.meshgrid", "torch.asarray", "torch.as_tensor",
+    "operator.getitem", "torch.functional.broadcast_tensors", "torch.functional.meshgrid", "torch.as_tensor",
     *_tensor("T.__get__ H.__get__ mT.__get__ mH.__get__ data.__get__ real.__get__ imag.__get__ __getitem__"),
     *_tensor("float double half bfloat16 bool byte char short int long cfloat cdouble type type_as to cpu cuda xpu"),
 }  # fmt: skip
@@ -49,6 +59,11 @@ _MAY_GIVE_BACK = ("dropout", "atleast_")  # in evaluation, and where there is no
 _SETTERS = {"operator.setitem", "torch.Tensor.__setitem__"}
 _RUNNING = ("running_mean", "running_var")  # written in training mode, though the schema does not say so
 _FLAGS = (("inplace", "input"), ("max_norm", "weight"))  # an option, and the argument that it makes a function write to
+
+
+def gives_values(fn: Callable[..., Any]) -> bool:
+    """Whether a torch function gives values of a tensor to Python; by torch's name for it, as no program calls most."""
+    return torch.overrides.resolve_name(fn) in VALUES
 
 
 def last(target: str) -> str:
@@ -189,6 +204,20 @@ def _module(node: Node, layers: Layers) -> tuple[list[str], list[str]]:
 
 def _owners(owners: Mapping[str, frozenset[str]], names: tuple[str, ...] | list[str]) -> frozenset[str]:
     return frozenset().union(*(owners.get(name, frozenset({name})) for name in names))
+
+
+def without_unused(nodes: Iterable[Node]) -> list[Node]:
+    """The nodes without parameters, reads of sizes, arithmetic and unpackings that nobody uses.
+
+    Further calls all stay: who knows what they do besides.
+    """
+    used: set[str] = set()
+    kept: list[Node] = []
+    for node in reversed(list(nodes)):
+        if node.name in used or not (node.op == "param" or (node.op == "call" and node.target in _FREE)):
+            used.update(node.refs)
+            kept.append(node)
+    return kept[::-1]
 
 
 def written_parameters(program: Program) -> frozenset[str]:

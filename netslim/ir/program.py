@@ -14,7 +14,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType
 from typing import Any
@@ -231,20 +231,3 @@ AUTOCAST = ("cuda", "cpu")
 
 RESERVED = frozenset("self point sizes kept track run take torch math operator put_back OrderedDict".split())
 """Names that the printed function uses itself."""
-
-
-def without_unused_numbers(nodes: list[Node], numbers: Collection[str]) -> list[Node]:
-    """Drop size reads, arithmetic and unpackings whose value nobody uses; calls on tensors all stay."""
-    used: set[str] = set()
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        idle = (
-            node.name in numbers
-            or node.target in ("operator.getitem", "torch.Tensor.device.__get__", "torch.Tensor.dtype.__get__")
-            or node.op == "param"
-        )
-        if idle and node.name not in used:
-            continue
-        used.update(node.refs)
-        kept.append(node)
-    return kept[::-1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError, PlanError
-from netslim.ir.functions import CATS, SUMS
+from netslim.ir.functions import ARITHMETIC, CATS, COUNTS, SUMS
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program import Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
 
@@ -37,8 +37,6 @@ class Placed:
 
 _KINDS = ("input", "param", "module", "call", "output")
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, Mode)
-_READS = ("torch.Tensor.size", "torch.Tensor.numel")
-_ARITHMETIC = frozenset(f"operator.{name}" for name in "add sub mul truediv floordiv mod neg pos abs pow".split())
 _ZEROS = ["torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand"]
 _BITS = 1024
 """Of the largest number that a program may work out; one that is read from a tensor has 64."""
@@ -191,9 +189,9 @@ class Walk:
             function(node.target)
         except ArchiveError as error:
             raise PlanError(str(error)) from error
-        if node.target in _READS:
+        if node.target in COUNTS:
             self.bits[node.name] = 64
-        elif node.target in _ARITHMETIC or node.target.startswith("math."):
+        elif node.target in ARITHMETIC:
             self.bits[node.name] = self._size_of_result(node)
 
     def _size_of_result(self, node: Node) -> int:

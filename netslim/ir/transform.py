@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from netslim.ir.functions import written
+from netslim.ir.functions import without_unused
 from netslim.ir.plan import Block, Plan, Region, Skip
 from netslim.ir.program import Node, Program, Ref, map_leaves
 
@@ -32,7 +32,7 @@ def without(program: Program, skips: Iterable[Skip]) -> Program:
         else:
             nodes += [_renamed(step, alias) for step in skip.instead]
             alias[node.name] = alias.get(skip.value, skip.value)
-    return Program(_needed(nodes))
+    return Program(tuple(without_unused(nodes)))
 
 
 def _renamed(node: Node, alias: Mapping[str, str]) -> Node:
@@ -40,19 +40,6 @@ def _renamed(node: Node, alias: Mapping[str, str]) -> Node:
         return Ref(alias.get(leaf.name, leaf.name)) if isinstance(leaf, Ref) else leaf
 
     return replace(node, args=map_leaves(put, node.args), kwargs=map_leaves(put, node.kwargs))
-
-
-def _needed(nodes: list[Node]) -> tuple[Node, ...]:
-    """Without parameters and sizes that nobody reads any more."""
-    used: set[str] = set()
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        idle = node.op == "param" or node.target.startswith("operator.") or node.target == "torch.Tensor.size"
-        if idle and node.name not in used and not written(node):
-            continue
-        used.update(node.refs)
-        kept.append(node)
-    return tuple(reversed(kept))
 
 
 Step = tuple[str, tuple[Any, ...]]

@@ -258,7 +258,7 @@ RULES = {
 }  # fmt: skip
 
 FITS = {
-    "torch.functional.split": fit_split, "torch.split": fit_split, "torch.Tensor.split": fit_split,
+    "torch.functional.split": fit_split, "torch.Tensor.split": fit_split,
     "torch.chunk": fit_split, "torch.Tensor.chunk": fit_split, "torch.tensor_split": fit_split,
     "torch.Tensor.tensor_split": fit_split, "torch.Tensor.__getitem__": fit_item,
     "torch.Tensor.__setitem__": fit_item, "torch.Tensor.narrow": fit_narrow, "torch.narrow": fit_narrow,

@@ -19,8 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from netslim.errors import TraceError
-from netslim.ir.functions import CONSTANT_MAKERS, CONVERSIONS, SIZES, VALUES, effect
-from netslim.ir.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of, without_unused_numbers
+from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values, without_unused
+from netslim.ir.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Engine, user_line
 from netslim.trace.contexts import attention_in_python
@@ -148,7 +148,7 @@ class Tracer(TorchFunctionMode):
         read, self._dtype_read = self._dtype_read, None
         if read is None or read.dtype != dtype or not dtype.is_floating_point:
             return dtype
-        return Ref(self.add("call", "torch.Tensor.dtype.__get__", "dtype", (Ref(self._tensor(read)),)))
+        return Ref(self.add("call", DTYPE, "dtype", (Ref(self._tensor(read)),)))
 
     def unnamed(self, func: Any) -> str:
         """The name to record for a function that is not on the allowlist."""
@@ -173,12 +173,12 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in SIZES:
             return self._size(name, args, kwargs)
-        if name == "torch.Tensor.dtype.__get__":
+        if name == DTYPE:
             self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
             with attention_in_python(), self:
                 return func(*args, **kwargs)
-        if name in VALUES:
+        if gives_values(func):
             given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
             self.decided |= {(known, user_line()): None for t in given if (known := self.known(t))}
         if name is None and getattr(func, "__name__", "") == "__set__" and func == _SET_DATA:
@@ -192,7 +192,7 @@ class Tracer(TorchFunctionMode):
                 out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
             return out
-        if name in CONSTANT_MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+        if name in MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
             with self.silenced():
                 self._made[id(out)] = out.clone()
             self.engine.forget(self._made[id(out)])
@@ -253,7 +253,7 @@ class Tracer(TorchFunctionMode):
         if name == "torch.Tensor.__len__":
             self.specialised.setdefault(user_line(), None)
             return shape[0]
-        if name in ("torch.numel", "torch.Tensor.numel", "torch.Tensor.nelement"):
+        if name in ENTRIES:
             node = self.add("call", "torch.Tensor.numel", "numel", (self.encode(tensor),), where=user_line())
             return self._traced(node, tensor.numel())
         if dim is not None:
@@ -299,7 +299,7 @@ class Tracer(TorchFunctionMode):
 
     def finished(self) -> Trace:
         return Trace(
-            Program(tuple(without_unused_numbers(self.nodes, set(self.numbers)))),
+            Program(tuple(without_unused(self.nodes))),
             self.tensors, self.numbers, self.notes, self.constants, tuple(s for s in self.specialised if s),
             tuple(self.decided), frozenset(self._lifted[i] for i in self._made if i in self._lifted),
         )  # fmt: skip
