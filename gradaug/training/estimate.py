@@ -21,7 +21,7 @@ from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
-    from gradaug.subnets.sampler import Space
+    from gradaug.subnets.space import Space
 
 SAMPLED = 8
 """Steps whose sub-networks are counted for the mean."""
