@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from gradaug.subnets import views as transforms
 from gradaug.subnets.sampler import draw
 from gradaug.subnets.space import Space
 from gradaug.training import optim
+from gradaug.training.estimate import IMAGENET, known_images
 
 TABLES: dict[str, Mapping[str, registry.Row]] = {
     "regularizers": registry.REGULARIZERS,
@@ -62,6 +64,26 @@ def test_settings_allow_the_names_of_their_table(setting: str) -> None:
         assert getattr(TrainConfig(**{setting: (name,)}), setting) == (name,)
     legal = TrainConfig.__dataclass_fields__[setting].metadata["range"]
     assert legal.words == f"a list of {', '.join(TABLES[setting])}"
+
+
+def test_the_settings_data_lists_every_data_set() -> None:
+    (listed,) = re.findall(r"train on: (.*)\.", TrainConfig.__dataclass_fields__["data"].metadata["help"])
+    assert [word.partition(":")[0] for word in listed.split(", ")] == list(registry.SOURCES)
+
+
+def test_a_published_number_of_images_is_the_data_sets() -> None:
+    assert registry.SOURCES["digits"].images == len(data.load("digits", (1, 8, 8)).train)
+    assert known_images(TrainConfig(data="cifar100:nowhere")) == 50_000
+    assert known_images(TrainConfig(data="cifar100:nowhere", labels=400)) == 400
+    assert known_images(TrainConfig(data="folder:nowhere")) == IMAGENET
+
+
+def test_a_row_is_all_that_a_data_set_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.SOURCES, "numbers", registry.DataRow("gradaug.data.digits:digits", images=12))
+    assert len(data.load("numbers", (1, 8, 8)).train) == 1437
+    assert known_images(TrainConfig(data="numbers")) == 12
+    with pytest.raises(DataError, match="did you mean numbers"):
+        data.load("number", (1, 8, 8))
 
 
 def test_modes_are_those_that_the_setting_lists() -> None:
