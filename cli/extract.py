@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from gradaug.data import Batches
     from netslim import SlimNet
 
-SUFFIXES = (".pt", ".pth", ".onnx")
-
 
 @click.command()
 @click.argument("archive", metavar="converted.pt")
 @click.option("--width", type=WidthType(), required=True, help="Share of the channels to keep, in (0, 1].")
 @click.option("--depth", multiple=True, metavar="BLOCK", help="Leave out this block; repeat.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="slim.pt or slim.onnx.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="slim.pt, slim.onnx, ...: the suffix says the form.",
+)
 @click.option("--data", help="Recalibrate batch norm on training images of these, as gradaug eval does: digits, ...")
 @calibration_options
 @trust_option
@@ -49,21 +53,19 @@ def extract(
     Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
     file holds the very network that gradaug eval scores at this width.
     """
-    if output.suffix not in SUFFIXES:
-        raise click.BadParameter(f"{output} does not end in {', '.join(SUFFIXES)}", param_hint="-o")
     if data is None:
         require_data(context, calibration)
-    from netslim.extras import require
-    from netslim.files import check_writable
-
-    check_writable(output)
-    if output.suffix == ".onnx":
-        require("onnx", "ONNX files")
     import netslim
-    from netslim.export import write_module, write_onnx
+    from netslim.export import WRITERS
+    from netslim.files import check_writable
     from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
+    if output.suffix not in WRITERS:
+        raise click.BadParameter(f"{output} does not end in {', '.join(WRITERS)}", param_hint="-o")
+    writer = WRITERS[output.suffix]
+    check_writable(output)
+    writer.check()
     net = netslim.load(archive, trust=trust)
     blocks = dict.fromkeys(depth, False)
     model = net.extract(width, blocks, round_to=round_to)
@@ -75,10 +77,7 @@ def extract(
             images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
     cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
     notes = Notes(width, round_to, depth, cut, shapes, found, images)
-    if output.suffix == ".onnx":
-        write_onnx(model, net.plan.inputs, output, notes)
-    else:
-        write_module(model, output, notes)
+    writer.write(model, net.plan.inputs, output, notes)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
     if as_json:
         sizes = {"params": kept, "params_full": full, "output": str(output)}

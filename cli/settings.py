@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradaug.config.settings import MODES, TrainConfig, flag
+from gradaug.config.settings import TrainConfig, flag
+from gradaug.config.subnets import MODES
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
         if kind == "bool":
             command = click.option(f"{name}/--no-{name[2:]}", field.name, **common)(command)
         else:
-            option_type = click.Choice(MODES) if field.name == "mode" else TYPES[kind]
+            option_type = click.Choice(list(MODES)) if field.name == "mode" else TYPES[kind]
             command = click.option(name, field.name, type=option_type, **common)(command)
     return command
 

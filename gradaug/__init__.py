@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig as TrainConfig
+    from gradaug.config.subnets import SubnetSettings as SubnetSettings
     from gradaug.distributed.processes import average_gradients as average_gradients
     from gradaug.errors import CheckpointError as CheckpointError
     from gradaug.errors import DataError as DataError
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
     from gradaug.step import GradAug as GradAug
     from gradaug.step import Losses as Losses
     from gradaug.subnets.sampler import Draw as Draw
-    from gradaug.subnets.sampler import Space as Space
     from gradaug.subnets.sampler import draw as draw
+    from gradaug.subnets.space import Space as Space
     from gradaug.training.loop import train as train
     from gradaug.training.result import Result as Result
 
 _HOME = {
     "Assessment": "evaluation.assessment",
     "assess": "evaluation.assessment",
+    "SubnetSettings": "config.subnets",
     "TrainConfig": "config.settings",
     "CheckpointError": "errors",
     "DataError": "errors",
@@ -49,7 +51,7 @@ _HOME = {
     "train": "training.loop",
     "Result": "training.result",
     "Draw": "subnets.sampler",
-    "Space": "subnets.sampler",
+    "Space": "subnets.space",
     "draw": "subnets.sampler",
     "GradAug": "step",
     "Losses": "step",

@@ -33,11 +33,11 @@ from gradaug.arguments import (
     precision,
     require_common,
 )  # fmt: skip
-from gradaug.config.values import checked, whole
+from gradaug.config.values import checked, truth, whole
 from gradaug.distributed.processes import average_gradients, require_own
 from gradaug.subnets.resize import resize
-from gradaug.subnets.sampler import Draw, Space, draw
-from gradaug.subnets.space import fit
+from gradaug.subnets.sampler import Draw, draw
+from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
 from gradaug.tasks.losses import distillation, main_output, require_answers, task_loss, without_autocast
 from netslim import SlimNet
@@ -68,13 +68,12 @@ class GradAug:
 
     Args:
         net: a converted network; batch norm keeps the running statistics of the full network alone.
-        mode: "randwidth", "randdepth", "both", or "none" for the plain step.
-        alpha, num_subnets, survival, survival_first, skip_blocks, stage_limit: see
-            :class:`gradaug.subnets.sampler.Space`.
-        per_group: every channel group draws a width of its own.
-        resolutions: image sides a sub-network may see; None takes the full side, 7/8 and 3/4 of it, as far as the
-            network runs on them; () leaves the images alone.
-        round_to: widths are multiples of this many channels; None chooses for the hardware, 1 is the paper.
+        space: what sub-networks are drawn from, or a mode alone: "randwidth" (the default), "randdepth", "both", or
+            "none" for the plain step.
+        settings: in place of a space, those of :class:`gradaug.SubnetSettings`: mode, alpha, num_subnets, resolutions,
+            round_to, ..., for this network. Resolutions are image sides that a sub-network may see; None takes the full
+            side, 7/8 and 3/4 of it, as far as the network runs on them; () leaves the images alone.
+        per_group: every channel group draws a width of its own, as with widths="per-group".
         seed, rank: with the step number they fix the sub-networks; a rank of its own gives a process others.
         transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor. Where
             the network answers every pixel, it must leave them in their places.
@@ -100,17 +99,9 @@ class GradAug:
     def __init__(
         self,
         net: SlimNet,
-        mode: str = "randwidth",
+        space: Space | str | None = None,
         *,
-        alpha: float = 0.8,
-        num_subnets: int = 3,
         per_group: bool = False,
-        resolutions: Sequence[int] | None = None,
-        round_to: int | None = None,
-        survival: float = 0.8,
-        survival_first: float = 1.0,
-        skip_blocks: int | None = None,
-        stage_limit: int | None = None,
         seed: int = 0,
         rank: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
@@ -124,21 +115,10 @@ class GradAug:
         amp: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
         forward: Callable[[Tensor], Any] | None = None,
+        **settings: Any,
     ) -> None:
         self.net = net
-        self.space: Space = fit(
-            net,
-            mode,
-            alpha=alpha,
-            num_subnets=num_subnets,
-            resolutions=resolutions,
-            round_to=round_to,
-            survival=survival,
-            survival_first=survival_first,
-            skip_blocks=skip_blocks,
-            stage_limit=stage_limit,
-            per_group=per_group,
-        )
+        self.space = space_of(net, space, settings | ({"widths": "per-group"} if truth("per_group", per_group) else {}))
         self.seed, self.rank = checked("seed", seed), whole("rank", rank)
         self.transform = function("transform", transform)
         self.view = function("view", view)

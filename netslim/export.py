@@ -6,7 +6,8 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -85,6 +86,33 @@ def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None
             written = onnx.load(temporary)
             onnx.helper.set_model_props(written, {KEY: notes.to_json()})
             onnx.save(written, temporary)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A form that a network can be written in."""
+
+    write: Callable[[nn.Module, Inputs, Path, Notes], None]
+    """Of a plain network, the inputs of the network that it was cut from, and what is known about it."""
+    needs: tuple[str, str] | None = None
+    """A package of one of the extras, and what needs it, in the plural."""
+
+    def check(self) -> None:
+        """Raises MissingError unless what it needs is installed."""
+        if self.needs is not None:
+            require(*self.needs)
+
+
+def _module(model: nn.Module, _: Inputs, path: Path, notes: Notes) -> None:
+    write_module(model, path, notes)
+
+
+WRITERS = {
+    ".pt": Writer(_module),
+    ".pth": Writer(_module),
+    ".onnx": Writer(write_onnx, ("onnx", "ONNX files")),
+}
+"""By the suffix of the file."""
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 import netslim
 from netslim.errors import ArchiveError
-from netslim.export import write_module, write_onnx, write_state_dict
+from netslim.export import WRITERS, write_module, write_onnx, write_state_dict
 from netslim.ir.inputs import Input
+from netslim.notes import KEY, NONE, Notes
 
 
 @pytest.fixture
@@ -90,3 +91,15 @@ def test_a_network_that_onnx_cannot_hold_is_one_sentence(tmp_path: Path) -> None
     with pytest.raises(ArchiveError, match=r"torch cannot write this network as ONNX \(.+\); write it as .pt"):
         write_onnx(Deciding(), {"x": Input((2, 3))}, tmp_path / "slim.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_form_is_written(suffix: str, tmp_path: Path) -> None:
+    if WRITERS[suffix].needs:
+        for package in ("onnx", "onnxscript"):
+            pytest.importorskip(package)
+    WRITERS[suffix].check()
+    path = tmp_path / f"slim{suffix}"
+    WRITERS[suffix].write(nn.Linear(3, 2), {"x": Input((2, 3))}, path, Notes(0.5, 1, (), True, ((3,),), NONE))
+    assert path.stat().st_size
+    assert KEY.encode() in path.read_bytes()

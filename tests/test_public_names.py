@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 PACKAGES = ("netslim", "gradaug")
 NAMES = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 
@@ -19,6 +22,17 @@ def test_no_public_name_is_a_submodules(package: str) -> None:
     module = importlib.import_module(package)
     files = {found.name for found in pkgutil.iter_modules(module.__path__)}
     assert not files & set(module.__all__)
+
+
+def documented(package: str) -> list[str]:
+    """The names in the table under a package's heading in docs/api.md."""
+    (section,) = re.findall(rf"(?ms)^## {package}$(.*?)(?=^## |\Z)", (ROOT / "docs/api.md").read_text())
+    return [name for cell in re.findall(r"(?m)^\| (`.+?) \|", section) for name in re.findall(r"`(\w+)`", cell)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_the_documented_ones(package: str) -> None:
+    assert sorted(documented(package)) == sorted(importlib.import_module(package).__all__)
 
 
 SCRIPT = """

@@ -19,8 +19,6 @@ from netslim.errors import InputError
 
 def checked(name: str, value: Any) -> Any:
     """`value` as plain Python; InputError unless the setting `name` of a run may have it."""
-    if name == "resolutions" and kinds.plain(value) in ((), []):  # to a step, which has no data set, it means none
-        return ()
     return config.read(name, value, name)
 
 
@@ -38,6 +36,15 @@ def ratio(name: str, value: Any) -> float:
     if not RATIO.holds(found):
         raise InputError(f"{name} must be {RATIO.words}, not {found}")
     return found
+
+
+def names(what: str, given: Any) -> tuple[str, ...]:
+    """Different names as a tuple; InputError for anything else: one name alone would be read letter by letter."""
+    if not isinstance(given, (tuple, list)) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"{what} must be a list of names, not {given!r}")
+    if len(set(given)) < len(given):
+        raise InputError(f"{what} must be different names, not {given!r}")
+    return tuple(given)
 
 
 def truth(name: str, value: Any) -> bool:

@@ -3,14 +3,13 @@
     source = load("cifar100:~/data", shape=(3, 32, 32), seed=0)
     for images, labels in train_batches(source, batch_size=128, seed=0, start=0, stop=100): ...
 
-A new data set is one entry in ``SOURCES``: a function of (what stands behind the colon, input shape, seed, number of
-labels, augmentation) that gives a :class:`DataSource`.
+A new data set is a file here and a row in gradaug/config/registry.py: a function of (what stands behind the colon,
+input shape, seed, number of labels, augmentation) that gives a :class:`DataSource`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from gradaug.config.registry import SOURCES as SOURCES
 from gradaug.data.batches import Batches as Batches
 from gradaug.data.batches import calibration_batches as calibration_batches
 from gradaug.data.batches import evaluation_batches as evaluation_batches
@@ -18,25 +17,13 @@ from gradaug.data.batches import steps_per_epoch as steps_per_epoch
 from gradaug.data.batches import train_batches as train_batches
 from gradaug.data.batches import unlabelled_batches as unlabelled_batches
 from gradaug.data.digits import digits as digits
-from gradaug.data.image_folder import folder
-from gradaug.data.in_memory import cifar10, cifar100, stl10
 from gradaug.data.source import Batch as Batch
 from gradaug.data.source import DataSource as DataSource
 from gradaug.data.source import Images as Images
 from gradaug.data.source import Key as Key
 from gradaug.data.source import TwoViews as TwoViews
-from gradaug.data.synthetic import synthetic
 from gradaug.errors import DataError
 from netslim.errors import did_you_mean
-
-SOURCES: dict[str, Callable[[str, tuple[int, ...], int, int | None, str], DataSource]] = {
-    "digits": digits,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "stl10": stl10,
-    "folder": folder,
-    "synthetic": synthetic,
-}
 
 
 def load(
@@ -52,4 +39,5 @@ def load(
     if name not in SOURCES:
         hint = did_you_mean(name, SOURCES, 1) or f"; known are {', '.join(sorted(SOURCES))}"
         raise DataError(f"unknown data {spec!r}{hint}")
-    return SOURCES[name](where, shape, seed, labels, augment)
+    found: DataSource = SOURCES[name].load()(where, shape, seed, labels, augment)
+    return found

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaug.data.augment import chosen
-from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
-from gradaug.data.splits import balanced
+from gradaug.data.source import Batch, DataSource, Images, Key
+from gradaug.data.splits import few_labels
 from gradaug.errors import DataError
 from netslim.extras import needed
 
@@ -81,11 +81,6 @@ def digits(
     def part(indices: list[int], shift_seed: int | None) -> Digits:
         return Digits(pixels[indices], labels[indices], shape, mean, std, shift_seed)
 
-    moving: Images = part(train, moving_seed)
-    still: Images = part(train, None)
-    rest: Images | None = None
-    if count is not None:
-        known, others = balanced(labels[train].tolist(), 10, count, seed)
-        rest = Unlabelled(Subset(moving, others)) if others else None
-        moving, still = Subset(moving, known), Subset(still, known)
-    return DataSource("digits", 10, moving, still, part(validation, None), rest, *normal)
+    whole = part(train, moving_seed), part(train, None)
+    used, plain, rest = few_labels(*whole, labels[train].tolist(), 10, count, seed)
+    return DataSource("digits", 10, used, plain, part(validation, None), rest, *normal)

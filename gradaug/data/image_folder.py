@@ -21,8 +21,8 @@ from gradaug.data.augment import (
 )
 from gradaug.data.decode import SUFFIXES, decode
 from gradaug.data.paths import reason, root, shown
-from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
-from gradaug.data.splits import balanced
+from gradaug.data.source import Batch, DataSource, Images, Key
+from gradaug.data.splits import few_labels
 from gradaug.errors import DataError
 
 VALIDATION = ("val", "validation", "test")
@@ -61,13 +61,9 @@ def folder(path: str, shape: tuple[int, ...], seed: int, labels: int | None, aug
     if train.classes != validation.classes:
         different = ", ".join(map(shown, sorted(set(train.classes) ^ set(validation.classes))[:5]))
         raise DataError(f"{shown(train.path)} and {shown(validation.path)} have different classes: {different}")
-    used: Images = Files(train.samples, moving, seed)
-    plain: Images = Files(train.samples, still, seed)
-    rest: Images | None = None
-    if labels is not None:
-        few, others = balanced([label for _, label in train.samples], len(train.classes), labels, seed)
-        rest = Unlabelled(Subset(used, others)) if others else None
-        used, plain = Subset(used, few), Subset(plain, few)
+    whole = Files(train.samples, moving, seed), Files(train.samples, still, seed)
+    known_classes = [label for _, label in train.samples]
+    used, plain, rest = few_labels(*whole, known_classes, len(train.classes), labels, seed)
     seen = Files(validation.samples, still, seed)
     return DataSource(shown(place.name), len(train.classes), used, plain, seen, rest, IMAGENET_MEAN, IMAGENET_STD)
 

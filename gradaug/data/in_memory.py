@@ -25,8 +25,8 @@ from gradaug.data.augment import (
     repeatable,
 )
 from gradaug.data.paths import opened, reason, root, shown
-from gradaug.data.source import Batch, DataSource, Images, Joined, Key, Subset, Unlabelled
-from gradaug.data.splits import balanced
+from gradaug.data.source import Batch, DataSource, Images, Joined, Key
+from gradaug.data.splits import few_labels
 from gradaug.errors import DataError
 
 URLS = {
@@ -116,14 +116,10 @@ def assemble(
     train = Stored(pixels[0], known[0], shape, *normal, drawn, seed)
     plain: Images = Stored(pixels[0], known[0], shape, *normal, None, seed)
     validation = Stored(pixels[1], known[1], shape, *normal, None, seed)
-    used: Images = train
-    extra: list[Images] = []
-    if labels is not None:
-        few, rest = balanced(known[0], classes, labels, seed)
-        used, plain, extra = Subset(train, few), Subset(plain, few), [Subset(train, rest)]
+    used, plain, others = few_labels(train, plain, known[0], classes, labels, seed)
     if unlabelled is not None:
-        extra.append(Stored(unlabelled, [-1] * len(unlabelled), shape, *normal, drawn, seed))
-    others = Unlabelled(extra[0] if len(extra) == 1 else Joined(extra)) if extra and len(extra[0]) else None
+        more = Stored(unlabelled, [-1] * len(unlabelled), shape, *normal, drawn, seed)
+        others = more if others is None else Joined([others, more])
     return DataSource(name, classes, used, plain, validation, others, *normal)
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from gradaug.data.source import Images, Subset, Unlabelled
 from gradaug.errors import DataError
+
+
+def few_labels(
+    moving: Images, still: Images, labels: Sequence[int], classes: int, count: int | None, seed: int
+) -> tuple[Images, Images, Images | None]:
+    """Training images with `count` labels, as they are augmented and without, and the others, whose labels are hidden.
+
+    `labels` are the class numbers of all. Without a `count` all labels are used, and there are no others.
+    """
+    if count is None:
+        return moving, still, None
+    known, others = balanced(labels, classes, count, seed)
+    return Subset(moving, known), Subset(still, known), Unlabelled(Subset(moving, others)) if others else None
 
 
 def balanced(labels: Sequence[int], classes: int, count: int, seed: int) -> tuple[list[int], list[int]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from gradaug.data.source import Batch, DataSource, Images, Key, Subset, Unlabelled
-from gradaug.data.splits import balanced
+from gradaug.data.source import Batch, DataSource, Images, Key
+from gradaug.data.splits import few_labels
 from gradaug.errors import DataError
 
 POOL = 256
@@ -42,8 +42,5 @@ def synthetic(size: str, shape: tuple[int, ...], seed: int, labels: int | None, 
             f"synthetic:{size} says neither classes nor images; write synthetic:CLASSESxIMAGES, e.g. 10x1280"
         )
     images: Images = Random(count, classes, shape, seed)
-    used, rest = images, None
-    if labels is not None:
-        chosen, others = balanced([index % classes for index in range(count)], classes, labels, seed)
-        used, rest = Subset(images, chosen), Unlabelled(Subset(images, others)) if others else None
-    return DataSource("synthetic", classes, used, used, Random(256, classes, shape, seed + 1), rest)
+    used, plain, rest = few_labels(images, images, [index % classes for index in range(count)], classes, labels, seed)
+    return DataSource("synthetic", classes, used, plain, Random(256, classes, shape, seed + 1), rest)

@@ -5,10 +5,10 @@
     # (Draw(width=0.97, skip=(), resolution=24), Draw(width=0.85, ...), Draw(width=0.8, ...))
 
 Random width (GradAug, algorithm 1 and the authors' code): the widths of a step are alpha itself and n - 1 uniform
-values from [alpha, 1], largest first. Random depth: every residual body is kept with a probability that goes
-linearly from `survival_first` at the first to `survival` at the last; one Bernoulli per body and sub-network, for the
-whole batch. With `skip_blocks` that many bodies are left out, all equally likely. `stage_limit` bounds how many are
-left out of one stage (bodies whose results have one shape).
+values from [alpha, 1], largest first. Random depth: every residual body is kept with its own probability
+(`Space.chances`: linear from `survival_first` at the first to `survival` at the last); one Bernoulli per body and
+sub-network, for the whole batch. With `skip_blocks` that many bodies are left out, all equally likely. `stage_limit`
+bounds how many are left out of one stage (bodies whose results have one shape).
 Nothing here reads or changes a global random state, so the same step gives the same sub-networks on every rank, after
 a resume, and in a test.
 """
@@ -16,16 +16,13 @@ a resume, and in a test.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradaug.config.values import checked, ratio, share_or_count, whole
+from gradaug.config.values import checked, names, ratio, share_or_count, whole
+from gradaug.subnets.space import Space
 from netslim.errors import InputError
-
-_SETTINGS = "mode alpha num_subnets round_to survival survival_first skip_blocks stage_limit resolutions".split()
-"""Fields of a Space that are settings of a run, with the same types and ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Draw:
             width=_by_group(self.width)
             if isinstance(self.width, (Mapping, tuple, list))
             else ratio("width", self.width),
-            skip=_names("skip", self.skip),
+            skip=names("skip", self.skip),
             resolution=None if self.resolution is None else whole("resolution", self.resolution, 1),
             round_to=checked("round_to", self.round_to),
         )
@@ -58,72 +55,6 @@ class Draw:
         return {"width": width, "depth": depth, "round_to": self.round_to}
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What is drawn from. `blocks` are the network's residual bodies in execution order."""
-
-    mode: str = "randwidth"
-    alpha: float = 0.8
-    num_subnets: int = 3
-    resolutions: tuple[int, ...] = ()
-    """Empty: every sub-network sees the images as they are."""
-    round_to: int | None = None
-    blocks: tuple[str, ...] = ()
-    survival: float = 0.8
-    survival_first: float = 1.0
-    skip_blocks: int | None = None
-    stage_limit: int | None = None
-    stages: tuple[int, ...] = ()
-    """The stage of each block; empty: all are one stage."""
-    groups: tuple[str, ...] = ()
-    """Channel groups that draw a width each; empty: one width for the whole sub-network."""
-
-    def __post_init__(self) -> None:
-        _set(self, **{name: checked(name, getattr(self, name)) for name in _SETTINGS})
-        _set(self, resolutions=self.resolutions or (), blocks=_names("blocks", self.blocks))
-        _set(self, groups=_names("groups", self.groups), stages=tuple(whole("a stage", at) for at in self.stages))
-        if self.stages and len(self.stages) != len(self.blocks):
-            raise InputError(f"stages has {len(self.stages)} entries for {len(self.blocks)} blocks: give one for each")
-        if not self.random_depth:
-            return
-        if not self.blocks:
-            raise InputError(
-                f"mode {self.mode!r} skips residual blocks, but none were found in this network; use mode 'randwidth'"
-            )
-        if self.skip_blocks is not None and self.skip_blocks > len(self.blocks):
-            raise InputError(
-                f"skip_blocks is {self.skip_blocks}, and this network has {len(self.blocks)} blocks that can be skipped"
-            )
-        if self.skip_blocks is not None and self.skip_blocks > self._most:
-            raise InputError(
-                f"skip_blocks is {self.skip_blocks}, and a stage_limit of {self.stage_limit} lets this network skip "
-                f"{self._most} blocks at most: raise the one or lower the other"
-            )
-
-    @property
-    def _most(self) -> int:
-        """How many blocks may be left out at once."""
-        sizes = Counter(self.stages or [0] * len(self.blocks)).values()
-        return sum(sizes) if self.stage_limit is None else sum(min(self.stage_limit, size) for size in sizes)
-
-    @property
-    def chances(self) -> dict[str, float]:
-        """Each block's probability of being kept."""
-        if not self.random_depth:
-            return {}
-        if self.skip_blocks is not None:
-            return dict.fromkeys(self.blocks, 1 - self.skip_blocks / len(self.blocks))
-        return dict(zip(self.blocks, survivals(len(self.blocks), self.survival, self.survival_first), strict=True))
-
-    @property
-    def random_width(self) -> bool:
-        return self.mode in ("randwidth", "both")
-
-    @property
-    def random_depth(self) -> bool:
-        return self.mode in ("randdepth", "both")
-
-
 def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none".
 
@@ -133,7 +64,7 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     if not isinstance(space, Space):
         raise InputError(f"sub-networks are drawn from a gradaug.Space, not from {space!r}")
     seed, step, rank = whole("seed", seed), whole("step", step), whole("rank", rank)
-    if space.mode == "none":
+    if not (space.random_width or space.random_depth):
         return ()
     rng = random.Random(f"gradaug/{seed}/{step}" + (f"/{rank}" if rank else ""))
     widths: list[Any] = [1.0] * space.num_subnets
@@ -148,13 +79,6 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
         )
         for width in widths
     )
-
-
-def survivals(count: int, last: float, first: float = 1.0) -> list[float]:
-    """Keep-probabilities of `count` blocks: linear from `first` to `last`; a single block gets `last`."""
-    if count == 1:
-        return [last]
-    return [first - (first - last) * i / (count - 1) for i in range(count)]
 
 
 def _widths(rng: random.Random, space: Space) -> list[float]:
@@ -198,19 +122,10 @@ def _set(frozen: Any, **values: Any) -> None:
         object.__setattr__(frozen, name, value)
 
 
-def _names(what: str, names: Any) -> tuple[str, ...]:
-    """Different names as a tuple; one name alone would be read letter by letter."""
-    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{what} must be a list of names, not {names!r}")
-    if len(set(names)) < len(names):
-        raise InputError(f"{what} must be different names, not {names!r}")
-    return tuple(names)
-
-
 def _by_group(widths: Any) -> tuple[tuple[str, float], ...]:
     """(group, count or ratio) pairs, from a mapping too."""
     pairs = list(widths.items()) if isinstance(widths, Mapping) else list(widths)
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise InputError(f"width must be a ratio in (0, 1] or (group, count or ratio) pairs, not {widths!r}")
-    _names("the groups of width", [name for name, _ in pairs])
+    names("the groups of width", [name for name, _ in pairs])
     return tuple((name, share_or_count(f"the width of {name}", width)) for name, width in pairs)

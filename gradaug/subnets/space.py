@@ -1,121 +1,146 @@
-"""Fits the sampler to a network and a machine: which resolutions run, and on which grid widths are fast.
+"""The space that sub-networks are drawn from: settings, and the blocks and channel groups of a network.
 
-Measured on a 2-core AVX-512 machine: a sub-network whose channel counts are arbitrary integers can cost more than the
-full network, because kernels pad; on multiples of 16 it costs what its FLOPs say. Tensor cores want multiples of 8.
+    space = Space.for_network(net, SubnetSettings(mode="both", alpha=0.5))
+    space.chances                   # {"layer1.0": 1.0, ..., "layer3.2": 0.8}
+
+A space is plain data, and making one does not import torch; asking a network for one does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
+from gradaug.config.subnets import SUBNET_SETTINGS, SubnetSettings
+from gradaug.config.values import names, whole
+from netslim.errors import InputError, did_you_mean
 
-from gradaug.config.values import truth
-from gradaug.inputs import blank_images, device_of, image_shape
-from gradaug.scopes import evaluating
-from gradaug.subnets.resize import default_resolutions, resize
-from gradaug.subnets.sampler import Space
-from netslim import SlimNet, cost
-from netslim.errors import InputError
+if TYPE_CHECKING:
+    from netslim import SlimNet
 
 
-def fit(
-    net: SlimNet,
-    mode: str = "randwidth",
-    *,
-    alpha: float = 0.8,
-    num_subnets: int = 3,
-    resolutions: Sequence[int] | None = None,
-    round_to: int | None = None,
-    survival: float = 0.8,
-    survival_first: float = 1.0,
-    skip_blocks: int | None = None,
-    stage_limit: int | None = None,
-    per_group: bool = False,
-) -> Space:
-    """The space of sub-networks for `net`, with every None chosen; InputError says what cannot work and why."""
+@dataclass(frozen=True)
+class Space(SubnetSettings):
+    """The settings and the parts of a network that they are about. Without resolutions images stay as they are.
+
+    Raises InputError for what is out of its range, blocks that are not there, and parts that do not go together.
+    """
+
+    blocks: tuple[str, ...] = ()
+    """The network's residual bodies in execution order."""
+    stages: tuple[int, ...] = ()
+    """The stage of each block; empty: all are one stage."""
+    groups: tuple[str, ...] = ()
+    """Channel groups that draw a width each; empty: one width for the whole sub-network."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(
+            resolutions=self.resolutions or (),
+            blocks=names("blocks", self.blocks),
+            stages=tuple(whole("a stage", at) for at in self.stages),
+            groups=names("groups", self.groups),
+        )
+        vars(self)["widths"] = "per-group" if self.groups else "uniform"
+        if self.stages and len(self.stages) != len(self.blocks):
+            raise InputError(f"stages has {len(self.stages)} entries for {len(self.blocks)} blocks: give one for each")
+        if not self.random_depth:
+            return
+        if not self.blocks:
+            raise InputError(
+                f"mode {self.mode!r} skips residual blocks, but none were found in this network; use mode 'randwidth'"
+            )
+        if self.skip_blocks is not None and self.skip_blocks > len(self.blocks):
+            raise InputError(
+                f"skip_blocks is {self.skip_blocks}, and this network has {len(self.blocks)} blocks that can be skipped"
+            )
+        if self.skip_blocks is not None and self.skip_blocks > self._most:
+            raise InputError(
+                f"skip_blocks is {self.skip_blocks}, and a stage_limit of {self.stage_limit} lets this network skip "
+                f"{self._most} blocks at most: raise the one or lower the other"
+            )
+
+    @property
+    def _most(self) -> int:
+        """How many blocks may be left out at once."""
+        sizes = Counter(self.stages or [0] * len(self.blocks)).values()
+        return sum(sizes) if self.stage_limit is None else sum(min(self.stage_limit, size) for size in sizes)
+
+    @property
+    def chances(self) -> dict[str, float]:
+        """Each block's probability of being kept."""
+        if not self.random_depth:
+            return {}
+        if self.skip_blocks is not None:
+            return dict.fromkeys(self.blocks, 1 - self.skip_blocks / len(self.blocks))
+        return dict(zip(self.blocks, survivals(len(self.blocks), self.survival, self.survival_first), strict=True))
+
+    @classmethod
+    def for_network(cls, net: SlimNet, settings: SubnetSettings | None = None) -> Space:
+        """The space of sub-networks of `net`, with every choice made that the settings leave open.
+
+        Raises InputError that says what cannot work with this network and why.
+        """
+        from gradaug.subnets import limits  # needs torch, which a space does not
+
+        require_converted(net)
+        settings = settings or SubnetSettings()
+        chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS}
+        space = cls(
+            **chosen,
+            blocks=tuple(block.name for block in net.blocks),
+            stages=tuple(block.stage for block in net.blocks),
+            groups=tuple(group.name for group in net.groups) if settings.widths == "per-group" else (),
+        )
+        limits.require_resolutions(net, space.resolutions or ())
+        grid = space.round_to or limits.fast_grid(net, space.alpha)
+        limits.require_smaller(net, replace(space, round_to=grid))
+        usable = limits.usable_resolutions(net) if settings.resolutions is None else space.resolutions
+        return replace(space, resolutions=usable, round_to=grid)
+
+    def require_of(self, net: SlimNet) -> None:
+        """InputError unless `net` has these blocks and groups and runs at these resolutions."""
+        from gradaug.subnets import limits
+
+        require_converted(net)
+        for what, mine, there in (("block", self.blocks, net.blocks), ("group", self.groups, net.groups)):
+            known = [part.name for part in there]
+            for name in mine:
+                if name not in known:
+                    hint = did_you_mean(name, known, 1) or "; Space.for_network(net, settings) finds them"
+                    raise InputError(f"the space has a {what} {name!r}, and this network has none of that name{hint}")
+        limits.require_resolutions(net, self.resolutions or ())
+
+
+def space_of(net: SlimNet, given: Space | str | None, settings: dict[str, Any]) -> Space:
+    """A space for `net`: the one that is given, or that of a mode and settings by name; InputError where both are."""
+    if isinstance(given, Space):
+        if settings:
+            raise InputError(f"{', '.join(settings)} belongs to the space: give a Space, or its settings, not both")
+        given.require_of(net)
+        return given
+    if given is not None and "mode" in settings:
+        raise InputError(f"mode is given twice, as {given!r} and as {settings['mode']!r}: give it once")
+    for name in settings:
+        if name not in SUBNET_SETTINGS:
+            raise InputError(f"there is no argument {name!r}{did_you_mean(name, SUBNET_SETTINGS, 1)}")
+    return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings))
+
+
+def require_converted(net: Any) -> None:
+    """InputError for anything else than a converted network."""
+    from netslim import SlimNet
+
     if not isinstance(net, SlimNet):
         raise InputError(
             f"{type(net).__name__} is no converted network: give what netslim.convert(model, example_inputs) or "
             "netslim.load(path) returns, and no wrapper of it"
         )
-    sides: Any = () if resolutions is None else resolutions
-    space = Space(
-        mode, alpha, num_subnets, sides, round_to,
-        tuple(block.name for block in net.blocks), survival, survival_first, skip_blocks, stage_limit,
-        stages=tuple(block.stage for block in net.blocks),
-        groups=tuple(group.name for group in net.groups) if truth("per_group", per_group) else (),
-    )  # fmt: skip
-    _require_resolutions(net, space.resolutions)
-    grid = space.round_to or _fitting_grid(net, space.alpha, hardware_grid(device_of(net)))
-    if space.random_width and space.alpha < 1 and _share(net, space.alpha, grid) == 1:
-        raise InputError(
-            f"with widths rounded to {grid} channels the smallest sub-network (width {space.alpha}) is the whole "
-            "network; use a smaller --round-to or --alpha"
-        )
-    usable = _usable_resolutions(net) if resolutions is None else space.resolutions
-    return replace(space, resolutions=usable, round_to=grid)
 
 
-def hardware_grid(device: torch.device) -> int:
-    """Channels that convolution kernels handle at a time: 16 with AVX-512, 8 with AVX2 or CUDA, otherwise 1."""
-    if device.type == "cuda":
-        return 8
-    if device.type == "cpu":
-        return {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 1)
-    return 1
-
-
-def _fitting_grid(net: SlimNet, alpha: float, grid: int) -> int:
-    """`grid`, halved until the smallest sub-network saves at least half of what exact widths would save.
-
-    On a grid of 16 a network of 16 and 32 channels has no sub-network at 0.8 at all: such a network wants a finer one.
-    """
-    wanted = (1 - _share(net, alpha, 1)) / 2
-    while grid > 1 and 1 - _share(net, alpha, grid) < wanted:
-        grid //= 2
-    return grid
-
-
-def _share(net: SlimNet, width: float, round_to: int) -> float:
-    """FLOPs of a sub-network as a share of the full network's."""
-    return cost.count(net, width=width, round_to=round_to).flops / cost.count(net, width=1.0).flops
-
-
-def _usable_resolutions(net: SlimNet) -> tuple[int, ...]:
-    shape = image_shape(net)
-    if len(shape) != 3:
-        return ()
-    return tuple(side for side in default_resolutions(min(shape[1:])) if _failure(net, side) is None)
-
-
-def _require_resolutions(net: SlimNet, resolutions: tuple[int, ...]) -> None:
-    for side in resolutions:
-        failure = _failure(net, side)
-        if failure is not None:
-            full = min(image_shape(net)[1:], default=0)
-            raise InputError(
-                f"the network cannot run on images of {side} pixels ({failure}); take other --resolutions "
-                f"(--resolutions {full} leaves the size alone) or pool globally before the classifier"
-            )
-
-
-def runs_channels_last(net: SlimNet) -> bool:
-    """Whether the network accepts channels_last images (one that flattens a feature map with ``view`` does not)."""
-    return len(image_shape(net)) == 3 and _failure(net, min(image_shape(net)[1:]), channels_last=True) is None
-
-
-@torch.no_grad()
-def _failure(net: SlimNet, side: int, channels_last: bool = False) -> str | None:
-    """Why the network cannot take images of this side; None if it can."""
-    images = blank_images(net)
-    if channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    try:
-        with evaluating(net):
-            net(resize(images, side))
-        return None
-    except Exception as error:
-        return (str(error) or type(error).__name__).splitlines()[0]
+def survivals(count: int, last: float, first: float = 1.0) -> list[float]:
+    """Keep-probabilities of `count` blocks: linear from `first` to `last`; a single block gets `last`."""
+    if count == 1:
+        return [last]
+    return [first - (first - last) * i / (count - 1) for i in range(count)]

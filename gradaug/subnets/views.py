@@ -4,7 +4,8 @@
     images, mix = view(images, (seed, step, part, number of the sub-network))
 
 `mix` is None, or maps the full network's probabilities to those of images that a view has mixed. All transforms are
-torchvision's, on normalised images (N, C, H, W), the same draw for the whole batch, fixed by the key.
+torchvision's, on normalised images (N, C, H, W), the same draw for the whole batch, fixed by the key. A new one is a
+function here and a row in gradaug/config/registry.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gradaug.regularizers.mixing import cutout, pasted
+from gradaug.config.registry import VIEWS
+from gradaug.regularizers.cutout import cutout as holes
+from gradaug.regularizers.mixing import pasted
 from gradaug.seeding import drawn_from
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def views(config: TrainConfig, mean: Sequence[float], std: Sequence[float]) -> V
     """The transforms that ``config.views`` names, in that order; None when there are none."""
     if not config.views:
         return None
-    steps = [IMPLEMENTED[name] for name in config.views]
+    steps = [VIEWS[name].load() for name in config.views]
 
     def view(images: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Mix | None]:
         scene, mix = Scene(random.Random(f"gradaug/view/{key}"), config, mean, std), None
@@ -61,15 +64,39 @@ class Scene:
     std: Sequence[float]
 
 
-def _crop(images: Tensor) -> Tensor:
-    return v2.RandomResizedCrop(images.shape[-2:], scale=(SMALLEST_CROP, 1.0), antialias=True)(images)
+Seen = tuple[Tensor, "Mix | None"]
+"""The images, and how the full network's probabilities are mixed for them."""
 
 
-def _randaugment(pixels: Tensor) -> Tensor:
+def rotation(images: Tensor, _: Scene) -> Seen:
+    return v2.RandomRotation(ANGLE, v2.InterpolationMode.BILINEAR)(images), None
+
+
+def crop(images: Tensor, _: Scene) -> Seen:
+    return v2.RandomResizedCrop(images.shape[-2:], scale=(SMALLEST_CROP, 1.0), antialias=True)(images), None
+
+
+def color(images: Tensor, scene: Scene) -> Seen:
+    return _on_pixels(v2.ColorJitter(0.4, 0.4, 0.4), images, scene), None
+
+
+def randaugment(images: Tensor, scene: Scene) -> Seen:
     """RandAugment (Cubuk et al. 2020) image by image, on uint8."""
     augment = v2.RandAugment()
-    whole = (pixels * 255).round().to(torch.uint8)
-    return torch.stack([augment(image) for image in whole]).to(pixels) / 255
+
+    def augmented(pixels: Tensor) -> Tensor:
+        whole = (pixels * 255).round().to(torch.uint8)
+        return torch.stack([augment(image) for image in whole]).to(pixels) / 255
+
+    return _on_pixels(augmented, images, scene), None
+
+
+def cutmix(images: Tensor, scene: Scene) -> Seen:
+    return pasted(images, scene.chance)
+
+
+def cutout(images: Tensor, scene: Scene) -> Seen:
+    return holes(images, scene.config.cutout_size, scene.chance), None
 
 
 def _on_pixels(transform: Callable[[Tensor], Tensor], images: Tensor, scene: Scene) -> Tensor:
@@ -77,14 +104,3 @@ def _on_pixels(transform: Callable[[Tensor], Tensor], images: Tensor, scene: Sce
     shape = (-1, *[1] * (images.ndim - 2))
     centre, scale = (images.new_tensor(values).view(shape) for values in (scene.mean, scene.std))
     return (transform((images * scale + centre).clamp(0, 1)) - centre) / scale
-
-
-IMPLEMENTED: dict[str, Callable[[Tensor, Scene], tuple[Tensor, Mix | None]]] = {
-    "rotation": lambda images, _: (v2.RandomRotation(ANGLE, v2.InterpolationMode.BILINEAR)(images), None),
-    "crop": lambda images, _: (_crop(images), None),
-    "color": lambda images, scene: (_on_pixels(v2.ColorJitter(0.4, 0.4, 0.4), images, scene), None),
-    "randaugment": lambda images, scene: (_on_pixels(_randaugment, images, scene), None),
-    "cutmix": lambda images, scene: pasted(images, scene.chance),
-    "cutout": lambda images, scene: (cutout(images, scene.config.cutout_size, scene.chance), None),
-}
-"""What each name in config.VIEWS is: the images, and how the full network's probabilities are mixed for them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gradaug.config.registry import SOURCES
 from gradaug.inputs import image_shape
 from gradaug.subnets.resize import resized
 from gradaug.subnets.sampler import Draw, draw
@@ -21,13 +22,12 @@ from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
-    from gradaug.subnets.sampler import Space
+    from gradaug.subnets.space import Space
 
 SAMPLED = 8
 """Steps whose sub-networks are counted for the mean."""
-SIZES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000}
-"""Training images of data sets that always have the same number."""
 IMAGENET = 1_281_167
+"""Training images."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def estimate(net: SlimNet, config: TrainConfig, space: Space, images: int, proce
 
 def known_images(config: TrainConfig) -> int:
     """Training images of a run whose data is not there yet: those of the published sets, ImageNet's for folders."""
-    return config.labels or SIZES.get(config.data.partition(":")[0], IMAGENET)
+    row = SOURCES.get(config.data.partition(":")[0])
+    return config.labels or (row and row.images) or IMAGENET
 
 
 def saved_bytes(net: SlimNet) -> float:

@@ -17,11 +17,11 @@ from gradaug import data
 from gradaug.distributed import processes as sync
 from gradaug.evaluation.score import Score, merged, require_fit, score
 from gradaug.inputs import image_shape
-from gradaug.regularizers.blocks import placed, set_progress
-from gradaug.regularizers.mixing import mixer
+from gradaug.regularizers.hooks import Regularizers
 from gradaug.seeding import Generators, random_state, set_random_state
 from gradaug.step import GradAug
-from gradaug.subnets.space import runs_channels_last
+from gradaug.subnets.limits import runs_channels_last
+from gradaug.subnets.space import Space
 from gradaug.subnets.views import views
 from gradaug.tasks.losses import task_loss_smoothed
 from gradaug.training import checkpoint as ck
@@ -68,8 +68,8 @@ class Run:
         self.forward = compiled(net) if config.compile else net
         self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward)
         self.ga.view = views(config, self.source.mean, self.source.std)
-        self.mixer = mixer(config, self.source.classes)
-        self.droppers = placed(net, config)
+        self.regularizers = Regularizers(config, self.source.classes)
+        self.droppers = self.regularizers.on_blocks(net)
         self.optimizer = sgd(net, config)
         self.schedule = schedule(self.optimizer, config, self.per_epoch)
         self.averages = self._averages()
@@ -134,15 +134,15 @@ class Run:
     def backward(self, batches: Iterator[Step], tally: Tally, stop: bool) -> Tensor:
         """The gradients of one step, averaged over the processes; returns its figures, summed over them."""
         self.optimizer.zero_grad()
-        set_progress(self.droppers, self.ga.steps / self.steps)
+        self.regularizers.on_progress(self.ga.steps / self.steps)
         total = torch.zeros((), device=self.device)
         for part in range(self.config.accumulate):
             begun = time.perf_counter()
             labelled, unlabelled = next(batches)
             tally.waited += time.perf_counter() - begun
             images, labels = self.to_device(labelled)
-            if self.mixer:
-                images, labels = self.mixer(images, labels, (self.config.seed, self.ga.steps, part, self.world.rank))
+            key = self.config.seed, self.ga.steps, part, self.world.rank
+            images, labels = self.regularizers.on_batch(images, labels, key)
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:
@@ -247,16 +247,7 @@ def grad_aug(
     """The step that `config` describes."""
     return GradAug(
         net,
-        config.mode,
-        alpha=config.alpha,
-        num_subnets=config.num_subnets,
-        per_group=config.widths == "per-group",
-        resolutions=config.resolutions,
-        round_to=config.round_to,
-        survival=config.survival,
-        survival_first=config.survival_first,
-        skip_blocks=config.skip_blocks,
-        stage_limit=config.stage_limit,
+        Space.for_network(net, config),
         seed=config.seed,
         rank=rank if config.subnets_per_rank else 0,
         criterion=task_loss_smoothed(config.label_smoothing),
@@ -273,7 +264,7 @@ def grad_aug(
 
 def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
     """`config` with every choice that was left to the network and the machine written down."""
-    space = grad_aug(net, config).space
+    space = Space.for_network(net, config)
     channels_last = runs_channels_last(net) if config.channels_last is None else config.channels_last
     return replace(config, resolutions=space.resolutions or None, round_to=space.round_to, channels_last=channels_last)
 

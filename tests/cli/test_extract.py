@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 import netslim
 from gradaug import data
-from netslim.notes import notes_of
+from netslim.export import WRITERS, Writer
+from netslim.notes import Notes, notes_of
 from netslim_cli.main import gradaug as command
+from netslim_cli.main import netslim as cutter
 
 Run = Callable[..., Result]
 
@@ -188,3 +190,17 @@ def test_what_recalibration_does_not_reach_is_said(run: Run, trained: Path, monk
     monkeypatch.setattr("gradaug.evaluation.score.recalibrate", lambda net, _: net)
     result = run("extract", trained, "--width", "0.6", "-o", "slim.pt", "--data", "digits")
     assert "warning: some of its norms keep the running statistics of the full network" in result.stderr
+
+
+def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(model: nn.Module, _: object, path: Path, notes: Notes) -> None:
+        path.write_text(f"{len(list(model.parameters()))} {notes.width}")
+
+    monkeypatch.setitem(WRITERS, ".txt", Writer(write))
+    cut = ["extract", str(trained), "--width", "0.5", "-o"]
+    made = CliRunner().invoke(cutter, [*cut, str(tmp_path / "a.txt")])
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "a.txt").read_text().endswith(" 0.5")
+    other = CliRunner().invoke(cutter, [*cut, "a.tflite"])
+    assert other.exit_code == 2
+    assert "a.tflite does not end in .pt, .pth, .onnx, .txt" in other.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
         full = data.digits(*arguments)
         return replace(full, train=Part(full.train, 128), calibration=Part(full.calibration, 128))
 
-    monkeypatch.setitem(data.SOURCES, "digits", few)
+    monkeypatch.setattr(importlib.import_module("gradaug.data.digits"), "digits", few)
 
 
 @pytest.fixture

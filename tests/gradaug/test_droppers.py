@@ -15,11 +15,20 @@ from torchvision.ops import StochasticDepth
 import gradaug
 import netslim
 from gradaug import models
-from gradaug.config.settings import DROPPERS, TrainConfig
-from gradaug.regularizers.blocks import DropBlock, ShakeDrop, placed, set_progress
+from gradaug.config.registry import REGULARIZERS
+from gradaug.config.settings import TrainConfig
+from gradaug.regularizers.dropblock import DropBlock
+from gradaug.regularizers.hooks import Regularizers
+from gradaug.regularizers.shakedrop import ShakeDrop
 from netslim.errors import InputError
 
 from .processes import Blocks
+
+AT_BLOCKS = [name for name, row in REGULARIZERS.items() if row.load().needs_blocks]
+
+
+def placed(net: netslim.SlimNet, config: TrainConfig) -> dict[str, nn.Module]:
+    return Regularizers(config, 10).on_blocks(net)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +113,9 @@ def test_dropblock_drops_squares_more_and_more() -> None:
     torch.manual_seed(0)
     block = DropBlock(0.3, 3)
     x = torch.ones(64, 4, 16, 16)
-    set_progress({"a": nn.Sequential(block)}, 0.0)
+    block.progress = 0.0
     assert torch.equal(block(x), x)
-    set_progress({"a": nn.Sequential(block)}, 1.0)
+    block.progress = 1.0
     dropped = block(x) == 0
     assert 0.2 < float(dropped.float().mean()) < 0.35
     inside = dropped & dropped.roll(1, 2) & dropped.roll(-1, 2) & dropped.roll(1, 3) & dropped.roll(-1, 3)
@@ -114,7 +123,17 @@ def test_dropblock_drops_squares_more_and_more() -> None:
     assert block(torch.ones(2, 3, 2, 2)).shape == (2, 3, 2, 2)  # a map smaller than the square
 
 
-@pytest.mark.parametrize("name", DROPPERS)
+def test_dropblock_is_told_how_far_the_run_is(blocks: netslim.SlimNet) -> None:
+    regularizers = Regularizers(TrainConfig(regularizers=("shakedrop", "dropblock")), 10)
+    modules = regularizers.on_blocks(blocks)
+    for share in (0.0, 0.25):
+        regularizers.on_progress(share)
+        found = [one.progress for module in modules.values() for one in module.modules() if isinstance(one, DropBlock)]
+        assert found == [share] * len(found)
+        assert found
+
+
+@pytest.mark.parametrize("name", AT_BLOCKS)
 def test_in_evaluation_the_network_is_the_plain_one(blocks: netslim.SlimNet, name: str) -> None:
     blocks.eval()
     modules = placed(blocks, TrainConfig(regularizers=(name,), drop_rate=0.9))
@@ -127,7 +146,7 @@ def test_in_evaluation_the_network_is_the_plain_one(blocks: netslim.SlimNet, nam
 
 
 @pytest.mark.parametrize("mode", ["none", "randwidth", "randdepth"])
-@pytest.mark.parametrize("name", [*DROPPERS, "cutout", "mixup", "cutmix"])
+@pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regularizer_trains_in_every_mode_and_is_resumed(
     make_net: Callable[..., netslim.SlimNet], few_digits: None, tmp_path: Path, name: str, mode: str
 ) -> None:

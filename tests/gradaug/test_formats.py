@@ -157,3 +157,12 @@ def test_two_views_are_two_augmentations_of_the_same_images() -> None:
     assert images.shape[0] == len(labels) == 4
     assert torch.equal(images[:2], source.unlabelled.__getitems__([(0, 3), (0, 4)])[0])
     assert not torch.equal(images[:2], images[2:])
+
+
+def test_images_without_labels_stay_when_all_labels_are_used(tmp_path: Path) -> None:
+    spec, shape = f"stl10:{formats.stl10(tmp_path)}", (3, 96, 96)
+    whole = data.load(spec, shape)
+    every = data.load(spec, shape, labels=len(whole.train))
+    assert whole.unlabelled is not None
+    assert every.unlabelled is not None
+    assert len(every.unlabelled) == len(whole.unlabelled)

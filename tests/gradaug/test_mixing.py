@@ -10,8 +10,11 @@ import torch.nn.functional as F
 
 import gradaug
 import netslim
-from gradaug.config.settings import VIEWS, TrainConfig
-from gradaug.regularizers.mixing import cutout, mixer, pasted
+from gradaug.config.registry import VIEWS
+from gradaug.config.settings import TrainConfig
+from gradaug.regularizers.cutout import cutout
+from gradaug.regularizers.hooks import Regularizers
+from gradaug.regularizers.mixing import pasted
 from gradaug.subnets.views import views
 
 IMAGES = torch.arange(1.0, 9).view(8, 1, 1, 1) * torch.ones(8, 3, 16, 16)
@@ -24,8 +27,7 @@ def shares(images: torch.Tensor) -> torch.Tensor:
 
 
 def test_cutmix_labels_are_the_pasted_areas() -> None:
-    mix = mixer(TrainConfig(regularizers=("cutmix",)), 8)
-    assert mix is not None
+    mix = Regularizers(TrainConfig(regularizers=("cutmix",)), 8).on_batch
     images, labels = mix(IMAGES, LABELS, (0, 1))
     torch.testing.assert_close(labels, shares(images))
     assert labels.shape == (8, 8)
@@ -33,15 +35,13 @@ def test_cutmix_labels_are_the_pasted_areas() -> None:
 
 
 def test_mixup_labels_are_the_weights() -> None:
-    mix = mixer(TrainConfig(regularizers=("mixup",)), 8)
-    assert mix is not None
+    mix = Regularizers(TrainConfig(regularizers=("mixup",)), 8).on_batch
     images, labels = mix(IMAGES, LABELS, (0, 1))
     torch.testing.assert_close(images[:, 0, 0, 0], labels @ torch.arange(1.0, 9))
 
 
 def test_a_share_of_the_batches_is_mixed_and_labels_stay_numbers_otherwise() -> None:
-    mix = mixer(TrainConfig(regularizers=("mixup", "cutmix"), mix_probability=0.5), 8)
-    assert mix is not None
+    mix = Regularizers(TrainConfig(regularizers=("mixup", "cutmix"), mix_probability=0.5), 8).on_batch
     found = [mix(IMAGES, LABELS, (step,)) for step in range(200)]
     plain = [images for images, labels in found if not labels.is_floating_point()]
     assert 70 < len(plain) < 130
@@ -51,13 +51,17 @@ def test_a_share_of_the_batches_is_mixed_and_labels_stay_numbers_otherwise() -> 
 
 
 def test_a_key_repeats_a_mixture_and_the_global_generator_stays() -> None:
-    mix, state = mixer(TrainConfig(regularizers=("cutmix", "cutout")), 8), torch.get_rng_state()
-    assert mix is not None
+    mix, state = Regularizers(TrainConfig(regularizers=("cutmix", "cutout")), 8).on_batch, torch.get_rng_state()
     (first, _), (again, _), (other, _) = (mix(IMAGES, LABELS, key) for key in ((3, 1), (3, 1), (3, 2)))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
-    assert mixer(TrainConfig(regularizers=("shakedrop",)), 8) is None
+
+
+def test_regularizers_at_blocks_leave_a_batch_alone() -> None:
+    images, labels = Regularizers(TrainConfig(regularizers=("shakedrop",)), 8).on_batch(IMAGES, LABELS, (0,))
+    assert images is IMAGES
+    assert labels is LABELS
 
 
 def test_cutout_is_a_square_that_may_stick_out() -> None:

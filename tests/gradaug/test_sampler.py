@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradaug.subnets.sampler import Draw, Space, draw, survivals
+from gradaug.subnets.sampler import Draw, draw
+from gradaug.subnets.space import Space, survivals
 from netslim.errors import InputError
 
 alphas = st.floats(0.05, 1.0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import gradaug
 import netslim
 from gradaug.config.settings import TrainConfig
-from gradaug.regularizers.mixing import mixer
+from gradaug.regularizers.hooks import Regularizers
 from gradaug.subnets.sampler import Draw
 from netslim.errors import InputError
 
@@ -84,7 +84,7 @@ def test_losses_and_every_gradient_are_the_papers(
 ) -> None:
     images, labels = IMAGES, LABELS
     if mixed:
-        mix = mixer(TrainConfig(regularizers=("cutmix",)), 10)
+        mix = Regularizers(TrainConfig(regularizers=("cutmix",)), 10).on_batch
         assert mix is not None
         images, labels = mix(images, labels, (0,))
         labels = labels.double()
@@ -203,7 +203,7 @@ def test_memory_is_that_of_plain_training(net: netslim.SlimNet) -> None:
 
 
 def test_the_grid_is_made_fine_enough_for_the_network(net: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradaug.subnets.space.hardware_grid", lambda _: 16)
+    monkeypatch.setattr("gradaug.subnets.limits.hardware_grid", lambda _: 16)
     assert gradaug.GradAug(net).space.round_to == 8
     assert gradaug.GradAug(net, round_to=1).space.round_to == 1
     with pytest.raises(InputError, match=r"rounded to 16 channels the smallest sub-network .* is the whole network"):

@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-import netslim
-from gradaug import data
-from gradaug.config import settings as config
+from gradaug import data, regularizers
+from gradaug.config import registry
 from gradaug.config.settings import TrainConfig
+from gradaug.config.subnets import MODES
 from gradaug.errors import DataError
-from gradaug.regularizers import blocks as droppers
-from gradaug.regularizers import mixing
+from gradaug.regularizers.hooks import Regularizer, Regularizers
 from gradaug.subnets import views as transforms
+from gradaug.subnets.sampler import draw
+from gradaug.subnets.space import Space
 from gradaug.training import optim
+from gradaug.training.estimate import IMAGENET, known_images
 
-from .processes import Blocks
+TABLES: dict[str, Mapping[str, registry.Row]] = {
+    "regularizers": registry.REGULARIZERS,
+    "views": registry.VIEWS,
+    "data": registry.SOURCES,
+}
 
 
-@pytest.mark.parametrize(
-    ("names", "table"),
-    [
-        (config.MIXERS, mixing.IMPLEMENTED),
-        (config.DROPPERS, droppers.IMPLEMENTED),
-        (config.VIEWS, transforms.IMPLEMENTED),
-    ],
-)
-def test_every_name_is_implemented_and_every_implementation_named(names: tuple[str, ...], table: Any) -> None:
-    assert sorted(names) == sorted(table)
+@pytest.mark.parametrize(("setting", "name"), [(table, name) for table, rows in TABLES.items() for name in rows])
+def test_every_name_of_a_table_is_implemented(setting: str, name: str) -> None:
+    made = TABLES[setting][name].load()
+    assert callable(made)
+    assert setting != "regularizers" or issubclass(made, Regularizer)
+
+
+@pytest.mark.parametrize("setting", TABLES)
+def test_no_two_names_are_one_implementation(setting: str) -> None:
+    rows = TABLES[setting]
+    assert len({row.load() for row in rows.values()}) == len(rows)
+
+
+def test_every_regularizer_that_is_written_has_a_row() -> None:
+    for file in pkgutil.iter_modules(regularizers.__path__):
+        importlib.import_module(f"{regularizers.__name__}.{file.name}")
+    named = {row.load() for row in registry.REGULARIZERS.values()}
+    assert {one for one in kinds_of(Regularizer) if not one.__subclasses__()} == named
+
+
+def kinds_of(cls: type) -> Iterator[type]:
+    for below in cls.__subclasses__():
+        if below.__module__.startswith("gradaug."):
+            yield below
+        yield from kinds_of(below)
+
+
+@pytest.mark.parametrize("setting", ["regularizers", "views"])
+def test_settings_allow_the_names_of_their_table(setting: str) -> None:
+    for name in TABLES[setting]:
+        assert getattr(TrainConfig(**{setting: (name,)}), setting) == (name,)
+    legal = TrainConfig.__dataclass_fields__[setting].metadata["range"]
+    assert legal.words == f"a list of {', '.join(TABLES[setting])}"
+
+
+def test_the_settings_data_lists_every_data_set() -> None:
+    (listed,) = re.findall(r"train on: (.*)\.", TrainConfig.__dataclass_fields__["data"].metadata["help"])
+    assert [word.partition(":")[0] for word in listed.split(", ")] == list(registry.SOURCES)
+
+
+def test_a_published_number_of_images_is_the_data_sets() -> None:
+    assert registry.SOURCES["digits"].images == len(data.load("digits", (1, 8, 8)).train)
+    assert known_images(TrainConfig(data="cifar100:nowhere")) == 50_000
+    assert known_images(TrainConfig(data="cifar100:nowhere", labels=400)) == 400
+    assert known_images(TrainConfig(data="folder:nowhere")) == IMAGENET
+
+
+def test_a_row_is_all_that_a_data_set_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.SOURCES, "numbers", registry.DataRow("gradaug.data.digits:digits", images=12))
+    assert len(data.load("numbers", (1, 8, 8)).train) == 1437
+    assert known_images(TrainConfig(data="numbers")) == 12
+    with pytest.raises(DataError, match="did you mean numbers"):
+        data.load("number", (1, 8, 8))
+
+
+def test_modes_are_those_that_the_setting_lists() -> None:
+    words = TrainConfig.__dataclass_fields__["mode"].metadata["range"].words
+    assert words == f"one of {', '.join(MODES)}"
+    drawn = {mode: draw(Space(mode, alpha=0.3, survival=0.3, blocks=tuple("abcdefgh")), 0, 0) for mode in MODES}
+    varied = {
+        mode: (any(one.width != 1 for one in made), any(one.skip for one in made)) for mode, made in drawn.items()
+    }
+    assert varied == MODES
 
 
 def test_schedules_are_those_that_the_setting_lists() -> None:
@@ -44,17 +106,9 @@ def settings(**changed: Any) -> Any:
     return SimpleNamespace(**(vars(TrainConfig()) | changed))
 
 
-def test_a_listed_dropper_that_nobody_has_written_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(droppers, "DROPPERS", (*config.DROPPERS, "scheduled-droppath"))
-    net = netslim.convert(Blocks(), torch.randn(2, 1, 12, 12))
-    with pytest.raises(KeyError, match="scheduled-droppath"):
-        droppers.placed(net, settings(regularizers=("scheduled-droppath",)))
-
-
-def test_a_listed_mixer_that_nobody_has_written_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixing, "MIXERS", (*config.MIXERS, "puzzlemix"))
+def test_a_regularizer_that_nobody_has_written_is_no_other() -> None:
     with pytest.raises(KeyError, match="puzzlemix"):
-        mixing.mixer(settings(regularizers=("puzzlemix",)), 10)
+        Regularizers(settings(regularizers=("cutmix", "puzzlemix")), 10)
 
 
 def test_a_listed_view_or_schedule_that_nobody_has_written_is_no_other() -> None:

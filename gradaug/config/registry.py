@@ -1,0 +1,69 @@
+"""Names that a setting may be, each with what it stands for, a row each: a name without an implementation cannot be.
+
+    VIEWS["rotation"].load()        # the function rotation of gradaug/subnets/views.py
+
+Settings, help texts and messages take their names from the keys, and who uses one loads it from its row. Nothing here
+imports torch. In another order the same settings would give other networks: regularisers act in the order of the rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where the implementation is."""
+
+    place: str
+    """module:attribute."""
+
+    def load(self) -> Any:
+        module, _, attribute = self.place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRow(Row):
+    """A data set: a function (what stands behind the colon, input shape, seed, number of labels, augmentation)."""
+
+    where: str = ""
+    """What has to stand behind the colon."""
+    images: int | None = None
+    """Training images, where their number is always the same."""
+
+    def spelt(self, name: str) -> str:
+        return f"{name}:{self.where}" if self.where else name
+
+
+REGULARIZERS = {
+    "cutout": Row("gradaug.regularizers.cutout:Cutout"),
+    "mixup": Row("gradaug.regularizers.mixing:Mixup"),
+    "cutmix": Row("gradaug.regularizers.mixing:CutMix"),
+    "dropblock": Row("gradaug.regularizers.dropblock:AtLastMaps"),
+    "stochastic-depth": Row("gradaug.regularizers.blocks:DroppedBatches"),
+    "droppath": Row("gradaug.regularizers.blocks:DroppedImages"),
+    "shakedrop": Row("gradaug.regularizers.shakedrop:Shaken"),
+}
+"""Each a gradaug.regularizers.hooks.Regularizer."""
+
+VIEWS = {
+    "rotation": Row("gradaug.subnets.views:rotation"),
+    "crop": Row("gradaug.subnets.views:crop"),
+    "color": Row("gradaug.subnets.views:color"),
+    "randaugment": Row("gradaug.subnets.views:randaugment"),
+    "cutmix": Row("gradaug.subnets.views:cutmix"),
+    "cutout": Row("gradaug.subnets.views:cutout"),
+}
+"""Each a function of the images and what the transforms of a view share, a gradaug.subnets.views.Scene."""
+
+SOURCES = {
+    "digits": DataRow("gradaug.data.digits:digits", images=1437),
+    "cifar10": DataRow("gradaug.data.in_memory:cifar10", "DIR", 50_000),
+    "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
+    "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
+    "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
+    "synthetic": DataRow("gradaug.data.synthetic:synthetic"),
+}

@@ -1,0 +1,162 @@
+"""The settings of a run apart from its sub-networks, by section: each a frozen base of TrainConfig.
+
+Sources: PAPER = Yang, Zhu, Chen, "GradAug", NeurIPS 2020 (arXiv 2006.07989); defaults are its CIFAR settings where
+it gives one (WRN-28-10: learning rate 0.1 cosine, Nesterov momentum 0.9, weight decay 5e-4, alpha 0.8, n = 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradaug.config import ranges
+from gradaug.config.fields import setting
+from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
+from gradaug.config.registry import REGULARIZERS, SOURCES, VIEWS
+
+_EPOCHS = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What sub-networks see and learn."""
+
+    scale_residuals: bool = setting(
+        False, "GradAug", "Evaluate with each block's result times its chance to be kept, as the paper's code does."
+    )
+    track_stats: bool = setting(
+        False, "GradAug", "Sub-networks update running statistics too, as the paper's random-depth code does."
+    )
+    views: tuple[str, ...] = setting(
+        (), "GradAug", f"Further transforms of a sub-network's images: {', '.join(VIEWS)}.", some_of(*VIEWS)
+    )
+    divergence: str = setting(
+        "kl",
+        "GradAug",
+        "What ties a sub-network to the full network: kl, or alpha (AlphaNet's).",
+        one_of("kl", "alpha"),
+    )
+    temperature: float = setting(1.0, "GradAug", "Temperature of that loss; the paper has none (1).", POSITIVE)
+    subnet_weight: float = setting(1.0, "GradAug", "Weight of each sub-network's loss.", NON_NEGATIVE)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Images, with and without labels."""
+
+    data: str = setting(
+        "digits", "Data", f"Images to train on: {', '.join(row.spelt(name) for name, row in SOURCES.items())}."
+    )
+    labels: int | None = setting(
+        None, "Data", "Use this many labels only, as many of each class; the other images are unlabelled.", COUNT
+    )
+    augment: str = setting(
+        "standard",
+        "Data",
+        "Augmentation: the data set's own, the paper's ImageNet one (needs folders), or none.",
+        one_of("standard", "color", "none"),
+    )
+    semi: str = setting(
+        "none",
+        "Data",
+        "Use of unlabelled images: none, gradaug (sub-network losses), or mean-teacher.",
+        one_of("none", "gradaug", "mean-teacher"),
+    )
+    unlabelled_batch: int | None = setting(
+        None, "Data", "Unlabelled images per step.  [default: as many as labelled ones]", COUNT
+    )
+    teacher_decay: float = setting(0.99, "Data", "Mean teacher: decay of its weights.", BELOW_ONE)
+    consistency: float = setting(
+        100.0,
+        "Data",
+        "Mean teacher: weight of the consistency loss, reached after a fifth of the epochs.",
+        NON_NEGATIVE,
+    )
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """How long, in what batches, at what rate."""
+
+    epochs: int = setting(15, "Optimisation", "Passes over the training images.", COUNT)
+    batch_size: int = setting(64, "Optimisation", "Images per optimizer step, over all processes.", COUNT)
+    accumulate: int = setting(1, "Optimisation", "Parts that a batch is computed in, one after another.", COUNT)
+    lr: float = setting(0.1, "Optimisation", "Peak learning rate.", POSITIVE)
+    schedule: str = setting(
+        "cosine",
+        "Optimisation",
+        "Learning rate: cosine to zero, divided by 10 at --milestones, or constant.",
+        one_of("cosine", "step", "constant"),
+    )
+    milestones: tuple[int, ...] | None = setting(
+        None, "Optimisation", "Epochs after which the step schedule divides by 10.", _EPOCHS
+    )
+    warmup: float = setting(0.0, "Optimisation", "Epochs of linear warm-up.", NON_NEGATIVE)
+    momentum: float = setting(0.9, "Optimisation", "Nesterov momentum.", BELOW_ONE)
+    weight_decay: float = setting(5e-4, "Optimisation", "Weight decay.", NON_NEGATIVE, flag="--wd")
+    decay_norms: bool = setting(
+        True, "Optimisation", "Decay biases and the parameters of norms too, as the paper does."
+    )
+    clip_norm: float | None = setting(None, "Optimisation", "Largest norm of the gradient; off if not given.", POSITIVE)
+    ema: float | None = setting(
+        None,
+        "Optimisation",
+        "Decay of a running mean of the weights, which is then the result; off if not given.",
+        BELOW_ONE,
+    )
+
+
+@dataclass(frozen=True)
+class RegularizerSettings:
+    """Which regularisers, and how strong."""
+
+    regularizers: tuple[str, ...] = setting(
+        (), "Regularisation", f"Any of {', '.join(REGULARIZERS)}.", some_of(*REGULARIZERS)
+    )
+    label_smoothing: float = setting(
+        0.0, "Regularisation", "Share of a label that is spread over all classes.", BELOW_ONE
+    )
+    mix_probability: float = setting(
+        1.0, "Regularisation", "Share of the batches that Mixup or CutMix mixes.", ranges.SHARE
+    )
+    mixup_alpha: float = setting(1.0, "Regularisation", "Mixup: parameter of the Beta distribution.", POSITIVE)
+    cutmix_alpha: float = setting(1.0, "Regularisation", "CutMix: parameter of the Beta distribution.", POSITIVE)
+    cutout_size: float = setting(0.5, "Regularisation", "Cutout: side of the hole as a share of the image's.", RATIO)
+    drop_rate: float = setting(
+        0.2,
+        "Regularisation",
+        "Stochastic depth, DropPath, ShakeDrop: chance to drop the last block, linear from 0.",
+        BELOW_ONE,
+    )
+    dropblock_rate: float = setting(
+        0.1, "Regularisation", "DropBlock: share of the features that is dropped, reached at the end.", BELOW_ONE
+    )
+    dropblock_size: int = setting(7, "Regularisation", "DropBlock: side of a dropped square in feature pixels.", COUNT)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how exactly it runs."""
+
+    seed: int = setting(0, "Run", "The run is a function of it (on CPU bit for bit).", NATURAL)
+    calibration_batches: int = setting(
+        16, "Run", "Training batches that re-estimate a sub-network's batch norm.", COUNT
+    )
+    validate_every: int = setting(
+        1, "Run", "Epochs between validations, and their checkpoints; the last epoch has both.", COUNT
+    )
+    amp: str = setting(
+        "none", "Run", "Mixed precision: bf16, or fp16 with a loss scaler.", one_of("none", "bf16", "fp16")
+    )
+    channels_last: bool | None = setting(
+        None, "Run", "Keep images and weights in channels_last memory format.  [default: if the network runs that way]"
+    )
+    compile: bool = setting(False, "Run", "Compile the network with torch.compile.")
+    sync_bn: bool = setting(False, "Run", "Batch norm of the full network over the batches of all processes.")
+    subnets_per_rank: bool = setting(False, "Run", "Every process draws sub-networks of its own.")
+    device: str = setting("auto", "Run", "Where to compute: auto, cpu, cuda, cuda:1, ...", runtime=True)
+    workers: int = setting(
+        0, "Run", "Processes that prepare images; the result does not depend on it.", NATURAL, runtime=True
+    )
+    checkpoint_every: int | None = setting(
+        None, "Run", "Steps between checkpoints within an epoch; every epoch ends with one.", COUNT, runtime=True
+    )
