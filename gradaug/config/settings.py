@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MODES = ("randwidth", "randdepth", "both", "none")
+TASKS = ("classification", "segmentation")
 MIXERS = ("cutout", "mixup", "cutmix")
 DROPPERS = ("dropblock", "stochastic-depth", "droppath", "shakedrop")
 VIEWS = ("rotation", "crop", "color", "randaugment", "cutmix", "cutout")
@@ -112,8 +113,9 @@ class TrainConfig:
     temperature: float = _setting(1.0, "GradAug", "Temperature of that loss; the paper has none (1).", POSITIVE)
     subnet_weight: float = _setting(1.0, "GradAug", "Weight of each sub-network's loss.", NON_NEGATIVE)
 
+    task: str = _setting("classification", "Data", "What is learned: a class an image, or one a pixel.", one_of(*TASKS))
     data: str = _setting(
-        "digits", "Data", "Images to train on: digits, cifar10:DIR, cifar100:DIR, stl10:DIR, folder:DIR, synthetic."
+        "digits", "Data", "Images: digits, digit-scenes, cifar10:DIR, cifar100:DIR, stl10:DIR, folder:DIR, synthetic."
     )
     labels: int | None = _setting(
         None, "Data", "Use this many labels only, as many of each class; the other images are unlabelled.", COUNT
@@ -135,10 +137,7 @@ class TrainConfig:
     )
     teacher_decay: float = _setting(0.99, "Data", "Mean teacher: decay of its weights.", BELOW_ONE)
     consistency: float = _setting(
-        100.0,
-        "Data",
-        "Mean teacher: weight of the consistency loss, reached after a fifth of the epochs.",
-        NON_NEGATIVE,
+        100.0, "Data", "Mean teacher: weight of its loss, reached after a fifth of the epochs.", NON_NEGATIVE
     )
 
     epochs: int = _setting(15, "Optimisation", "Passes over the training images.", COUNT)

@@ -17,6 +17,7 @@ from gradaug.data.batches import evaluation_batches as evaluation_batches
 from gradaug.data.batches import steps_per_epoch as steps_per_epoch
 from gradaug.data.batches import train_batches as train_batches
 from gradaug.data.batches import unlabelled_batches as unlabelled_batches
+from gradaug.data.digit_scenes import digit_scenes
 from gradaug.data.digits import digits as digits
 from gradaug.data.image_folder import folder
 from gradaug.data.in_memory import cifar10, cifar100, stl10
@@ -31,6 +32,7 @@ from netslim.errors import did_you_mean
 
 SOURCES: dict[str, Callable[[str, tuple[int, ...], int, int | None, str], DataSource]] = {
     "digits": digits,
+    "digit-scenes": digit_scenes,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "stl10": stl10,
