@@ -91,6 +91,7 @@ def evaluate(
     from gradaug.evaluation.score import require_fit
     from gradaug.inputs import image_shape
     from gradaug.report import attack_table, corruption_table, score_table
+    from gradaug.tasks import TASKS
     from gradaug.training.run import choose_device
 
     net, notes = _opened(model, trust)
@@ -100,9 +101,10 @@ def evaluate(
     if not all(0 <= skip <= len(net.blocks) for skip in skips):
         raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
     source = load(data, image_shape(net), config.seed)
-    require_fit(net, source)
+    task = TASKS[source.task].load().of(config)
+    require_fit(net, source, task)
     kinds = corruption_kinds or (KINDS if corruptions else ())
-    found = assess(net, source, config, widths, skips, fgsm, kinds, severities)
+    found = assess(net, source, config, widths, skips, fgsm, kinds, severities, task)
     if notes is not None:
         found = replace(found, scores=[_described(row, notes) for row in found.scores])
     if plot is not None:
@@ -118,9 +120,9 @@ def evaluate(
     console = Console()
     console.print(score_table(found.scores, title=f"{model} on the validation images of {data}"))
     if found.attacks:
-        console.print(attack_table(found.attacks))
+        console.print(attack_table(found.attacks, found.column))
     if found.corruptions:
-        console.print(corruption_table(found.corruptions))
+        console.print(corruption_table(found.corruptions, found.column))
 
 
 def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:

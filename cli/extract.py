@@ -98,9 +98,10 @@ def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int,
     from gradaug.data import load
     from gradaug.evaluation.score import require_fit
     from gradaug.inputs import image_shape
+    from gradaug.tasks import TASKS
 
     source = load(data, image_shape(net), seed)
-    require_fit(net, source)
+    require_fit(net, source, TASKS[source.task].load()())
     return batches_of(source, batch_size, calibration_batches, seed)
 
 

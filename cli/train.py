@@ -108,9 +108,8 @@ def train(
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
     Console().print(score_table(result.subnets, result.before, title="validation"))
-    click.echo(
-        f"validation top-1 {result.after.top1:.2f} % after {result.seconds:.0f} s; written to {out / 'trained.pt'}"
-    )
+    reached = result.after.columns[0].said(result.after.headline)
+    click.echo(f"validation {reached} after {result.seconds:.0f} s; written to {out / 'trained.pt'}")
 
 
 def _recipe(name: str | None) -> Recipe | None:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from gradaug.evaluation.assessment import Assessment as Assessment
     from gradaug.evaluation.assessment import assess as assess
     from gradaug.evaluation.recalibration import recalibrate as recalibrate
-    from gradaug.evaluation.score import Score as Score
     from gradaug.evaluation.score import score as score
     from gradaug.step import GradAug as GradAug
     from gradaug.step import Losses as Losses
     from gradaug.subnets.sampler import Draw as Draw
     from gradaug.subnets.sampler import draw as draw
     from gradaug.subnets.space import Space as Space
+    from gradaug.tasks.classification import Score as Score
     from gradaug.training.loop import train as train
     from gradaug.training.result import Result as Result
 
@@ -45,7 +45,7 @@ _HOME = {
     "OutputError": "errors",
     "Stopped": "errors",
     "TrainingError": "errors",
-    "Score": "evaluation.score",
+    "Score": "tasks.classification",
     "recalibrate": "evaluation.recalibration",
     "score": "evaluation.score",
     "train": "training.loop",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from netslim import SlimNet
 from netslim.errors import InputError
@@ -12,6 +15,11 @@ from netslim.errors import InputError
 def device_of(net: torch.nn.Module) -> torch.device:
     """Where the network's first parameter lives (cpu without parameters)."""
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+
+
+def on_device(batch: Any, device: torch.device) -> Any:
+    """Every tensor in lists, tuples and mappings on `device`; from pinned memory without waiting."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 def blank_images(net: SlimNet, count: int = 2) -> Tensor:

@@ -1,4 +1,4 @@
-"""A picture of an assessment: top-1 over FLOPs, over the strength of an attack, and by kind of corruption."""
+"""A picture of an assessment: the task's first figure over FLOPs, over an attack's strength, by kind of corruption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plot(found: Assessment, path: Path, title: str = "") -> None:
     figure.suptitle(title)
     for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         draw(found, axes)
-        axes.set_ylabel("top-1 %")
+        axes.set_ylabel(found.column.heading)
     formats = figure.canvas.get_supported_filetypes()
     if path.suffix[1:] not in formats:
         raise OutputError(f"cannot write {path}: the name must end in one of .{', .'.join(sorted(formats))}")
@@ -34,7 +34,7 @@ def plot(found: Assessment, path: Path, title: str = "") -> None:
 
 def _sizes(found: Assessment, axes: Any) -> None:
     rows = sorted(found.scores, key=lambda row: row.flops)
-    axes.plot([row.flops / 1e6 for row in rows], [row.score.top1 for row in rows], "o-")
+    axes.plot([row.flops / 1e6 for row in rows], [row.score.headline for row in rows], "o-")
     axes.set(xlabel="MFLOPs", title="sub-networks")
 
 

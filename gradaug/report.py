@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
-    from gradaug.evaluation.score import Score, SubnetScore
+    from gradaug.evaluation.score import SubnetScore
+    from gradaug.tasks.task import Column, TaskScore
     from gradaug.training.estimate import Estimate
 
 
-def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title: str = "") -> Table:
-    """Full network (before and after training) and sub-networks: width, parameters, FLOPs, accuracies, loss."""
+def score_table(rows: Sequence[SubnetScore], before: TaskScore | None = None, title: str = "") -> Table:
+    """Full network (before and after training) and sub-networks: width, parameters, FLOPs, the task's figures."""
     note = "* batch norm recalibrated on training images" if any(row.recalibrated for row in rows) else None
     table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
     table.add_column("network")
-    shown = [column for column in _COLUMNS if any(column[1](row.score) is not None for row in rows)]
-    for name in ("parameters", "MFLOPs", *(name for name, _, _ in shown)):
+    shown = list(dict.fromkeys(c for row in rows for c in row.score.columns if getattr(row.score, c.name) is not None))
+    for name in ("parameters", "MFLOPs", *(column.heading for column in shown)):
         table.add_column(name, justify="right")
 
-    def cells(score: Score) -> list[str]:
-        values = [(get(score), form) for _, get, form in shown]
-        return ["" if value is None else f"{value:{form}}" for value, form in values]
+    def cells(score: TaskScore) -> list[str]:
+        return [column.number(getattr(score, column.name)) for column in shown]
 
     full = next((row for row in rows if row.full), None)
     if before is not None:
@@ -38,35 +38,27 @@ def score_table(rows: Sequence[SubnetScore], before: Score | None = None, title:
     return table
 
 
-_COLUMNS: tuple[tuple[str, Callable[[Score], float | None], str], ...] = (
-    ("top-1 %", lambda score: score.top1, ".2f"),
-    ("top-5 %", lambda score: score.top5, ".2f"),
-    ("loss", lambda score: score.loss, ".3f"),
-    ("ECE %", lambda score: score.calibration_error, ".2f"),
-)
-
-
-def attack_table(attacks: Mapping[float, float]) -> Table:
-    """Top-1 of the full network by FGSM's epsilon."""
+def attack_table(attacks: Mapping[float, float], column: Column) -> Table:
+    """The figure `column` of the full network by FGSM's epsilon."""
     table = Table(title="FGSM, full network", title_justify="left")
     table.add_column("epsilon")
-    table.add_column("top-1 %", justify="right")
-    for epsilon, top1 in attacks.items():
-        table.add_row(f"{epsilon:g}", f"{top1:.2f}")
+    table.add_column(column.heading, justify="right")
+    for epsilon, value in attacks.items():
+        table.add_row(f"{epsilon:g}", column.number(value))
     return table
 
 
-def corruption_table(found: Mapping[str, Mapping[int, float]]) -> Table:
-    """Top-1 of the full network by kind of corruption and severity, and the means."""
+def corruption_table(found: Mapping[str, Mapping[int, float]], column: Column) -> Table:
+    """The figure `column` of the full network by kind of corruption and severity, and the means."""
     severities = list(next(iter(found.values())))
-    table = Table(title="corrupted images, full network, top-1 %", title_justify="left")
+    table = Table(title=f"corrupted images, full network, {column.heading}", title_justify="left")
     table.add_column("kind")
     for severity in severities:
         table.add_column(f"severity {severity}", justify="right")
     table.add_column("mean", justify="right")
 
     def add(name: str, values: Sequence[float]) -> None:
-        table.add_row(name, *(f"{value:.2f}" for value in (*values, sum(values) / len(values))))
+        table.add_row(name, *(column.number(value) for value in (*values, sum(values) / len(values))))
 
     for kind, by_severity in found.items():
         add(kind.replace("_", " "), list(by_severity.values()))

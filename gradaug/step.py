@@ -24,24 +24,26 @@ import torch
 from torch import Tensor
 
 from gradaug.arguments import (
-    batch_of,
     drawn,
-    first_of,
-    function,
     loss_scaler,
     one_number,
     precision,
     require_common,
 )  # fmt: skip
-from gradaug.config.values import checked, truth, whole
+from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import average_gradients, require_own
-from gradaug.subnets.resize import resize
+from gradaug.inputs import device_of
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
-from gradaug.tasks.losses import distillation, main_output, require_answers, task_loss, without_autocast
+from gradaug.tasks.classification import Classification
+from gradaug.tasks.losses import without_autocast
+from gradaug.tasks.task import Task, adapted
 from netslim import SlimNet
 from netslim.errors import InputError
+
+_TASKS: Any = object()
+"""Default of a setting that is the task's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class Losses:
     """Task loss of the full network, a scalar."""
     subnets: tuple[Tensor, ...]
     """Distillation loss of each sub-network, in the order drawn."""
-    output: Tensor
-    """The full network's main logits for the labelled images (N, classes, ...)."""
+    output: Any
+    """What sub-networks learn of the full network's answer to the labelled images, of a classifier (N, classes)."""
     weight: float = 1.0
     """Of each sub-network's loss."""
 
@@ -80,8 +82,9 @@ class GradAug:
         view: as `transform`, but it is told (seed, step, number of the sub-network), so that it can be repeated, and
             also says how the full network's probabilities are to be mixed, or None (:mod:`gradaug.subnets.views`). For
             networks (N, classes) only.
-        criterion: loss of the full network, (output, labels) -> scalar.
-        temperature, divergence: of the distillation, see :func:`gradaug.tasks.losses.distillation`.
+        task: what is learned (:mod:`gradaug.tasks`); classification, if not given.
+        criterion, temperature, divergence: the task's settings of these names, instead of its own:
+            :class:`gradaug.tasks.Classification`.
         subnet_weight: of each sub-network's loss; the paper has 1.
         track_stats: sub-networks update the running statistics too (the paper's random-depth code does).
         accumulate: calls of :meth:`backward` that make up one optimizer step, each with an equal part of its batch.
@@ -106,9 +109,10 @@ class GradAug:
         rank: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
         view: View | None = None,
-        criterion: Callable[[Any, Tensor], Tensor] = task_loss,
-        temperature: float = 1.0,
-        divergence: str = "kl",
+        task: Task | None = None,
+        criterion: Callable[[Any, Tensor], Tensor] = _TASKS,
+        temperature: float = _TASKS,
+        divergence: str = _TASKS,
         subnet_weight: float = 1.0,
         track_stats: bool = False,
         accumulate: int = 1,
@@ -122,8 +126,9 @@ class GradAug:
         self.seed, self.rank = checked("seed", seed), whole("rank", rank)
         self.transform = function("transform", transform)
         self.view = function("view", view)
-        self.criterion: Callable[[Any, Tensor], Tensor] = function("criterion", criterion, needed=True)
-        self.temperature, self.divergence = checked("temperature", temperature), checked("divergence", divergence)
+        own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
+        said = {name: value for name, value in own.items() if value is not _TASKS}
+        self.task: Task = adapted(Classification() if task is None else task, said)
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
@@ -137,10 +142,10 @@ class GradAug:
 
     def backward(
         self,
-        images: Tensor,
-        labels: Tensor,
+        images: Any,
+        labels: Any,
         draws: Sequence[Draw] | None = None,
-        unlabelled: Tensor | None = None,
+        unlabelled: Any = None,
     ) -> Losses:
         """Adds the step's gradients to the parameters' ``.grad``; zeroing them and the optimizer step are the caller's.
 
@@ -153,21 +158,22 @@ class GradAug:
             require_own(self.net, self.forward)
             self._own = True
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
-        every = batch_of(images, unlabelled)
-        with self._autocast(every):
+        every, count, total = self.task.batch(images, unlabelled)
+        with self._autocast():
             output = self.forward(every)
-            target = main_output(output).detach()
+            target = self.task.target(output)
+            answer = self.task.first(target, count, total)
             if draws:
-                self._require_target(target[: len(images)], labels)
-            full = self.criterion(first_of(output, len(images), len(every)), labels)
+                self._require_target(answer, labels)
+            full = self.task.loss(self.task.first(output, count, total), labels)
         del output
         self.accumulate_loss(one_number(full))
         subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
-        return Losses(full.detach(), subnets, target[: len(images)], self.subnet_weight)
+        return Losses(full.detach(), subnets, answer, self.subnet_weight)
 
-    def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> Losses:
+    def step(self, images: Any, labels: Any, optimizer: torch.optim.Optimizer) -> Losses:
         """:meth:`backward` on one part of a batch, with what stands around it in a loop.
 
         The gradients are zeroed before the first of `accumulate` parts; after the last, their mean over the processes
@@ -190,14 +196,14 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Tensor, target: Tensor, chosen: Draw, number: int) -> Tensor:
+    def _subnet_backward(self, images: Any, target: Any, chosen: Draw, number: int) -> Tensor:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
-        images = resize(images, chosen.resolution)
+        images, target = self.task.resized(images, target, chosen.resolution)
         with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
-            with self._autocast(images):
+            with self._autocast():
                 output = self.forward(images)
-            loss = distillation(output, target, self.temperature, self.divergence, mix)
+            loss = self.task.subnet_loss(output, target, mix)
             if loss.requires_grad:  # else nothing that is trained is in this sub-network
                 self.accumulate_loss(self.subnet_weight * loss)
         return loss.detach()
@@ -213,18 +219,13 @@ class GradAug:
         with without_autocast(loss):
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _require_target(self, target: Tensor, labels: Any) -> None:
+    def _require_target(self, target: Any, labels: Any) -> None:
         """InputError unless the full network's output is a target for sub-networks."""
         on_cpu = isinstance(labels, Tensor) and labels.device.type == "cpu"
-        require_answers(target, labels, values=on_cpu or not self._seen)
+        self.task.require_target(target, labels, values=on_cpu or not self._seen, moves=self.view is not None)
         self._seen = True
-        if self.view is not None and target.ndim > 2:
-            raise InputError(
-                f"the network answers every position, {tuple(target.shape)}, and a view may move them: leave `view` "
-                "out, or give a `transform` that leaves every pixel in its place"
-            )
 
-    def _autocast(self, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Around one pass: `amp`, or whatever the caller has around this."""
         torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph, or weights before an update
-        return contextlib.nullcontext() if self.amp is None else torch.autocast(images.device.type, self.amp)
+        return contextlib.nullcontext() if self.amp is None else torch.autocast(device_of(self.net).type, self.amp)

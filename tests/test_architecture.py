@@ -20,7 +20,7 @@ FLOORS = {
         "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
-        "errors", "config", "scopes seeding inputs", "data distributed regularizers recipes models", "tasks", "subnets",
+        "errors", "config", "scopes seeding inputs", "data distributed regularizers recipes models", "subnets", "tasks",
         "arguments losses transforms", "step", "evaluation", "training", "lightning", "report plots", "__init__",
         "__main__",
     ),
@@ -44,7 +44,7 @@ THIRD_PARTY = {
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
     "safetensors": "netslim/archive/container.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
-    "torchmetrics": "gradaug/evaluation/score.py",
+    "torchmetrics": "gradaug/tasks/classification.py gradaug/tasks/segmentation.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",
     "numba": "gradaug/evaluation/robustness.py",
     "yaml": "gradaug/recipes/reading.py",
@@ -52,7 +52,7 @@ THIRD_PARTY = {
     "click": "cli/*.py",
     "numpy": "gradaug/*/*.py netslim/trace/contexts.py",
     "PIL": "gradaug/data/decode.py",
-    "sklearn": "gradaug/data/digits.py",
+    "sklearn": "gradaug/data/digits.py gradaug/data/digit_scenes.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gradaug.config import ranges
 from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
-from gradaug.config.registry import REGULARIZERS, SOURCES, VIEWS
+from gradaug.config.registry import REGULARIZERS, SOURCES, TASKS, VIEWS
 
 _EPOCHS = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
@@ -43,6 +43,7 @@ class StepSettings:
 class DataSettings:
     """Images, with and without labels."""
 
+    task: str = setting("classification", "Data", "What is learned: a class an image, or one a pixel.", one_of(*TASKS))
     data: str = setting(
         "digits", "Data", f"Images to train on: {', '.join(row.spelt(name) for name, row in SOURCES.items())}."
     )

@@ -65,3 +65,10 @@ def _read(hint: type, name: str, value: Any, words: str) -> Any:
         return kinds.kind(hint).read(value)
     except ValueError as error:
         raise InputError(f"{name} must be {words}, not {kinds.shown(value)}") from error
+
+
+def function(name: str, value: Any, needed: bool = False) -> Any:
+    """`value`; InputError unless it can be called, or is None where it is not `needed`."""
+    if not callable(value) and (needed or value is not None):
+        raise InputError(f"{name} must be a function{'' if needed else ' or None'}, not {value!r}")
+    return value

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 Key = tuple[int, int]
 """(epoch, index of the image)."""
 Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W) float32, labels (N,) int64; -1 where there is none."""
+"""Images (N, C, H, W) float32, labels (N,) int64, -1 where there is none; or what else a task learns, as masks."""
 
 
 class Images(Dataset[Batch]):
@@ -45,6 +45,8 @@ class DataSource:
     mean: tuple[float, ...] = (0.0,)
     """Per channel, with `std`: a pixel in [0, 1] is x * std + mean."""
     std: tuple[float, ...] = (1.0,)
+    task: str = "classification"
+    """What its labels are for, as in ``--task``."""
 
 
 class Subset(Images):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradaug import data
-from gradaug.evaluation.robustness import corrupted, fgsm, mean_top1
-from gradaug.evaluation.score import SubnetScore, subnetworks
+from gradaug.evaluation.robustness import corrupted, fgsm, mean_over
+from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
+from gradaug.tasks.task import Column, Task
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
@@ -17,23 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Accuracies in percent, on the validation images of a data set."""
+    """What was found on the validation images of a data set. Attacks and corruptions are measured by :attr:`column`."""
 
     scores: list[SubnetScore]
     """The full network and sub-networks, recalibrated on training images."""
     attacks: dict[float, float] = field(default_factory=dict)
-    """Top-1 of the full network by FGSM's epsilon, in pixels of [0, 1]."""
+    """Of the full network by FGSM's epsilon, in pixels of [0, 1]."""
     corruptions: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Top-1 of the full network by kind and severity."""
+    """Of the full network by kind and severity."""
+
+    @property
+    def column(self) -> Column:
+        """The first figure of the task."""
+        return self.scores[0].score.columns[0]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; only what was asked for."""
         values: dict[str, Any] = {"scores": [row.to_dict() for row in self.scores]}
         if self.attacks:
-            values["fgsm"] = {f"{epsilon:g}": top1 for epsilon, top1 in self.attacks.items()}
+            values["fgsm"] = {f"{epsilon:g}": value for epsilon, value in self.attacks.items()}
         if self.corruptions:
             values["corruptions"] = self.corruptions
-            values["mean_corruption_top1"] = mean_top1(self.corruptions)
+            values[f"mean_corruption_{self.column.name}"] = mean_over(self.corruptions)
         return values
 
 
@@ -46,10 +52,12 @@ def assess(
     epsilons: Sequence[float] = (),
     kinds: Sequence[str] = (),
     severities: Sequence[int] = (),
+    task: Task = CLASSIFICATION,
 ) -> Assessment:
     """Scores `net` and its sub-networks; attacks and corruptions are those of the full network."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation, workers=config.workers)
-    rows = subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, calibration_error=True)
-    attacks = {epsilon: fgsm(net, validation, epsilon, source.mean, source.std).top1 for epsilon in epsilons}
-    return Assessment(rows, attacks, corrupted(net, source, kinds, severities, config.workers) if kinds else {})
+    rows = subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, True, task)
+    normal = source.mean, source.std
+    attacks = {epsilon: fgsm(net, validation, epsilon, *normal, task).headline for epsilon in epsilons}
+    return Assessment(rows, attacks, corrupted(net, source, kinds, severities, config.workers, task) if kinds else {})

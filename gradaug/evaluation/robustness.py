@@ -1,4 +1,4 @@
-"""Accuracy on images that were made harder: by one step against the network (FGSM), or by noise, blur and weather.
+"""Scores on images that were made harder: by one step against the network (FGSM), or by noise, blur and weather.
 
 fgsm(net, batches, 0.1, source.mean, source.std)           # Goodfellow et al. 2015
 corrupted(source.validation, source, "fog", severity=3)    # Hendrycks and Dietterich 2019: 15 kinds, 5 severities
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradaug.data import DataSource, Images, Key, evaluation_batches
-from gradaug.evaluation.score import Score, score
-from gradaug.inputs import device_of
+from gradaug.evaluation.score import CLASSIFICATION, score
+from gradaug.inputs import device_of, on_device
 from gradaug.scopes import evaluating
-from gradaug.tasks.losses import main_output
+from gradaug.tasks.task import Task, TaskScore
 from netslim.errors import InputError
 from netslim.extras import needed
 
@@ -41,8 +41,13 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def fgsm(
-    net: nn.Module, batches: Iterable[Batch], epsilon: float, mean: Sequence[float], std: Sequence[float]
-) -> Score:
+    net: nn.Module,
+    batches: Iterable[Batch],
+    epsilon: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    task: Task = CLASSIFICATION,
+) -> TaskScore:
     """The score on images moved by `epsilon` (of the pixel range [0, 1]) along the sign of the loss's gradient.
 
     `mean`, `std`: of the normalisation, per channel; the moved pixels are clipped to [0, 1].
@@ -50,20 +55,26 @@ def fgsm(
 
     def attacked() -> Iterator[Batch]:
         for images, labels in batches:
-            yield attack(net, images, labels, epsilon, mean, std), labels
+            yield attack(net, images, labels, epsilon, mean, std, task), labels
 
-    return score(net, attacked())
+    return score(net, attacked(), task=task)
 
 
 def attack(
-    net: nn.Module, images: Tensor, labels: Tensor, epsilon: float, mean: Sequence[float], std: Sequence[float]
+    net: nn.Module,
+    images: Tensor,
+    labels: Any,
+    epsilon: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
     """Normalised images (N, C, H, W) after the step, on the network's device; its gradients stay untouched."""
     device = device_of(net)
     centre, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
     moved = images.to(device).requires_grad_()
     with torch.enable_grad(), evaluating(net):
-        loss = F.cross_entropy(main_output(net(moved)), labels.to(device))
+        loss = task.loss(net(moved), on_device(labels, device))
         (gradient,) = torch.autograd.grad(loss, moved)
     pixels = moved.detach() * scale + centre
     return ((pixels + epsilon * gradient.sign()).clamp(0, 1) - centre) / scale
@@ -104,8 +115,12 @@ def corrupted(
     kinds: Sequence[str] = KINDS,
     severities: Sequence[int] = SEVERITIES,
     workers: int = 0,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, dict[int, float]]:
-    """{kind: {severity: top-1 in percent}} on the corrupted validation images. InputError for an unknown kind."""
+    """{kind: {severity: the task's first figure}} on the corrupted validation images.
+
+    InputError for an unknown kind.
+    """
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"there is no corruption {kind!r}; known are {', '.join(KINDS)}")
@@ -113,17 +128,19 @@ def corrupted(
     return {
         kind: {
             severity: score(
-                net, evaluation_batches(Corrupted(source.validation, source, kind, severity), workers=workers)
-            ).top1
+                net,
+                evaluation_batches(Corrupted(source.validation, source, kind, severity), workers=workers),
+                task=task,
+            ).headline
             for severity in severities
         }
         for kind in kinds
     }
 
 
-def mean_top1(found: dict[str, dict[int, float]]) -> float:
-    """Mean over kinds and severities, in percent."""
-    values = [top1 for by_severity in found.values() for top1 in by_severity.values()]
+def mean_over(found: dict[str, dict[int, float]]) -> float:
+    """Mean over kinds and severities."""
+    values = [value for by_severity in found.values() for value in by_severity.values()]
     return sum(values) / len(values)
 
 

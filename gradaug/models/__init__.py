@@ -7,6 +7,8 @@ All pool globally before the classifier, so that images of any size run.
 
 from __future__ import annotations
 
+from gradaug.models.fcn import Fcn as Fcn
+from gradaug.models.fcn import fcn_small as fcn_small
 from gradaug.models.pyramidnet import PyramidNet as PyramidNet
 from gradaug.models.pyramidnet import pyramidnet200_a240 as pyramidnet200_a240
 from gradaug.models.resnet_cifar import ResNetCifar as ResNetCifar

@@ -1,1 +1,19 @@
-"""What is learned: the loss of the full network, what sub-networks learn from it, the figures that are reported."""
+"""What is learned: from outputs and labels to losses and figures. A task is a file here and a row in the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradaug.config.registry import TASKS
+from gradaug.tasks.classification import Classification as Classification
+from gradaug.tasks.segmentation import Segmentation as Segmentation
+from gradaug.tasks.task import Task as Task
+
+if TYPE_CHECKING:
+    from gradaug.config.settings import TrainConfig
+
+
+def of(config: TrainConfig) -> Task:
+    """The task of a run."""
+    found: Task = TASKS[config.task].load().of(config)
+    return found

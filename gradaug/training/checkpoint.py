@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from gradaug.config.settings import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
-from gradaug.evaluation.score import Score
 from gradaug.seeding import Generators
 from netslim.archive import container
 from netslim.errors import ArchiveError
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import optim
+
+    from gradaug.tasks.task import TaskScore
 
 FORMAT = "gradaug.checkpoint"
 VERSION = 3
@@ -248,10 +249,10 @@ def load_weights(state: dict[str, Tensor], net: nn.Module, path: Path) -> None:
         ) from error
 
 
-def score(checkpoint: Checkpoint, path: Path) -> Score:
-    """The score before training; CheckpointError when it is none."""
+def score(checkpoint: Checkpoint, path: Path, kind: type[TaskScore]) -> TaskScore:
+    """The score before training, of a task's `kind`; CheckpointError when it is none."""
     try:
-        return msgspec.convert(checkpoint.before, Score)
+        return msgspec.convert(checkpoint.before, kind)
     except msgspec.MsgspecError as error:
         raise CheckpointError(f"{path} is damaged: its score is none ({error})") from error
 

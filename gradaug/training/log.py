@@ -1,8 +1,9 @@
 """The run's record: one JSON object a line in metrics.jsonl, the same numbers for TensorBoard.
 
     {"event": "step", "step": 120, "epoch": 5, "loss": 0.41, "subnet_loss": 0.06, "lr": 0.081}
-    {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "train_top1": ..., "val_top1": ...}
+    {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "val_loss": ..., ...}
 
+The task's figures are there by their names, train_NAME and val_NAME.
 After a resume the lines beyond the checkpoint are dropped, so that the file reads like one uninterrupted run.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from gradaug.errors import OutputError
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 
     from torch.utils.tensorboard import SummaryWriter
 
+    from gradaug.tasks.task import Column
+
 STEP_INTERVAL = 10
 """Every how many steps a step is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to. Losses in nats, accuracies in percent, time in seconds."""
+    """What one epoch came to. Losses in nats, shares in percent, time in seconds."""
 
     epoch: int
     """Epochs completed, from 1."""
@@ -39,15 +42,29 @@ class Epoch:
     """Mean loss of the full network on the augmented training images."""
     subnet_loss: float
     """Mean, over the steps, of the summed distillation losses."""
-    train_top1: float
+    train: dict[Column, float]
+    """The task's figures on those images."""
     val_loss: float | None
     """None after an epoch that was not validated."""
-    val_top1: float | None
+    val: dict[Column, float | None]
+    """And on the validation images."""
     lr: float
     seconds: float
     images_per_second: float
     data_wait: float = 0.0
     """Share of the training time in which the loop waited for images."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        found: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            found |= (
+                {f"{field.name}_{c.name}": v for c, v in value.items()}
+                if isinstance(value, dict)
+                else {field.name: value}
+            )
+        return found
 
 
 class RunLog:
@@ -76,7 +93,7 @@ class RunLog:
             self._record("step", {"step": step, "epoch": epoch, "loss": loss, "subnet_loss": subnet_loss, "lr": lr})
 
     def epoch(self, epoch: Epoch) -> None:
-        self._record("epoch", asdict(epoch))
+        self._record("epoch", epoch.to_dict())
 
     def _record(self, event: str, values: dict[str, Any]) -> None:
         with _refusals(self.path):

@@ -19,7 +19,7 @@ from gradaug.distributed import processes as sync
 from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.distributed.signals import stop_requests
 from gradaug.errors import Stopped
-from gradaug.evaluation.score import SubnetScore, subnetworks
+from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
 from gradaug.training import checkpoint as ck
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradaug.config.settings import TrainConfig
+    from gradaug.tasks.task import Task
     from gradaug.training.log import Epoch
     from gradaug.training.metrics import Tally
     from netslim import SlimNet
@@ -115,7 +116,7 @@ def _note(ready: list[list[float]], run: Run, tally: Tally, log: RunLog, shown: 
     for vector in ready:
         tally.add(vector)
         log.step(tally.step, run.done + 1, *tally.last, run.lr)
-        shown.step(run.done + 1, tally.loss, tally.top1, tally.images_per_second)
+        shown.step(run.done + 1, tally.loss, tally.measured, tally.images_per_second)
 
 
 def finish(run: Run) -> Result:
@@ -127,7 +128,7 @@ def finish(run: Run) -> Result:
         space = run.ga.space
         widths = reported_widths(run.config.alpha) if space.random_width or space.mode == "none" else [1.0]
         skips = reported_skips(len(space.blocks)) if space.random_depth else [0]
-        rows = score_subnetworks(net, run.source, run.config, widths, skips)
+        rows = score_subnetworks(net, run.source, run.config, widths, skips, run.ga.task)
     result = Result(run.config, run.before, after, rows, run.steps, seconds, run.folder.path)
     if run.world.main:
         netslim.save(net, run.folder.trained)
@@ -169,12 +170,17 @@ def describe(run: Run) -> str:
 
 
 def score_subnetworks(
-    net: SlimNet, source: data.DataSource, config: TrainConfig, widths: list[float], skips: list[int]
+    net: SlimNet,
+    source: data.DataSource,
+    config: TrainConfig,
+    widths: list[float],
+    skips: list[int],
+    task: Task = CLASSIFICATION,
 ) -> list[SubnetScore]:
     """Validation scores of sub-networks at `widths` and without `skips` blocks, recalibrated on training images."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation)
-    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips)
+    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, task=task)
 
 
 def reported_widths(alpha: float, count: int = 5) -> list[float]:

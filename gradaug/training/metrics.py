@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradaug.distributed.processes import exact
 from gradaug.errors import TrainingError
-from gradaug.evaluation.score import Score, top1_hits
+from gradaug.tasks.task import Column, Task, TaskScore
 from gradaug.training.log import Epoch
 
 if TYPE_CHECKING:
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 
     from gradaug.step import Losses
 
-FIGURES = ("full", "subnets", "hits", "images", "stop")
-"""What a vector of figures holds: the losses times the images, correct answers, images, and a wish to stop."""
+
+def figure_names(task: Task) -> tuple[str, ...]:
+    """What a vector of figures holds: the losses times the images, the task's sums, images, and a wish to stop."""
+    return "full", "subnets", *task.followed, "images", "stop"
 
 
-def figures(losses: Losses, labels: Tensor, stop: bool = False) -> Tensor:
+def figures(task: Task, losses: Losses, labels: Any, stop: bool = False) -> Tensor:
     """The vector of one batch, in double and on the device; vectors of several batches and processes are added."""
     full = exact(losses.full)
     subnets = sum(map(exact, losses.subnets), start=torch.zeros_like(full))
-    numbers = labels.argmax(1) if labels.shape == losses.output.shape else labels
-    hits, images = top1_hits(losses.output, numbers).to(full), len(numbers)
+    sums, images = task.train_sums(losses.output, labels), len(labels)
+    own = [sums[name].to(full) for name in task.followed]
     count = torch.full_like(full, images)
-    return torch.stack([full * images, subnets * images, hits, count, torch.full_like(full, stop)])
+    return torch.stack([full * images, subnets * images, *own, count, torch.full_like(full, stop)])
 
 
 class Readout:
@@ -68,10 +70,13 @@ class Readout:
 class Tally:
     """Adds up one epoch. `done` epochs came before it; `kept` is the last good checkpoint, for the message."""
 
-    def __init__(self, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, task: Task, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None
+    ) -> None:
+        self.task, self.names = task, figure_names(task)
         self.done, self.step, self.lr, self.kept = done, step, lr, kept
         self.started = time.perf_counter()
-        self.sums = dict.fromkeys(FIGURES, 0.0) | (sums or {})
+        self.sums = dict.fromkeys(self.names, 0.0) | (sums or {})
         self.since = self.sums["images"]
         self.waited = 0.0
         """Seconds in which the loop waited for images."""
@@ -81,7 +86,7 @@ class Tally:
     def add(self, vector: list[float]) -> None:
         """Takes in the figures of the next step. Raises TrainingError when a loss is not finite."""
         self.step += 1
-        values = dict(zip(FIGURES, vector, strict=True))
+        values = dict(zip(self.names, vector, strict=True))
         self.last = values["full"] / values["images"], values["subnets"] / values["images"]
         self._require_finite(self.last[0], "the loss of the full network")
         self._require_finite(self.last[1], "the loss of the sub-networks")
@@ -103,9 +108,9 @@ class Tally:
         return self._mean("full")
 
     @property
-    def top1(self) -> float:
-        """Training top-1 of the full network so far, in percent."""
-        return 100 * self._mean("hits")
+    def measured(self) -> dict[Column, float]:
+        """The task's figures of the full network on the training images so far."""
+        return {column: column.scale * self._mean(name) for name, column in self.task.followed.items()}
 
     @property
     def images_per_second(self) -> float:
@@ -118,7 +123,7 @@ class Tally:
             "data_wait": self.waited / (time.perf_counter() - self.started),
         }
 
-    def epoch(self, validation: Score | None, lr: float, speed: dict[str, Any]) -> Epoch:
+    def epoch(self, validation: TaskScore | None, lr: float, speed: dict[str, Any]) -> Epoch:
         """The epoch's record; a validation loss that is not finite stops the run before its checkpoint is written."""
         if validation:
             self._require_finite(validation.loss, "the validation loss")
@@ -127,9 +132,9 @@ class Tally:
             step=self.step,
             train_loss=self.loss,
             subnet_loss=self._mean("subnets"),
-            train_top1=self.top1,
+            train=self.measured,
             val_loss=validation.loss if validation else None,
-            val_top1=validation.top1 if validation else None,
+            val={column: getattr(validation, column.name, None) for column in self.task.recorded},
             lr=lr,
             seconds=time.perf_counter() - self.started,
             **speed,

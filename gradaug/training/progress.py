@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gradaug.tasks.task import Column
     from gradaug.training.log import Epoch
 
 
@@ -20,7 +21,7 @@ class Silent:
     def start(self, epochs: int, steps: int, done: int) -> None:
         """Training begins: `steps` in all, of which `done` were taken before a resume."""
 
-    def step(self, epoch: int, loss: float, top1: float, images_per_second: float) -> None:
+    def step(self, epoch: int, loss: float, measured: dict[Column, float], images_per_second: float) -> None:
         """One step was taken; the figures are running means of this epoch."""
 
     def epoch(self, epoch: Epoch) -> None:
@@ -56,7 +57,7 @@ class Lines(Silent):
 
 
 class Bar(Lines):
-    """A live bar with loss, top-1, images per second and the time left."""
+    """A live bar with loss, the task's figures, images per second and the time left."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -64,7 +65,7 @@ class Bar(Lines):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  top-1 {task.fields[top1]}  {task.fields[speed]} images/s"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[measured]}  {task.fields[speed]} images/s"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -75,17 +76,17 @@ class Bar(Lines):
         super().start(epochs, steps, done)
         self.progress.start()
         self.task = self.progress.add_task(
-            "train", total=steps, completed=done, epoch=f"-/{epochs}", loss="-", top1="-", speed="-"
+            "train", total=steps, completed=done, epoch=f"-/{epochs}", loss="-", measured="-", speed="-"
         )
 
-    def step(self, epoch: int, loss: float, top1: float, images_per_second: float) -> None:
+    def step(self, epoch: int, loss: float, measured: dict[Column, float], images_per_second: float) -> None:
         if self.task is not None:
             self.progress.update(
                 self.task,
                 advance=1,
                 epoch=f"{epoch}/{self.epochs}",
                 loss=f"{loss:.3f}",
-                top1=f"{top1:.1f} %",
+                measured=_said(measured),
                 speed=f"{images_per_second:.0f}",
             )
 
@@ -103,8 +104,14 @@ def progress_for(console: Console) -> Silent:
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One epoch in one line."""
     validation = ""
-    if epoch.val_loss is not None and epoch.val_top1 is not None:
-        validation = f"  validation: loss {epoch.val_loss:.3f}  top-1 {epoch.val_top1:.2f} %"
-    training = f"loss {epoch.train_loss:.3f}  top-1 {epoch.train_top1:.1f} %"
+    if epoch.val_loss is not None:
+        figures = "  ".join(column.said(value) for column, value in epoch.val.items() if value is not None)
+        validation = f"  validation: loss {epoch.val_loss:.3f}  {figures}"
+    training = f"loss {epoch.train_loss:.3f}  {_said(epoch.train)}"
     speed = f"{epoch.images_per_second:.0f} images/s"
     return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {training}{validation}  {speed}"
+
+
+def _said(measured: dict[Column, float]) -> str:
+    """Figures of a training epoch, which move too much for many digits."""
+    return "  ".join(column.said(value, 1) for column, value in measured.items())

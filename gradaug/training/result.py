@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradaug.config.settings import TrainConfig
-    from gradaug.evaluation.score import Score, SubnetScore
+    from gradaug.evaluation.score import SubnetScore
+    from gradaug.tasks.task import TaskScore
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Result:
 
     config: TrainConfig
     """With every automatic choice written down."""
-    before: Score
-    after: Score
+    before: TaskScore
+    after: TaskScore
     subnets: list[SubnetScore]
     """The full network, then sub-networks down to alpha with their batch norm recalibrated."""
     steps: int
@@ -28,7 +29,7 @@ class Result:
     folder: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; ``top1`` in percent, ``loss`` in nats, ``flops`` per image forward."""
+        """JSON values; shares in percent, ``loss`` in nats, ``flops`` per image forward."""
         return {
             "mode": self.config.mode,
             "before": asdict(self.before),

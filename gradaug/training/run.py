@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gradaug import data
+from gradaug import data, tasks
 from gradaug.distributed import processes as sync
-from gradaug.evaluation.score import Score, merged, require_fit, score
-from gradaug.inputs import image_shape
+from gradaug.evaluation.score import measure, require_fit
+from gradaug.inputs import image_shape, on_device
 from gradaug.regularizers.hooks import Regularizers
 from gradaug.seeding import Generators, random_state, set_random_state
 from gradaug.step import GradAug
 from gradaug.subnets.limits import runs_channels_last
 from gradaug.subnets.space import Space
 from gradaug.subnets.views import views
-from gradaug.tasks.losses import task_loss_smoothed
+from gradaug.tasks.task import TaskScore, merged
 from gradaug.training import checkpoint as ck
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.metrics import Tally, figures
@@ -56,7 +56,8 @@ class Run:
         self.source = data.load(
             config.data, image_shape(net), config.seed, labels=config.labels, augment=config.augment
         )
-        require_fit(net, self.source)
+        self.task = tasks.of(config)
+        require_fit(net, self.source, self.task)
         self.config = config = resolve(config, net)
         if config.channels_last:
             net.to(memory_format=torch.channels_last)
@@ -149,7 +150,7 @@ class Run:
                 self.ga.accumulate_loss(teacher.loss(self.forward, others, self.ga.steps))
                 others = None
             losses = self.ga.backward(images, labels, None, others)
-            total = total + figures(losses, labels, stop)
+            total = total + figures(self.task, losses, labels, stop)
         return sync.average_gradients(self.net.parameters(), total)
 
     def update(self) -> None:
@@ -168,26 +169,29 @@ class Run:
             average.update(self.net)
 
     def to_device(self, batch: data.Batch) -> data.Batch:
-        images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-        if self.config.channels_last and images.ndim == 4:
+        images, labels = on_device(batch, self.device)
+        if self.config.channels_last and isinstance(images, Tensor) and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
 
     # -- the state of a run
 
-    def validate(self) -> Score:
+    def validate(self) -> TaskScore:
         """The score of :attr:`result` on the validation images, with the running statistics of rank 0."""
         for net in (self.net, *(average.net for average in self.averages.values())):
             sync.share_buffers(net)
         rank, size = self.world.rank, self.world.size
         share = data.evaluation_batches(self.source.validation, workers=self.config.workers, rank=rank, world=size)
         with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
-            own = score(self.result, share)
-        return own if size == 1 else merged(sync.gathered(own))
+            own = measure(self.result, share, task=self.task).sums
+        if size == 1:
+            return self.task.score(own)
+        parts = sync.gathered({name: value.cpu() for name, value in own.items()})
+        return self.task.score(merged(parts))
 
     def tally(self, sums: dict[str, float] | None = None) -> Tally:
         """The running means of the epoch that begins, or goes on after `sums`."""
-        return Tally(self.done, self.ga.steps, self.config.lr, self.folder.checkpoint, sums)
+        return Tally(self.task, self.done, self.ga.steps, self.config.lr, self.folder.checkpoint, sums)
 
     def save(self, tally: Tally | None) -> None:
         """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
@@ -220,7 +224,7 @@ class Run:
         ck.load_state(saved, "schedule", self.schedule, path)
         if self.scaler:
             ck.load_state(saved, "scaler", self.scaler, path)
-        self.before = ck.score(saved, path)
+        self.before = ck.score(saved, path, self.task.scored)
         self.done, self.ga.steps = saved.epoch, saved.step
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
@@ -250,9 +254,7 @@ def grad_aug(
         Space.for_network(net, config),
         seed=config.seed,
         rank=rank if config.subnets_per_rank else 0,
-        criterion=task_loss_smoothed(config.label_smoothing),
-        temperature=config.temperature,
-        divergence=config.divergence,
+        task=tasks.of(config),
         subnet_weight=config.subnet_weight,
         track_stats=config.track_stats,
         accumulate=config.accumulate,

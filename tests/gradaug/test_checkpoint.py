@@ -13,6 +13,7 @@ from safetensors import torch as tensor_files
 from gradaug.config.settings import TrainConfig
 from gradaug.errors import CheckpointError, OutputError
 from gradaug.seeding import random_state, set_random_state
+from gradaug.tasks.classification import Score
 from gradaug.training import checkpoint as ck
 from tests.archive.nets import opened, signed
 
@@ -165,7 +166,7 @@ def test_states_of_other_things_are_refused(saved: ck.Checkpoint, tmp_path: Path
     with pytest.raises(CheckpointError, match="its schedule is none"):
         ck.load_state(replace(saved, schedule={**saved.schedule, "last_epoch": "3"}), "schedule", schedule, tmp_path)
     with pytest.raises(CheckpointError, match="its score is none"):
-        ck.score(replace(saved, before={"top1": "x"}), tmp_path)
+        ck.score(replace(saved, before={"top1": "x"}), tmp_path, Score)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(

@@ -13,9 +13,11 @@ from torch import nn
 import netslim
 from gradaug import data
 from gradaug.errors import DataError
-from gradaug.evaluation.score import Score, merged, recalibrate, require_fit, score, spread, subnetworks
+from gradaug.evaluation.score import measure, recalibrate, require_fit, score, spread, subnetworks
 from gradaug.step import Losses
-from gradaug.training.metrics import FIGURES, figures
+from gradaug.tasks.classification import Classification, Score
+from gradaug.tasks.task import merged
+from gradaug.training.metrics import figure_names, figures
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,14 +110,14 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> N
 
 def test_scores_of_parts_merge_to_that_of_the_whole(net: netslim.SlimNet) -> None:
     sets = [*batches(3), *batches(1, size=3)]
-    whole, parts = score(net, sets), [score(net, sets[:1]), score(net, sets[1:])]
-    assert asdict(merged(parts)) == pytest.approx(asdict(whole))
+    whole, parts = score(net, sets), [measure(net, sets[:1]).sums, measure(net, sets[1:]).sums]
+    assert asdict(Classification().score(merged(parts))) == pytest.approx(asdict(whole))
 
 
 def test_processes_that_had_no_image_do_not_count() -> None:
-    none, some = Score(0.0, 0.0, 0), Score(50.0, 1.5, 2, 100.0)
+    none, some = measure(Fixed(), []).sums, measure(Fixed(), [(torch.eye(7), torch.arange(7) // 2)]).sums
     assert merged([none, some]) == merged([some, none]) == some
-    assert merged([none, none]) == none
+    assert Classification().score(merged([none, none])) == Score(0.0, 0.0, 0)
 
 
 def test_every_modules_own_mode_comes_back(net: netslim.SlimNet) -> None:
@@ -217,8 +219,8 @@ def test_pixels_are_scored_as_parts_of_their_image() -> None:
     assert found.top1 < found.top5 <= 100
     labels[:, :4] = -100
     assert score(Fixed(), [(logits, labels)]).loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
-    losses = Losses(torch.zeros(()), (), logits)
-    assert 0 < float(figures(losses, labels)[FIGURES.index("hits")]) < 4
+    losses, task = Losses(torch.zeros(()), (), logits), Classification()
+    assert 0 < float(figures(task, losses, labels)[figure_names(task).index("hits")]) < 4
 
 
 def test_labels_that_do_not_fit_are_no_score() -> None:

@@ -17,6 +17,7 @@ import gradaug
 import netslim
 from gradaug.config.settings import AUTOMATIC
 from gradaug.errors import CheckpointError, OutputError, TrainingError
+from gradaug.tasks.classification import TOP1
 from gradaug.training import loop
 from gradaug.training.log import Epoch
 from gradaug.training.progress import Bar, epoch_line, progress_for
@@ -180,7 +181,7 @@ def test_reported_widths_end_at_alpha() -> None:
 
 
 def test_one_line_per_epoch() -> None:
-    line = epoch_line(Epoch(3, 66, 0.5, 0.1, 88.0, 0.4, 91.25, 0.01, 5.0, 300.4), 10)
+    line = epoch_line(Epoch(3, 66, 0.5, 0.1, {TOP1: 88.0}, 0.4, {TOP1: 91.25}, 0.01, 5.0, 300.4), 10)
     assert line == "epoch  3/10  loss 0.500  top-1 88.0 %  validation: loss 0.400  top-1 91.25 %  300 images/s"
 
 

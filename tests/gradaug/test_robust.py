@@ -15,7 +15,7 @@ import netslim
 from gradaug import data
 from gradaug.config.settings import TrainConfig
 from gradaug.evaluation.assessment import Assessment, assess
-from gradaug.evaluation.robustness import KINDS, Corrupted, attack, corrupted, fgsm, mean_top1
+from gradaug.evaluation.robustness import KINDS, Corrupted, attack, corrupted, fgsm, mean_over
 from gradaug.plots import plot
 from netslim.errors import InputError
 
@@ -102,7 +102,7 @@ def test_an_assessment_has_what_was_asked_for(tmp_path: Path) -> None:
     assert values["scores"][0]["calibration_error"] >= 0
     assert set(values["fgsm"]) == {"0.1"}
     assert values["corruptions"]["contrast"].keys() == {"1", "5"}
-    assert values["mean_corruption_top1"] == pytest.approx(mean_top1(found.corruptions))
+    assert values["mean_corruption_top1"] == pytest.approx(mean_over(found.corruptions))
     for name, part in {"all.png": found, "sizes.png": Assessment(found.scores)}.items():
         plot(part, tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,41 @@
+"""Batches and outputs that are made of tensors: images together, and the part of an output that belongs to some.
+
+Every function raises InputError, in one sentence, for what is something else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from netslim.errors import InputError
+
+
+def first_of(output: Any, count: int, of: int) -> Any:
+    """The output for the first `count` images of `of`."""
+    if count == of:
+        return output
+    if isinstance(output, Mapping):  # of any class, such as a library's own kind of dict
+        cut: Any = copy.copy(output)
+        for key, value in output.items():
+            cut[key] = first_of(value, count, of)
+        return cut
+    return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
+
+
+def batch_of(images: Tensor, unlabelled: Tensor | None) -> Tensor:
+    for batch in (images,) if unlabelled is None else (images, unlabelled):
+        if not isinstance(batch, Tensor) or batch.ndim == 0 or len(batch) == 0:
+            shown = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
+            raise InputError(f"images are to be a tensor (N, ...) with one image at least, not {shown}")
+        if batch.shape[1:] != images.shape[1:]:
+            raise InputError(
+                f"unlabelled images of shape {tuple(batch.shape[1:])} do not go with labelled ones of shape "
+                f"{tuple(images.shape[1:])}: give both the same shape"
+            )
+    return images if unlabelled is None else torch.cat([images, unlabelled])

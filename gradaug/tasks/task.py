@@ -1,0 +1,196 @@
+"""What is learned, as one object that the step, the run and the evaluation ask: a new task is a file like those here.
+
+    task = Classification(temperature=2.0)
+    loss = task.loss(output, labels)                        # the full network's
+    target = task.target(output)                            # what sub-networks learn
+    loss = task.subnet_loss(output_of_one, target)
+    score = meter.score()                                   # after meter = task.meter(); meter.add(output, labels)
+
+What is measured adds up: sums over images, by name, which batches and processes put together. Which figures there are,
+what they are called and in which order they are shown is a :class:`Column` each; nobody else names them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from torch import Tensor
+
+from gradaug.subnets.resize import resize
+from gradaug.tasks.batch import batch_of, first_of
+from netslim.errors import InputError
+
+if TYPE_CHECKING:
+    from gradaug.config.settings import TrainConfig
+    from gradaug.data import DataSource
+
+Sums = dict[str, Tensor]
+"""Sums over images by name, float64."""
+Mix = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One figure: its name in files, its heading in tables, how it is written."""
+
+    name: str
+    label: str
+    unit: str = "%"
+    digits: int = 2
+
+    @property
+    def heading(self) -> str:
+        return f"{self.label} {self.unit}".strip()
+
+    @property
+    def scale(self) -> float:
+        """What a share or a mean is multiplied by."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    def number(self, value: float | None) -> str:
+        """For a table; empty where there is no value."""
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+    def said(self, value: float, digits: int | None = None) -> str:
+        """With its name, for a line."""
+        return f"{self.label} {value:.{self.digits if digits is None else digits}f} {self.unit}".strip()
+
+
+LOSS = Column("loss", "loss", "", 3)
+
+
+class TaskScore:
+    """How well a network does on a set of images: a frozen dataclass with `loss`, `images`, a field for each column.
+
+    The first column is the one that pictures, attacks and corruptions are about.
+    """
+
+    __slots__ = ()
+    columns: ClassVar[tuple[Column, ...]] = ()
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def headline(self) -> float:
+        """The value of the first column."""
+        return float(getattr(self, self.columns[0].name))
+
+
+class Task:
+    """Loss, target of the sub-networks, figures, and what all of them need; frozen dataclasses inherit from it."""
+
+    name: ClassVar[str]
+    """In settings (``--task``) and of the data sets that have such labels."""
+    scored: ClassVar[type[TaskScore]]
+    followed: ClassVar[Mapping[str, Column]]
+    """Sums of :meth:`train_sums` by name, and what their mean over the images is shown as."""
+    recorded: ClassVar[tuple[Column, ...]]
+    """Columns of the score that every epoch's record has."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """The task with a run's settings; InputError for settings that it has no use for."""
+        raise NotImplementedError
+
+    # -- what inputs are, and what a sub-network sees of them
+
+    def batch(self, images: Any, unlabelled: Any) -> tuple[Any, int, int]:
+        """All images of a step as the network takes them, how many have labels (the first), how many there are."""
+        every = batch_of(images, unlabelled)
+        return every, len(images), len(every)
+
+    def first(self, output: Any, count: int, of: int) -> Any:
+        """The network's output for the first `count` images of `of`."""
+        return first_of(output, count, of)
+
+    def resized(self, images: Any, target: Any, side: int | None) -> tuple[Any, Any]:
+        """Images of a sub-network with their shorter side at `side`, and the target that goes with them."""
+        return resize(images, side), target
+
+    # -- what is learned
+
+    def loss(self, output: Any, labels: Any) -> Tensor:
+        """Of the full network, a scalar."""
+        raise NotImplementedError
+
+    def target(self, output: Any) -> Any:
+        """What sub-networks learn of the full network's output; detached."""
+        raise NotImplementedError
+
+    def require_target(self, target: Any, labels: Any, values: bool, moves: bool) -> None:
+        """InputError unless sub-networks can learn from `target`.
+
+        `values`: look at numbers too, which waits for a GPU. `moves`: sub-networks see images whose content may be
+        elsewhere.
+        """
+        raise NotImplementedError
+
+    def subnet_loss(self, output: Any, target: Any, mix: Mix | None = None) -> Tensor:
+        """Of a sub-network, a scalar; `mix` is what a view did to the target (:mod:`gradaug.subnets.views`)."""
+        raise NotImplementedError
+
+    # -- what is measured
+
+    def train_sums(self, target: Any, labels: Any) -> Sums:
+        """Sums over the images of a training batch, those of :attr:`followed`; they wait for no GPU."""
+        raise NotImplementedError
+
+    def sums(self, output: Any, labels: Any) -> Sums:
+        """Sums over the images of a batch, from which :meth:`score` is made."""
+        raise NotImplementedError
+
+    def score(self, sums: Sums) -> TaskScore:
+        """The score on the images that `sums` are over; empty where there were none."""
+        raise NotImplementedError
+
+    def meter(self, thorough: bool = False) -> Meter:
+        """What adds up the figures of batches; `thorough`: those too that cost more, in this process alone."""
+        return Meter(self)
+
+    def require_fit(self, output: Any, source: DataSource) -> None:
+        """DataError unless a network with this output for one image can learn the labels of `source`."""
+        raise NotImplementedError
+
+
+class Meter:
+    """Sums over the batches so far."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.sums: Sums = {}
+
+    def add(self, output: Any, labels: Any) -> None:
+        """Takes in a batch."""
+        self.sums = merged([self.sums, self.task.sums(output, labels)])
+
+    def score(self) -> TaskScore:
+        return self.task.score(self.sums)
+
+
+def merged(parts: Sequence[Sums]) -> Sums:
+    """The sums on all images, from those on parts of them."""
+    found: Sums = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = found[name] + value if name in found else value
+    return found
+
+
+T = TypeVar("T", bound=Task)
+
+
+def adapted(task: T, settings: Mapping[str, Any]) -> T:
+    """`task` with other settings; InputError for what it does not have."""
+    if not isinstance(task, Task):
+        raise InputError(f"task must be a gradaug.tasks.Task such as Classification(), not {task!r}")
+    fields = {field.name for field in dataclasses.fields(task)}  # type: ignore[arg-type]
+    for name in settings:
+        if name not in fields:
+            raise InputError(f"{task.name} has no {name}: leave it out")
+    return dataclasses.replace(task, **settings) if settings else task  # type: ignore[type-var]
