@@ -19,6 +19,7 @@ from gradaug.step import GradAug
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
+    from gradaug.subnets.space import Space
     from netslim import SlimNet
 
 
@@ -30,10 +31,10 @@ class GradAugMixin:
     log: Any
     trainer: Any
 
-    def use_gradaug(self, net: SlimNet, mode: str = "randwidth", **options: Any) -> None:
-        """`options` are those of :class:`gradaug.GradAug`."""
+    def use_gradaug(self, net: SlimNet, space: Space | str | None = None, **options: Any) -> None:
+        """Arguments are those of :class:`gradaug.GradAug`."""
         self.automatic_optimization = False
-        self.__dict__["gradaug"] = GradAug(net, mode, **options)
+        self.__dict__["gradaug"] = GradAug(net, space, **options)
 
     def training_step(self, batch: Any, _: int) -> None:
         """One GradAug step on (images, labels), or one of its `accumulate` parts; logs the losses.

@@ -42,6 +42,11 @@ class Space(SubnetSettings):
             stages=tuple(whole("a stage", at) for at in self.stages),
             groups=names("groups", self.groups),
         )
+        if self.widths == "per-group" and not self.groups:
+            raise InputError(
+                "widths 'per-group' need the groups that draw a width each: name some, or let "
+                "Space.for_network(net, settings) find them"
+            )
         vars(self)["widths"] = "per-group" if self.groups else "uniform"
         if self.stages and len(self.stages) != len(self.blocks):
             raise InputError(f"stages has {len(self.stages)} entries for {len(self.blocks)} blocks: give one for each")
@@ -85,13 +90,17 @@ class Space(SubnetSettings):
         from gradaug.subnets import limits  # needs torch, which a space does not
 
         require_converted(net)
-        settings = settings or SubnetSettings()
-        chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS}
+        settings = SubnetSettings() if settings is None else settings
+        if not isinstance(settings, SubnetSettings):
+            raise InputError(f"settings are to be a gradaug.SubnetSettings or a TrainConfig, not {settings!r}")
+        groups = tuple(group.name for group in net.groups) if settings.widths == "per-group" else ()
+        chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS if name != "widths"}
         space = cls(
             **chosen,
+            widths="per-group" if groups else "uniform",
             blocks=tuple(block.name for block in net.blocks),
             stages=tuple(block.stage for block in net.blocks),
-            groups=tuple(group.name for group in net.groups) if settings.widths == "per-group" else (),
+            groups=groups,
         )
         limits.require_resolutions(net, space.resolutions or ())
         grid = space.round_to or limits.fast_grid(net, space.alpha)

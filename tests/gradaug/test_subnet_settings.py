@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import gradaug
@@ -110,6 +111,22 @@ def test_what_cannot_be_drawn_from_is_said(net: netslim.SlimNet, arguments: Any,
     space, settings = arguments
     with pytest.raises(InputError, match=words):
         GradAug(net, space, **settings)
+
+
+@pytest.mark.parametrize("wrong", ["both", {"alpha": 0.5}, 3])
+def test_settings_of_a_space_are_settings(net: netslim.SlimNet, wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"settings are to be a gradaug\.SubnetSettings or a TrainConfig, not "):
+        Space.for_network(net, wrong)
+
+
+def test_widths_of_groups_need_groups() -> None:
+    with pytest.raises(InputError, match="widths 'per-group' need the groups"):
+        Space(widths="per-group")
+
+
+def test_a_network_without_groups_has_one_width() -> None:
+    net = netslim.convert(nn.Linear(4, 2), torch.zeros(2, 4))
+    assert Space.for_network(net, SubnetSettings("none", widths="per-group")).widths == "uniform"
 
 
 def test_only_a_converted_network_has_a_space() -> None:
