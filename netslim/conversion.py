@@ -18,6 +18,7 @@ from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
 from netslim.layouts.axes import Misaligned, Reason
 from netslim.layouts.engine import Rule
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.tree import plain_tree, shell_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
@@ -59,7 +60,7 @@ def _converted(model: nn.Module, example_inputs: Any, overrides: Overrides, prov
     say("trace", 1.0)
     net = _build(plan, model, constants)
     if overrides.rules:
-        net.rules = overrides.all_rules
+        runtime(net).rules = overrides.all_rules
     if prove and not any(t.is_meta for t in net.parameters()):
         say("prove", 0.0)
         check_full_width(model, net)
@@ -88,10 +89,10 @@ def check_full_width(model: nn.Module, net: SlimNet) -> None:
     Copies of both run, twice: what a forward keeps in buffers or in Python shows in the second run, and nowhere else.
     """
     try:  # one image: a batch of the example's size might be written into the program
-        inputs = _drawn_for(model, of_one(net.plan.inputs))
+        inputs = _drawn_for(model, of_one(runtime(net).plan.inputs))
         wanted = _two_runs(_copied(model), inputs)
     except Exception:
-        inputs = _drawn_for(model, of_two(net.plan.inputs))
+        inputs = _drawn_for(model, of_two(runtime(net).plan.inputs))
         wanted = _two_runs(_copied(model), inputs)
     for a, b in zip(wanted, _two_runs(copy.deepcopy(net), inputs), strict=True):
         if not _equal(a, b):
@@ -125,7 +126,7 @@ def _place(model: nn.Module) -> torch.device:
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
     """The network with a passed proof, without the groups and blocks that had to be frozen for it."""
-    net.proof = Proof()
+    runtime(net).proof = Proof()
     if not net.groups and not net.blocks:
         return net
     bench = prepare(net)
@@ -135,7 +136,7 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
         try:
             proof = judge(bench, seed=attempt)
             if proof.passed:
-                net.proof = proof
+                runtime(net).proof = proof
                 return net
             say("prove", 0.5)
             groups = dict.fromkeys(failing_groups(bench, seed=attempt * 1000), _UNPROVED)
@@ -144,8 +145,9 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
             groups = error.groups
         if (not groups and not blocks) or attempt == _ATTEMPTS - 1:
             groups, blocks = dict.fromkeys(range(len(net.groups)), _UNPROVED), set(range(len(net.blocks)))
-        plan = freeze_groups(refuse_blocks(net.plan, blocks, _UNPROVED.text), groups)
-        net, bench.net = _rebuilt(net, plan), _rebuilt(bench.net, plan)
+        plan = freeze_groups(refuse_blocks(runtime(net).plan, blocks, _UNPROVED.text), groups)
+        for rebuilt in (net, bench.net):
+            runtime(rebuilt).rebuilt(plan)
         if not net.groups and not net.blocks:
             break
     return net
@@ -153,9 +155,3 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
 
 _ATTEMPTS = 4
 _UNPROVED = Reason("its sub-networks differ from the masked full network, so it was frozen by the proof")
-
-
-def _rebuilt(net: SlimNet, plan: Plan) -> SlimNet:
-    net.plan = plan
-    net._ready()
-    return net

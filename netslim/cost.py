@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from netslim.ir.inputs import Input, Inputs, batch, drawn
 from netslim.ir.transform import remade, targets, without
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import Width, running
 from netslim.trace.meta import OneDevice, skeleton
@@ -68,7 +69,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
     A network whose forward reads values, so that it needs them, is copied with its weights, to the CPU.
     """
     given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
-    if net.plan.whole is None:
+    if runtime(net).plan.whole is None:
         return copy.deepcopy(net).to("cpu"), given
     given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
     return skeleton(net), given  # type: ignore[return-value]
@@ -77,8 +78,8 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
 def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:
     """The network's inputs, with other shapes where they are given."""
     if shapes is None:
-        return dict(net.plan.inputs)
-    new, inputs = iter(shapes), dict(net.plan.inputs)
+        return dict(runtime(net).plan.inputs)
+    new, inputs = iter(shapes), dict(runtime(net).plan.inputs)
     return tree_map(lambda leaf: replace(leaf, shape=next(new)) if isinstance(leaf, Input) else leaf, inputs)
 
 
@@ -94,7 +95,7 @@ def _dtype(net: nn.Module) -> torch.dtype:
 
 def _kept_params(net: SlimNet, width: Width, round_to: int | None, depth: Mapping[str, bool] | None) -> int:
     cuts = net.kept_shapes(width, round_to=round_to)
-    plan, run = net.plan, running(net.plan, depth)
+    plan, run = runtime(net).plan, running(runtime(net).plan, depth)
     gone = targets(remade(plan, (True,) * len(run), without)) - targets(remade(plan, run, without))
     total = 0
     for name, param in net.named_parameters():

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import netslim
 from netslim import cost
 from netslim.errors import PlanError, SubnetError
-from netslim.net import slimnet
+from netslim.net import runtime as module_of_runtime
+from netslim.net.runtime import runtime
 from netslim.proof.equivalence import check, failing_blocks
 from netslim.proof.harness import prepare
 
@@ -268,11 +269,11 @@ def test_the_proof_catches_a_block_that_is_skipped_wrongly(monkeypatch: pytest.M
     from dataclasses import replace
 
     skips = {mode: replace(skip, value=wrong) for mode, skip in block.skips.items()}
-    net.plan = replace(net.plan, blocks=(replace(block, skips=skips),))
+    plan = replace(net.plan, blocks=(replace(block, skips=skips),))
     with pytest.raises(PlanError, match="something else than a sum of its branches"):
-        net._ready()
-    monkeypatch.setattr(slimnet, "check_plan", lambda *_: None)  # the proof sees it too
-    net._ready()
+        runtime(net).rebuilt(plan)
+    monkeypatch.setattr(module_of_runtime, "check_plan", lambda *_: None)  # the proof sees it too
+    runtime(net).rebuilt(plan)
     assert not netslim.verify(net).passed
     bench = prepare(net)
     assert failing_blocks(bench) == {0}

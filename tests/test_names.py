@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import netslim
+from netslim.net.runtime import runtime
 
 IMAGES = torch.randn(2, 3, 8, 8)
 NAMES = (
@@ -41,8 +42,9 @@ class Called(nn.Module):
 
 
 def source(net: netslim.SlimNet) -> str:
-    assert net._run is not None
-    return "".join(linecache.getlines(net._run[False].__code__.co_filename))
+    run = runtime(net).run
+    assert run is not None
+    return "".join(linecache.getlines(run[False].__code__.co_filename))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def test_an_operator_without_a_rule_freezes_what_it_touches() -> None:
 
 def test_a_rule_makes_an_operator_elastic() -> None:
     assert names(netslim.convert(Gated(), IMAGES, rules={"netslim_tests::gate": right})) == ["a", "b"]
+
+
+def test_rules_of_a_persons_own_are_pickled() -> None:
+    net = netslim.convert(Gated(), IMAGES, rules={"netslim_tests::gate": right, "aten::tanh": right})
+    assert dict(pickle.loads(pickle.dumps(net)).rules) == dict(net.rules)
 
 
 def test_an_operator_of_a_persons_own_is_loaded_only_when_trusted(tmp_path: Path) -> None:

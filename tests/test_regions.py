@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim.errors import ArchiveError, TraceError
+from netslim.net.runtime import runtime
 from netslim.proof.masked import tensors_of
 from tests.archive.nets import opened, signed
 
@@ -100,6 +102,30 @@ def test_a_copy_and_an_extracted_network_equal_the_sub_network(net: netslim.Slim
     assert isinstance(small, Picky)
     assert small.get_parameter("body.0.weight").shape == (8, 6, 3, 3)
     assert not [name for name, module in small.named_modules() if "netslim" in type(module).__module__]
+
+
+def test_a_copied_part_runs_at_the_width_that_it_was_copied_at(net: netslim.SlimNet) -> None:
+    path = next(iter(runtime(net).regions))
+    with torch.no_grad():
+        for width in (1.0, 0.5):
+            with net.sub(width):
+                part, seen = net.get_submodule(path), list[Any]()
+                hook = part.register_forward_pre_hook(lambda _module, args, seen=seen: seen.append(args))
+                net.eval()(IMAGES)
+                hook.remove()
+                wanted, copies = tensors_of(part(*seen[0])), (copy.deepcopy(part), pickle.loads(pickle.dumps(part)))
+            with net.sub(0.25):
+                for copied in copies:
+                    assert all(map(torch.equal, tensors_of(copied(*seen[0])), wanted))
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_it_can_be_pickled(net: netslim.SlimNet, width: float) -> None:
+    with net.sub(width):
+        other = pickle.loads(pickle.dumps(net))
+    assert all(map(torch.equal, outputs(net), outputs(other)))
+    with net.sub(0.5), other.sub(0.5):
+        assert all(map(torch.equal, outputs(net), outputs(other)))
 
 
 def test_it_is_loaded_only_when_trusted(net: netslim.SlimNet, tmp_path: Path) -> None:

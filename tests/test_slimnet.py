@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import io
+import linecache
 import pickle
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim.errors import InputError, SubnetError
+from netslim.net.runtime import runtime
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -354,3 +358,145 @@ def test_sub_networks_leave_what_a_forward_writes_to(normed: Any) -> None:
     with net.sub(0.5, track_running_stats=True):
         net(images)
     assert changed()
+
+
+# ------------------------------------------------------------------------------------------- names, copies, contexts
+
+OURS = sorted(n for n in vars(netslim.SlimNet) if not n.startswith("_"))
+OF_MODULES = ["forward", "train", "eval", "parameters", "state_dict", "apply", "to"]
+HIDDEN = ["_slim", "_ready", "_point", "_run", "runtime", "point", "root", "origin", "name", "member"]
+
+
+class Namesakes(nn.Module):
+    """Children of one name: at the root, in a container, and a parameter and a buffer beside them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.conv, self.outer, self.head = nn.Conv2d(3, 8, 1), nn.Module(), nn.Linear(8, 4)
+        self._modules[name] = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
+        self.outer._modules[name] = nn.Conv2d(8, 8, 1)
+        self.called = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.outer._modules[self.called](self._modules[self.called](self.conv(x)))  # type: ignore[misc]
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def zeroed(net: nn.Module, name: str) -> Tensor:
+    found: Tensor = torch.func.functional_call(net, {f"{name}.0.weight": torch.zeros(8, 8, 1, 1)}, IMAGES)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", [*OURS, *HIDDEN, "forward", "train", "eval", "parameters", "state_dict", "apply", "to"]
+)
+def test_a_child_may_be_called_anything(name: str) -> None:
+    torch.manual_seed(0)
+    net = netslim.convert(Namesakes(name), IMAGES, prove=False).eval()
+    full, child = outputs(net), net._modules[name]
+    assert isinstance(child, nn.Sequential)
+    assert net.get_submodule(name) is child
+    assert net.get_submodule(f"{name}.0") is child[0]
+    assert getattr(net, name) is child or [*getattr(net, name).parameters()] == [*child.parameters()]
+    assert [group.size for group in net.groups] == [8, 8, 8]
+    assert dict(net.named_parameters())[f"{name}.0.weight"] is child[0].weight
+    assert net.get_parameter(f"outer.{name}.weight") is net.state_dict(keep_vars=True)[f"outer.{name}.weight"]
+    changed = zeroed(net, name)
+    assert not torch.equal(changed, full)
+    assert torch.equal(outputs(net), full)
+    with net.sub(0.5):
+        narrow = outputs(net)
+    stored = io.BytesIO()
+    torch.save(net, stored)
+    stored.seek(0)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), torch.load(stored, weights_only=False)):
+        assert torch.equal(outputs(other), full)
+        assert torch.equal(zeroed(other, name), changed)
+        with other.sub(0.5):
+            assert torch.equal(outputs(other), narrow)
+    torch.testing.assert_close(net.extract(0.5)(IMAGES), narrow)
+
+
+@pytest.mark.parametrize("name", [n for n in [*OURS, *HIDDEN] if not hasattr(nn.Module, n)])  # torch refuses those
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_a_tensor_may_be_called_anything_too(kind: str, name: str) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
+            value = torch.rand(8, 1, 1)
+            setattr(self, name, nn.Parameter(value) if kind == "parameter" else nn.Buffer(value))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((self.conv(x) * getattr(self, name)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    model = Scaled().eval()
+    net = netslim.convert(model, IMAGES, prove=False).eval()
+    held = net.get_parameter(name) if kind == "parameter" else net.get_buffer(name)
+    assert held is net.state_dict(keep_vars=True)[name]
+    weights = {name: torch.zeros(8, 1, 1)}
+    assert torch.equal(
+        torch.func.functional_call(net, weights, IMAGES), torch.func.functional_call(model, weights, IMAGES)
+    )
+    assert torch.equal(outputs(copy.deepcopy(net)), outputs(model))
+
+
+def test_contexts_may_close_in_any_order(net: netslim.SlimNet) -> None:
+    full, block = outputs(net), net.blocks[0].name if net.blocks else None
+    with net.sub(0.5):
+        half = outputs(net)
+    first, second = net.sub(0.25), net.sub(0.5)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.equal(outputs(net), half)
+    second.__exit__(None, None, None)
+    assert torch.equal(outputs(net), full)
+    if block is not None:
+        more, width = net.scaled({block: 0.5}), net.sub(0.5)
+        more.__enter__()
+        width.__enter__()
+        more.__exit__(None, None, None)
+        assert torch.equal(outputs(net), half)
+        width.__exit__(None, None, None)
+        assert torch.equal(outputs(net), full)
+
+
+def test_the_source_of_a_forward_goes_when_nothing_runs_it(net: netslim.SlimNet) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(name.startswith("<netslim forward") for name in linecache.cache)
+
+    net = copy.deepcopy(net)
+    before = held()
+    for i in range(5):
+        with net.scaled({net.blocks[0].name: 1 / (i + 2)}):
+            outputs(net)
+    assert held() == before
+
+
+def test_the_sub_networks_used_last_are_remembered(net: netslim.SlimNet) -> None:
+    resolver, sizes = runtime(net).resolver, [group.size for group in net.groups]
+    smallest = tuple(((0, 1),) for _ in sizes)
+    point = resolver.point(smallest, False)
+    for i in range(200):
+        resolver.point((((i % sizes[0], 1),), *smallest[1:]), bool(i & 1), None)
+        assert resolver.point(smallest, False) is point
+
+
+def test_indices_lie_where_the_weights_do_and_can_be_trained_through(net: netslim.SlimNet) -> None:
+    net = copy.deepcopy(net)
+    ranking = {group.name: [*range(1, group.size), 0][::-1] for group in net.groups}
+    with torch.inference_mode(), net.sub(0.5, ranking=ranking):
+        outputs(net)
+    with net.sub(0.5, ranking=ranking):
+        net(IMAGES).sum().backward()
+    for device in ("cpu", "meta", "cpu"):
+        net.to_empty(device=device)
+        with net.sub(0.5, ranking=ranking):
+            cuts = [
+                part for kept in runtime(net).point.leaves.values() for cut in kept.tensors.values() for part in cut
+            ]  # type: ignore[union-attr]
+        indices = [part[1] for part in cuts if len(part) == 2]
+        assert indices
+        assert all(index.device.type == device for index in indices)

@@ -20,8 +20,9 @@ from netslim.archive.literals import value_data, value_from
 from netslim.archive.plans import text
 from netslim.errors import ArchiveError
 from netslim.net.extract import PLAIN
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.net.tree import OWN, Tree, slim
+from netslim.net.tree import OWN, Tree, origin, slim
 from netslim.trace.tracer import LIFTED
 
 _PRIVATE = {"training", "kept"} | OWN | set(nn.Module().__dict__)
@@ -85,7 +86,7 @@ class Stored:
 def stored(net: SlimNet) -> Stored:
     """Everything that a network holds but the constants of its programs."""
     found = Stored()
-    found.add("", net if net.plan.whole is not None else net._shell)
+    found.add("", runtime(net).top)
     for path, module in below(net):
         if LIFTED not in path.split("."):
             found.add(path, module)
@@ -102,7 +103,7 @@ def below(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | 
 
 def _kind(module: nn.Module) -> tuple[Any, str]:
     if isinstance(module, (SlimNet, Tree)):
-        return "tree", vars(module).get("origin", "")
+        return "tree", origin(module)
     name = _class_name(module)
     return ("torch", name) if name else ("python", "")
 

@@ -27,6 +27,7 @@ from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import every_program
 from netslim.ir.program import is_listed
 from netslim.ir.proof import Case, Proof
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
 from netslim.trace.tracer import LIFTED
@@ -38,29 +39,29 @@ LARGEST_INPUT = 1 << 27
 
 def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
     """Write a converted network, atomically. Raises ArchiveError when it cannot be stored or the file not written."""
-    found = stored(net)
+    found, held = stored(net), runtime(net)
     constants = {n: b for n, b in net.named_buffers(remove_duplicate=False) if LIFTED in n.split(".")}
     tensors = found.tensors | constants
     pickled = None
     if found.python:
         modules = {path: module for path, module in below(net) if module is not None}
         key = "python" + "_" * max((len(name) for name in tensors), default=0)
-        tensors[key] = python.dump(found, modules | {"": net._shell})
+        tensors[key] = python.dump(found, modules | {"": held.top})
         pickled = s.PythonData(list(map(text, python.names(found.python))), key)
     try:
         document = s.Document(
-            plan=plan_data(net.plan),
+            plan=plan_data(held.plan),
             modules=found.entries,
             constants=list(constants),
-            proof=None if net.proof is None else _proof_data(net.proof),
+            proof=None if held.proof is None else _proof_data(held.proof),
             python=pickled,
-            rules=sorted({str(name) for name, rule in net.rules.items() if RULES.get(name) is not rule}),
+            rules=sorted({str(name) for name, rule in held.rules.items() if RULES.get(name) is not rule}),
             torch=str(torch.__version__),
         )
         encoded = s.encode(document)
         s.decode(encoded)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ArchiveError(f"{net.plan.model or 'the network'} cannot be stored: {_line(error)}.") from error
+        raise ArchiveError(f"{held.plan.model or 'the network'} cannot be stored: {_line(error)}.") from error
     container.write(Path(path), FORMAT, VERSION, encoded, tensors)
 
 
@@ -134,7 +135,7 @@ def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
         own.fill({"": tree, **modules}, held)
     check_dtypes(tree)
     net = SlimNet(plan, tree, {name: content.tensors[name] for name in document.constants})
-    net.proof = None if document.proof is None else _proof_from(document.proof)
+    runtime(net).proof = None if document.proof is None else _proof_from(document.proof)
     if plan.whole is not None:
         rehearse(net, typed=not document.rules)
     return net

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from netslim.ir.inputs import Input, every_tensor
 from netslim.layouts.axes import Const, Layout, Misaligned, count
 from netslim.layouts.engine import Call, Engine, Rule
+from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.proof.equivalence import draw_counts
@@ -47,14 +48,14 @@ def rehearse(net: SlimNet, *, typed: bool = True) -> None:
     training, rng = net.training, random.Random(0)
     widths = {group.name: k for group, k in zip(net.groups, draw_counts(net.groups, rng), strict=True)}
     none = {block.name: False for block in net.blocks}
-    whole = net.plan.regions[""]
+    whole = runtime(net).plan.regions[""]
     try:
         for mode in (False,) if whole.same else (False, True):
             with _without_values(net) as tensors:
                 outputs = _full(net.train(mode), tensors, typed)
             for training_form, depth in ((mode, {}), (mode or whole.same, none)):
                 with _without_values(net), net.train(training_form).sub(widths, depth):
-                    narrow = _run(net, Rehearsal(net.rules))
+                    narrow = _run(net, Rehearsal(runtime(net).rules))
                 _compare(outputs, narrow, list(widths.values()))
     finally:
         net.train(training)
@@ -62,8 +63,8 @@ def rehearse(net: SlimNet, *, typed: bool = True) -> None:
 
 def _full(net: SlimNet, tensors: Mapping[str, Tensor], typed: bool) -> list[tuple[Tensor, Sequence[Layout]]]:
     """The outputs at full width, and their layouts."""
-    engine = Typed(net.rules) if typed else Rehearsal(net.rules)
-    for name, layouts in net.plan.layouts.items():
+    engine = Typed(runtime(net).rules) if typed else Rehearsal(runtime(net).rules)
+    for name, layouts in runtime(net).plan.layouts.items():
         engine.set(tensors[name], layouts)
     outputs = _run(net, engine)
     return [(out, engine.dims(out)) for out in outputs]
@@ -77,7 +78,7 @@ def _compare(full: Sequence[tuple[Tensor, Sequence[Layout]]], narrow: Sequence[T
 
 
 def _run(net: SlimNet, engine: Engine) -> list[Tensor]:
-    inputs = tree_map(lambda leaf: _blank(leaf) if isinstance(leaf, Input) else leaf, dict(net.plan.inputs))
+    inputs = tree_map(lambda leaf: _blank(leaf) if isinstance(leaf, Input) else leaf, dict(runtime(net).plan.inputs))
     for tensor in every_tensor(inputs):
         engine.set(tensor, list(map(Const, tensor.shape)))
     try:
@@ -115,7 +116,7 @@ def _without_values(net: SlimNet) -> Iterator[dict[str, Tensor]]:
             made[id(tensor)] = tensor.detach().clone() if valued else torch.empty_like(tensor, device="meta")
         return made[id(tensor)]
 
-    names = net._tensors()
+    names = named_tensors(net)
     try:
         for table in tables:
             for name, tensor in table.items():

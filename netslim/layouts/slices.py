@@ -31,13 +31,18 @@ class Kept:
     track: bool = False
 
 
-def make_cut(index_sets: tuple[Runs | None, ...]) -> Cut | None:
-    """The cut for a tensor, given the kept indices of each dim (None where the dim is whole)."""
+def make_cut(index_sets: tuple[Runs | None, ...], device: torch.device | str = "cpu") -> Cut | None:
+    """The cut for a tensor on `device`, given the kept indices of each dim (None where the dim is whole)."""
     parts: list[tuple[int, int, int] | tuple[int, Tensor]] = []
     for dim, runs in enumerate(index_sets):
         if runs is not None:
-            parts.append((dim, *runs[0]) if len(runs) == 1 else (dim, torch.tensor(list(positions(runs)))))
+            parts.append((dim, *runs[0]) if len(runs) == 1 else (dim, _index(runs, device)))
     return tuple(parts) or None
+
+
+@torch.inference_mode(False)  # cuts are remembered, and a later run may train
+def _index(runs: Runs, device: torch.device | str) -> Tensor:
+    return torch.tensor(list(positions(runs)), device=device)
 
 
 def take(tensor: Tensor, cut: Cut | None) -> Tensor:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import builtins
 import functools
 import itertools
+import linecache
 import math
 import operator
 import re
+import weakref
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +59,7 @@ class Words(list[str]):
 
 
 class Printer:
-    """Prints a program as the source of a Python function `forward(self, ...)`."""
+    """Prints a program as the source of a Python function `forward(self, point, ...)`."""
 
     def __init__(self, path: Callable[[str, str, Words], str]) -> None:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
@@ -79,11 +81,8 @@ class Printer:
         self.written = frozenset(param.name for params in self.writes.values() for param in params)
         self.locals = _locals([*program, *(step for _, steps, _ in guards.ends.values() for step in steps)])
         name = self.locals.__getitem__
-        lines = [f"def forward(self, {', '.join(name(node.name) for node in program.inputs)}):"]
-        lines += [
-            "    point = self._point",
-            "    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run",
-        ]
+        lines = [f"def forward(self, point, {', '.join(name(node.name) for node in program.inputs)}):"]
+        lines.append("    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run")
         last_use = {
             ref: i
             for i, node in enumerate(program)
@@ -243,11 +242,14 @@ def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
 
 
 def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
-    """The function `forward` that `source` defines, with the source shown in tracebacks."""
-    import linecache
-
-    filename = f"<netslim forward {abs(hash(source)):x}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    """The function `forward` that `source` defines, with the source shown in tracebacks for as long as it lives."""
+    filename = f"<netslim forward {next(_number)}>"
     scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
     exec(compile(source, filename, "exec"), scope)
-    return scope["forward"]
+    made: Callable[..., Any] = scope["forward"]
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    weakref.finalize(made, linecache.cache.pop, filename, None).atexit = False
+    return made
+
+
+_number = itertools.count()

@@ -8,7 +8,7 @@ import operator
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -21,30 +21,28 @@ from netslim.ir.inputs import Input, Inputs
 from netslim.ir.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.ir.transform import skips_of, without
 from netslim.layouts.slices import Kept, take
+from netslim.net.runtime import runtime
 from netslim.net.subnet import Point
 from netslim.net.tree import walk
 from netslim.ops import MODULES
 from netslim.trace.meta import at
 
-if TYPE_CHECKING:
-    from netslim.net.slimnet import SlimNet
-
 PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
 
 
-def extract(net: SlimNet, point: Point) -> nn.Module:
+def extract(net: nn.Module, point: Point) -> nn.Module:
     """The plain network at `point`, in the mode that `net` is in, with copies of the kept weights.
 
     A `torch.fx.GraphModule`, which has a `graph` and `code` of its own: a child of such a name gets an underscore.
     Where forward could not be followed as a whole, the original's own classes, whose regions run graphs.
     """
     source = Source(net, point)
-    if net.plan.whole is not None:
+    if runtime(net).plan.whole is not None:
         root = nn.Module()
         root.training = net.training
-        return _graph(source, "", root, net.plan.model or "Extracted")
+        return _graph(source, "", root, runtime(net).plan.model or "Extracted")
     shell = _plain_shell(source)
-    for path in net.plan.regions:
+    for path in runtime(net).plan.regions:
         module = at(shell, path)
         module.__dict__["forward"] = _graph(source, path, module, type(module).__name__).forward
     return shell
@@ -54,7 +52,7 @@ def extract(net: SlimNet, point: Point) -> nn.Module:
 class Source:
     """A converted network at a point, and the parts of its tensors made so far: shared weights stay shared."""
 
-    net: SlimNet
+    net: nn.Module
     point: Point
     parts: dict[int, Any] = field(default_factory=dict)
 
@@ -86,7 +84,7 @@ class Source:
 def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphModule:
     """The region at `path` as a graph over `root`, which holds what is there, or is given it."""
     net, graph, values = source.net, fx.Graph(), dict[str, fx.Node]()
-    region, skips = net.plan.regions[path], skips_of(net.plan, path, net.training, source.point.run)
+    region, skips = runtime(net).plan.regions[path], skips_of(runtime(net).plan, path, net.training, source.point.run)
     before: fx.Node | None = None  # whether gradients were on before a stretch without
     inside: list[fx.Node] = []  # the contexts of a stretch without autocast
     for node in without(region.programs[net.training], skips):
@@ -166,7 +164,7 @@ def _emit(
         values[node.name] = _call(graph, node.target, args, kwargs)
 
 
-def _spared(net: SlimNet, path: str) -> str:
+def _spared(net: nn.Module, path: str) -> str:
     """The path with another name for every part that a GraphModule cannot print, or needs for itself."""
     parts: list[str] = []
     holder: nn.Module = net
@@ -252,17 +250,16 @@ def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
 def _plain_shell(source: Source) -> nn.Module:
     """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
     net, memo = source.net, dict[int, Any]()
-    modules = [("", net._shell), *walk(net)]
+    modules = [("", runtime(net).top), *walk(net)]
     for path, module in modules:
         if type(module) in PLAIN and id(module) not in memo:
             memo[id(module)] = source.leaf(path)
-    cuts = dict(zip(net.plan.cuts, source.point.kept, strict=True))
+    cuts = dict(zip(runtime(net).plan.cuts, source.point.kept, strict=True))
     for path, module in modules:
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and id(module) not in memo:
                 memo[id(tensor)] = source.part(tensor, cuts.get(f"{path}.{name}" if path else name))
-    shell = copy.deepcopy(net._shell, memo)
-    for path in net.plan.regions:
-        for name in ("forward", "_point"):
-            at(shell, path).__dict__.pop(name)
+    shell = copy.deepcopy(runtime(net).top, memo)
+    for path in runtime(net).plan.regions:
+        del at(shell, path).__dict__["forward"]
     return shell.train(net.training)

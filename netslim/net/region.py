@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from netslim.ir.inputs import arguments
-from netslim.ir.plan import Block, Region
+from netslim.ir.plan import Block, Plan, Region
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_plain
+from netslim.net.subnet import Point
 from netslim.net.tree import Tree
-from netslim.trace.meta import at
 
 Run = dict[bool, Callable[..., Any]]
 
@@ -20,11 +21,11 @@ Run = dict[bool, Callable[..., Any]]
 def compiled(
     region: Region,
     path: str,
-    root: nn.Module,
+    module: nn.Module,
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Run:
-    """The forward of the region at `path` of `root` by mode: functions of the module there and the flat input tensors.
+    """The forward of the region at `path`, by mode: functions of the `module` there, a point, and flat input tensors.
 
     blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
     """
@@ -37,8 +38,7 @@ def compiled(
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
         return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
 
-    module = at(root, path)
-    taken = None if path else _CONTAINERS | set(dir(type(root))) | set(type(root).__annotations__)
+    taken = None if path else _CONTAINERS | set(dir(type(module)))
     train = function(True)
     return {True: train, False: train if region.same else function(False)}
 
@@ -89,15 +89,27 @@ def flattened(region: Region, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return arguments(region.inputs, args, kwargs)
 
 
-class Followed:
-    """The forward of a region inside a module that runs its own Python: put in the place of the module's own."""
+class RegionForward:
+    """The forward of a region inside a module that runs its own Python: put in the place of the module's own.
 
-    def __init__(self, module: nn.Module, region: Region, run: Run) -> None:
-        self.module, self.region, self.run = module, region, run
+    It holds all that it runs by, so that a copy of the module alone goes on at the width that it was copied at.
+    """
+
+    point: Point
+
+    def __init__(self, module: nn.Module, path: str, plan: Plan, run: Run | None = None) -> None:
+        self.module, self.path, self.plan, self.run = module, path, plan, run
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        mode = self.module.training
-        return self.run[mode](self.module, *flattened(self.region, args, kwargs))
+        region = self.plan.regions[self.path]
+        if self.run is None:
+            self.run = compiled(region, self.path, self.module, self.plan.blocks)
+        return self.run[self.module.training](self.module, self.point, *flattened(region, args, kwargs))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copied network makes its own."""
+    def __deepcopy__(self, memo: dict[int, Any]) -> RegionForward:
+        made = RegionForward(copy.deepcopy(self.module, memo), self.path, self.plan)
+        made.point = self.point
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "run": None}

@@ -7,6 +7,7 @@ are torch's own classes that also run on a part of their weights; its forward is
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +16,18 @@ from torch import Tensor, nn
 
 from netslim.errors import InputError, SubnetError, did_you_mean
 from netslim.ir.plan import Block, Frozen, Group, Plan, why
-from netslim.ir.plan_checks import check_plan
-from netslim.ir.transform import Further, by_block, followed_plan, scaling
+from netslim.ir.proof import Proof
+from netslim.ir.transform import Further, scaling
 from netslim.layouts.axes import count, positions
 from netslim.layouts.engine import Rule
-from netslim.net.region import Followed, Run, compiled, flattened
-from netslim.net.subnet import IndexSets, Point, Ranking, Resolver, Width, keep_counts, kept_channels, running
-from netslim.net.tree import Shadow, lift, walk
-from netslim.ops import RULES
+from netslim.net.region import flattened
+from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
+from netslim.net.subnet import IndexSets, Ranking, Width, keep_counts, kept_channels, running
+from netslim.net.tree import Namesake, beside, lift
 from netslim.trace.meta import at
 
 if TYPE_CHECKING:
     import networkx as nx
-
-    from netslim.ir.proof import Proof
 
 
 class SlimNet(nn.Module):
@@ -37,73 +36,31 @@ class SlimNet(nn.Module):
     `state_dict` has the original's keys. Made by `netslim.convert` and `netslim.load`.
     """
 
-    plan: Plan
-    proof: Proof | None
-    rules: Mapping[Any, Rule] = RULES
-    _point: Point
-    _resolver: Resolver
-    _leaves: dict[str, nn.Module]
-    _regions: dict[str, nn.Module]
-    _run: Run | None
-    _steps: tuple[tuple[str, Further], ...]
-    _shell: nn.Module
-
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
         """tree: the modules (`tree.plain_tree`, or `tree.shell_tree` where forward could not be followed)."""
         super().__init__()
-        self.plan, self.proof = plan, None
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = tree.__dict__[table]
-        if plan.whole is None:
-            self.__dict__["_shell"] = tree
         for path, tensor in constants.items():
             lift(self, path, tensor)
+        self.__dict__[KEY] = Runtime(plan, tree if plan.whole is None else None)
         self._ready()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("plan", "proof", "rules"):  # also where a child has that name
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
     def _ready(self) -> None:
-        """Everything that is worked out from the plan and the modules, and so is never stored.
-
-        Raises PlanError where the plan is none of these modules.
-        """
-        check_plan(self.plan, {"": self, **dict(walk(self))}, self._tensors())
-        first = {id(m): path for path, m in reversed(list(walk(self)))}
-        leaves = {path: m for path, m in walk(self) if hasattr(type(m), "kept") and first[id(m)] == path}
-        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in leaves.items()}
-        self.__dict__["_leaves"] = leaves
-        self.__dict__["_resolver"] = Resolver(self.plan, names)
-        self.__dict__["_regions"] = {path: at(self, path) for path in self.plan.regions if path}
-        self.__dict__["_steps"] = ()
-        self._compile()
-        self._enter(self._resolver.full())
-
-    def _tensors(self) -> dict[str, Tensor]:
-        parameters = dict(self.named_parameters(remove_duplicate=False))
-        return parameters | dict(self.named_buffers(remove_duplicate=False))
-
-    def _compile(self) -> None:
-        """Let the regions run their programs, with the steps that follow blocks."""
-        steps, functions = by_block(self._steps)
-        regions, blocks = followed_plan(self.plan, steps) if steps else (self.plan.regions, self.plan.blocks)
-        self.__dict__["_run"] = compiled(regions[""], "", self, blocks, functions) if "" in regions else None
-        for path, module in self._regions.items():
-            run = compiled(regions[path], path, self, blocks, functions)
-            module.__dict__["forward"] = Followed(module, regions[path], run)
+        runtime(self).ready(self)
+        for name in self._modules:
+            if inspect.isroutine(inspect.getattr_static(type(self), name, None)):
+                self.__dict__[name] = beside(self, name, getattr(self, name))
 
     # -- running
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, at the width of the `sub()` context it runs in."""
-        if self._run is None:
-            self._shell.training = self.training
-            return self._shell(*args, **kwargs)
-        run, region = self._run[self.training], self.plan.regions[""]
-        return run(self, *flattened(region, args, kwargs))
+        held: Runtime = self.__dict__[KEY]
+        if held.run is None:
+            held.shell.training = self.training  # type: ignore[union-attr]
+            return held.shell(*args, **kwargs)  # type: ignore[misc]
+        return held.run[self.training](self, held.point, *flattened(held.plan.regions[""], args, kwargs))
 
     @contextlib.contextmanager
     def sub(
@@ -117,17 +74,17 @@ class SlimNet(nn.Module):
     ) -> Iterator[SlimNet]:
         """Run as a sub-network inside the context; nothing stays changed on exit.
 
+        The width is a state of the network, not of the call: other threads that use it meanwhile run narrow too. Of
+        several open contexts, in whatever order they close, the one that was opened last counts.
         width: a ratio in (0, 1] or {group: count or ratio}. depth: {block: False} skips a block. round_to: kept counts
         are multiples of it. ranking: {group: order of its channels}, the first of which are kept. In training mode
         batch norm uses batch statistics, and running ones change only with `track_running_stats`.
         Raises SubnetError for a width, group or block that this network does not have.
         """
-        before, run = self._point, running(self.plan, depth)
-        self._enter(self._resolver.point(self._chosen(width, round_to, ranking), track_running_stats, run))
-        try:
+        held = runtime(self)
+        run = running(held.plan, depth)
+        with held.at_point(held.resolver.point(self._chosen(width, round_to, ranking), track_running_stats, run)):
             yield self
-        finally:
-            self._enter(before)
 
     @contextlib.contextmanager
     def scaled(self, factors: Mapping[str, float]) -> Iterator[SlimNet]:
@@ -149,59 +106,50 @@ class SlimNet(nn.Module):
         with self._followed(functions):
             yield self
 
-    @contextlib.contextmanager
-    def _followed(self, more: Mapping[str, Further]) -> Iterator[None]:
-        """With a further step after each of these blocks, beside those of contexts around this one."""
-        if not more:
-            yield
-            return
-        running(self.plan, dict.fromkeys(more, True))
-        before, point = self._steps, self._point
-        self.__dict__["_steps"] = (*before, *more.items())
-        self._compile()
-        self._enter(point)
-        try:
-            yield
-        finally:
-            self.__dict__["_steps"] = before
-            self._compile()
-            self._enter(point)
+    def _followed(self, more: Mapping[str, Further]) -> contextlib.AbstractContextManager[None]:
+        running(runtime(self).plan, dict.fromkeys(more, True))
+        return runtime(self).followed(tuple(more.items()))
 
     def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
-        return kept_channels(self.plan, keep_counts(self.plan, width, round_to), ranking)
-
-    def _enter(self, point: Point) -> None:
-        self.__dict__["_point"] = point
-        for path, leaf in self._leaves.items():
-            leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
-        for module in self._regions.values():
-            module.__dict__["_point"] = point
+        plan = runtime(self).plan
+        return kept_channels(plan, keep_counts(plan, width, round_to), ranking)
 
     # -- questions
 
     @property
+    def plan(self) -> Plan:
+        """What was found out about the original: programs, layouts, groups, blocks."""
+        return beside(self, "plan", runtime(self).plan)
+
+    @property
+    def proof(self) -> Proof | None:
+        """The proof of its conversion, if there was one."""
+        return beside(self, "proof", runtime(self).proof)
+
+    @property
+    def rules(self) -> Mapping[Any, Rule]:
+        """The operator rules that it was converted under."""
+        return beside(self, "rules", runtime(self).rules)
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         """The elastic axes, in the order in which the program meets them."""
-        return self._listed("groups", self.plan.groups)
+        return beside(self, "groups", runtime(self).plan.groups)
 
     @property
     def frozen(self) -> tuple[Frozen, ...]:
         """What stays at full width, and why."""
-        return self.plan.frozen
+        return beside(self, "frozen", runtime(self).plan.frozen)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The residual bodies that can be skipped."""
-        return self._listed("blocks", self.plan.blocks)
-
-    def _listed(self, name: str, items: tuple[Any, ...]) -> Any:
-        child = self._modules.get(name)
-        return items if child is None else Shadow(child, items)
+        return beside(self, "blocks", runtime(self).plan.blocks)
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the example inputs, with the batch dimension."""
-        return self.plan.input_shapes
+        return beside(self, "input_shapes", runtime(self).plan.input_shapes)
 
     def kept(
         self, width: Width = 1.0, *, round_to: int | None = None, ranking: Ranking | None = None
@@ -209,11 +157,8 @@ class SlimNet(nn.Module):
         """What each parameter and buffer keeps: {name: one 1-d LongTensor of indices per dim}."""
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, ranking))))
         kept = {}
-        for name, tensor in [
-            *self.named_parameters(remove_duplicate=False),
-            *self.named_buffers(remove_duplicate=False),
-        ]:
-            dims = self.plan.layouts.get(name)
+        for name, tensor in named_tensors(self).items():
+            dims = runtime(self).plan.layouts.get(name)
             indices = [range(n) for n in tensor.shape] if dims is None else [positions(sets.of(d)) for d in dims]
             kept[name] = tuple(torch.tensor(list(i), dtype=torch.long) for i in indices)
         return kept
@@ -221,22 +166,22 @@ class SlimNet(nn.Module):
     def kept_shapes(self, width: Width = 1.0, *, round_to: int | None = None) -> dict[str, tuple[int, ...]]:
         """The shape of each used parameter and buffer in a sub-network."""
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, None))))
-        return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in self.plan.layouts.items()}
+        return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in runtime(self).plan.layouts.items()}
 
     def graph(self) -> nx.Graph:
         """Groups as nodes (size, n_slots); two groups that meet in a parameter are joined (params)."""
         from netslim.net.graph import group_graph
 
-        return group_graph(self.plan)
+        return group_graph(runtime(self).plan)
 
     def why(self, name: str) -> str:
         """Why the dims of a parameter are tied or frozen, a line per dim. Raises SubnetError for an unknown name."""
-        if name not in self.plan.layouts:
+        if name not in runtime(self).plan.layouts:
             known = self.state_dict().keys()
             if name in known:
                 return f"{name}: frozen: never used by forward"
             raise SubnetError(f"this network has no parameter {name!r}{did_you_mean(name, known)}")
-        return why(self.plan, name)
+        return why(runtime(self).plan, name)
 
     # -- plain networks
 
@@ -254,8 +199,8 @@ class SlimNet(nn.Module):
         """
         from netslim.net.extract import extract
 
-        run = running(self.plan, depth)
-        return extract(self, self._resolver.point(self._chosen(width, round_to, ranking), True, run))
+        run = running(runtime(self).plan, depth)
+        return extract(self, runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
 
     def original_state_dict(self) -> dict[str, Tensor]:
         """The full network's weights under the original model's keys, detached."""
@@ -273,23 +218,31 @@ class SlimNet(nn.Module):
     # -- being an ordinary module
 
     def get_submodule(self, target: str) -> nn.Module:
-        """As for any module, also where a child is called like a property of SlimNet (`blocks`, `groups`)."""
-        head, _, rest = target.partition(".")
-        child = self._modules.get(head)
-        return super().get_submodule(target) if child is None else child.get_submodule(rest) if rest else child
+        """As for any module, whatever a child is called."""
+        try:
+            return at(self, target)
+        except KeyError:
+            return super().get_submodule(target)
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """As for any module, whatever a parameter is called."""
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path)._parameters.get(name)
+        return super().get_parameter(target) if found is None else found
+
+    def get_buffer(self, target: str) -> Tensor:
+        """As for any module, whatever a buffer is called."""
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path)._buffers.get(name)
+        return super().get_buffer(target) if found is None else found
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_run", "_regions", "_leaves", "_resolver", "_point", "_steps"):
-            state.pop(name, None)
-        return state
+        return {name: value for name, value in self.__dict__.items() if not isinstance(value, Namesake)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for module in self.modules():
-            if hasattr(type(module), "kept"):
-                module.__dict__.pop("kept", None)
         self._ready()
 
     def extra_repr(self) -> str:
-        return f"{self.plan.model}: {len(self.groups)} channel groups, {len(self.blocks)} blocks"
+        plan = runtime(self).plan
+        return f"{plan.model}: {len(plan.groups)} channel groups, {len(plan.blocks)} blocks"

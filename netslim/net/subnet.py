@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from netslim.errors import SubnetError, did_you_mean
@@ -140,13 +142,18 @@ def _order(given: Any) -> list[int]:
     return [int(each) for each in plain] if all(map(_is_whole, plain)) else []
 
 
-@dataclass
 class Resolver:
-    """Works out points, remembering the index set of every layout of the sub-network at hand."""
+    """Works out points, and remembers those that were used last.
 
-    plan: Plan
-    leaf_tensors: Mapping[str, Mapping[str, str]]  # leaf path -> {attribute: tensor name}
-    _cache: dict[Any, Point] = field(default_factory=dict)
+    leaf_tensors: {leaf path: {attribute: tensor name}}; tables: where each tensor of a layout is held.
+    """
+
+    def __init__(
+        self, plan: Plan, leaf_tensors: Mapping[str, Mapping[str, str]], tables: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.plan, self.leaf_tensors = plan, leaf_tensors
+        self._held = [(tables[name], name.rpartition(".")[2]) for name in plan.layouts]
+        self._remembered = functools.lru_cache(_REMEMBERED)(self._work_out)
 
     def full(self) -> Point:
         return Point(tuple(at for _, at in self.plan.sizes), (None,) * len(self.plan.cuts), True, run=self.all_run)
@@ -156,19 +163,22 @@ class Resolver:
         return (True,) * len(self.plan.blocks)
 
     def point(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...] | None = None) -> Point:
-        """The point at which each group keeps the channels `chosen`, and the blocks of `run` (all of them) run."""
-        run = self.all_run if run is None else run
-        key = (chosen, track, run)
-        if key not in self._cache:
-            if len(self._cache) >= _REMEMBERED:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[key] = self._work_out(chosen, track, run)
-        return self._cache[key]
+        """The point at which each group keeps the channels `chosen`, and the blocks of `run` (all of them) run.
 
-    def _work_out(self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...]) -> Point:
+        Its cuts are on the devices that the network's tensors are on.
+        """
+        devices = tuple(table[name].device for table, name in self._held)
+        return self._remembered(chosen, track, self.all_run if run is None else run, devices)
+
+    def _work_out(
+        self, chosen: tuple[Runs, ...], track: bool, run: tuple[bool, ...], devices: tuple[torch.device, ...]
+    ) -> Point:
         sets = IndexSets(dict(enumerate(chosen)))
         layouts, ints = self.plan.layouts, self.plan.ints
-        cuts = {name: make_cut(tuple(map(sets.partial, dims))) for name, dims in layouts.items()}
+        cuts = {
+            name: make_cut(tuple(map(sets.partial, dims)), device)
+            for (name, dims), device in zip(layouts.items(), devices, strict=True)
+        }
         leaves = {}
         for path, tensors in self.leaf_tensors.items():
             kept = {attr: cuts[name] for attr, name in tensors.items() if cuts.get(name) is not None}

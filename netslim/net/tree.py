@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -12,46 +12,83 @@ from netslim.errors import InputError
 from netslim.ops import MODULES
 from netslim.trace.meta import computed, is_leaf
 
+T = TypeVar("T")
+
 
 class Tree(nn.Module):
     """A container of the original model: it holds modules and parameters under their names and does nothing else."""
 
     def __init__(self, origin: str = "") -> None:
         super().__init__()
-        self.origin = origin
+        self.__dict__[_ORIGIN] = origin
 
     def _get_name(self) -> str:
-        return self.origin or "Tree"
+        return origin(self) or "Tree"
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
-OWN = {"forward", "_point"}
+_ORIGIN = "netslim.origin"  # torch allows a dot in no name of a child, parameter or buffer
+
+
+def origin(module: nn.Module) -> str:
+    """The name of the class that a Tree stands for; nothing for other modules."""
+    name: str = vars(module).get(_ORIGIN, "")
+    return name
+
+
+OWN = {"forward"}
 """What a converted network puts into a module of the user's that runs a program."""
 
 
-class Shadow(nn.Module):
-    """A list of netslim's and a child of the user's that have one name (`blocks`, `groups`).
+class Namesake(nn.Module):
+    """A member of a converted network and a child of the user's that have one name.
 
-    It reads as the list; torch's own accessors (functional_call, get_parameter) find the child's modules and tensors
-    through it, since it shares the child's tables.
+    It is called, read and listed as the member. torch's own accessors (functional_call) find the child's modules and
+    tensors through it, since it shares the child's tables; what the member does not have is the child's.
     """
 
-    def __init__(self, child: nn.Module, items: tuple[Any, ...]) -> None:
+    def __init__(self, child: nn.Module, member: Any) -> None:
         super().__init__()
-        for table in ("_parameters", "_buffers", "_modules"):
-            self.__dict__[table] = child.__dict__[table]
-        self.__dict__["items"] = items
+        self.__dict__.update(child.__dict__)
+        self.__dict__[_BOTH] = (member, child)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._parameters or name in self._buffers or name in self._modules:
+            return super().__getattr__(name)
+        member, child = self.__dict__[_BOTH]
+        return getattr(member if hasattr(member, name) else child, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__dict__[_BOTH][0](*args, **kwargs)
 
     def __len__(self) -> int:
-        return len(self.__dict__["items"])
+        return len(_listed(self))
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.__dict__["items"])
+        return iter(_listed(self))
 
     def __getitem__(self, index: Any) -> Any:
-        return self.__dict__["items"][index]
+        return _listed(self)[index]
+
+    def __bool__(self) -> bool:
+        return bool(self.__dict__[_BOTH][0])
+
+
+_BOTH = "netslim.both"
+
+
+def _listed(both: Namesake) -> Any:
+    """The member where it is a list, else the child."""
+    member, child = both.__dict__[_BOTH]
+    return member if hasattr(type(member), "__len__") else child
+
+
+def beside(net: nn.Module, name: str, member: T) -> T:
+    """A member of a converted network, together with the child of its name where there is one."""
+    child = net._modules.get(name)
+    return member if child is None else Namesake(child, member)  # type: ignore[return-value]
 
 
 def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -16,6 +16,7 @@ from netslim.errors import NetslimError
 from netslim.ir.plan import Block, Group
 from netslim.ir.proof import Case, Proof
 from netslim.layouts.axes import Misaligned
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.proof.harness import DEAR, Bench, prepare, sharpen, still
 from netslim.proof.masked import everything, masked_run
@@ -51,7 +52,7 @@ def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
 
 
 def _judged(bench: Bench, cases: int, seed: int) -> Proof:
-    plan = bench.net.plan
+    plan = runtime(bench.net).plan
     wide = 0 if plan.blocks and bench.flops > DEAR else cases
     drawn = wide + (cases if plan.blocks else 0)
     found: list[Case] = []

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from netslim.ir.inputs import Inputs, drawn, of_one, of_two, smaller
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.proof.masked import everything, unmoved
@@ -60,7 +61,7 @@ class Bench:
 
 def prepare(net: SlimNet, seed: int = 0) -> Bench:
     """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
-    whole = net.plan.whole
+    whole = runtime(net).plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
     lively: SlimNet = copy.deepcopy(net).to("cpu")
     enliven(lively, seed, keep=_constants(net))
@@ -77,13 +78,13 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
 
 def _constants(net: SlimNet) -> set[str]:
     """Buffers that no width changes: a table of positions, a mean and a deviation of images."""
-    layouts = net.plan.layouts
+    layouts = runtime(net).plan.layouts
     return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
 
 
 def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
     """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
-    one, two = of_one(lively.plan.inputs), of_two(lively.plan.inputs)
+    one, two = of_one(runtime(lively).plan.inputs), of_two(runtime(lively).plan.inputs)
     with Balance(lively):
         try:
             flops = _flops(lively, _drawn(lively, one, seed))
@@ -101,7 +102,7 @@ def _on_smaller_images(
     Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
     """
     of_some = of_two if True in modes else of_one
-    for shapes in smaller(of_some(lively.plan.inputs)):
+    for shapes in smaller(of_some(runtime(lively).plan.inputs)):
         inputs = _drawn(lively, shapes, seed)
         with contextlib.suppress(Exception):  # the network wants larger images
             flops = max(_flops(lively, inputs, mode) for mode in modes)
@@ -203,7 +204,7 @@ def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
         return set()
     grads = dict(zip(parameters, found, strict=True))
     alive: set[int] = set()
-    for name, layouts in net.plan.layouts.items():
+    for name, layouts in runtime(net).plan.layouts.items():
         grad = grads.get(name)
         if grad is None:
             continue

@@ -30,6 +30,7 @@ from netslim.layouts.axes import (
 )
 from netslim.layouts.engine import Call, Dims, Engine, Rule
 from netslim.layouts.slices import make_cut, take
+from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 
@@ -47,7 +48,7 @@ def observed(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor]) -> tupl
     seen: list[Tensor] = []
     handles = [
         module.register_forward_hook(lambda _module, _args, out: seen.extend(every_tensor(out)))
-        for module in net._regions.values()
+        for module in runtime(net).regions.values()
     ]
     try:
         out = net(**inputs) if isinstance(inputs, Mapping) else net(*inputs)
@@ -79,11 +80,11 @@ def masked_run(
     Raises Misaligned, with all the groups, where a run does what the plan does not allow for.
     """
     sets = IndexSets(dict(enumerate(kept)))
-    engine = MaskedEngine(net.rules, sets)
-    tensors = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers(remove_duplicate=False))
-    skipped = {block.name: 0.0 for block, runs in zip(net.plan.blocks, run, strict=False) if not runs}
+    engine = MaskedEngine(runtime(net).rules, sets)
+    tensors = named_tensors(net)
+    skipped = {block.name: 0.0 for block, runs in zip(runtime(net).plan.blocks, run, strict=False) if not runs}
     with unmoved(net), _zeros(net, tensors, sets, buffers), net.scaled(skipped):
-        for name, layouts in net.plan.layouts.items():
+        for name, layouts in runtime(net).plan.layouts.items():
             engine.set(tensors[name], layouts)
         for tensor in tensors_of(inputs):
             engine.set(tensor, list(map(Const, tensor.shape)))
@@ -112,7 +113,7 @@ def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets, buffers
     """Parameters and buffers with zeros for their dropped channels, until it closes."""
     before: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
-        for name, layouts in net.plan.layouts.items():
+        for name, layouts in runtime(net).plan.layouts.items():
             tensor, found = tensors[name], [sets.partial(d) for d in layouts]
             constant = LIFTED in name.split(".") or not tensor.is_floating_point()
             constant = constant or not (buffers or isinstance(tensor, torch.nn.Parameter))

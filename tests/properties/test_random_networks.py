@@ -22,9 +22,9 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
 
 import netslim
-from netslim.conversion import _rebuilt
 from netslim.ir.plan import Slot
 from netslim.layouts.axes import Concat, Elastic, concat
+from netslim.net.runtime import runtime
 from netslim.net.subnet import Point, Resolver
 
 from .checks import elastic_channels, hold
@@ -102,7 +102,7 @@ def _is_whole(net: netslim.SlimNet, slot: Slot) -> bool:
     """Whether a dimension of a layer's weight is one group and nothing else."""
     layouts = net.plan.layouts[slot.param]
     path = slot.param.rpartition(".")[0]
-    return path in net._leaves and len(layouts) > 1 and slot.dim == 0 and isinstance(layouts[0], Elastic)
+    return path in runtime(net).leaves and len(layouts) > 1 and slot.dim == 0 and isinstance(layouts[0], Elastic)
 
 
 def _from_the_end(right: Callable[..., Point], slot: Slot, net: netslim.SlimNet) -> Callable[..., Point]:
@@ -131,4 +131,5 @@ def test_a_layout_with_its_parts_in_another_order_is_caught(network: Network) ->
     assume(isinstance(read, Concat) and [part.size for part in read.parts] == [5, 6])
     layouts = {**net.plan.layouts, name: (out, concat(*reversed(read.parts)), *kernel)}
     assert netslim.verify(net).passed
-    assert not netslim.verify(_rebuilt(net, replace(net.plan, layouts=layouts))).passed
+    runtime(net).rebuilt(replace(net.plan, layouts=layouts))
+    assert not netslim.verify(net).passed

@@ -1,0 +1,155 @@
+"""What a converted network knows and does beside its modules: its plan, the sub-network that it is at, its functions.
+
+One object, held under a key that no child, parameter or buffer can have; the package reaches it through `runtime`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from netslim.analysis.overrides import Overrides
+from netslim.ir.plan import Plan
+from netslim.ir.plan_checks import check_plan
+from netslim.ir.proof import Proof
+from netslim.ir.transform import Further, by_block, followed_plan
+from netslim.layouts.engine import Rule
+from netslim.net.region import RegionForward, Run, compiled
+from netslim.net.subnet import Point, Resolver
+from netslim.net.tree import walk
+from netslim.ops import RULES
+from netslim.trace.meta import at
+
+T = TypeVar("T")
+
+KEY = "netslim.runtime"
+"""A name with a dot, which torch allows for no child, parameter or buffer."""
+
+
+def runtime(net: nn.Module) -> Runtime:
+    """The runtime of a converted network."""
+    found: Runtime = net.__dict__[KEY]
+    return found
+
+
+def named_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under all their names."""
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    return parameters | dict(net.named_buffers(remove_duplicate=False))
+
+
+class Runtime:
+    """Runs the modules below `root` by the plan.
+
+    plan, proof, rules and shell are stored; all else is worked out from them and the modules by `ready`.
+    shell: the original's own module, where its forward could not be followed as a whole.
+    """
+
+    root: nn.Module
+    leaves: dict[str, nn.Module]  # slim layers by path, each once
+    regions: dict[str, nn.Module]  # modules below the root that run a program
+    resolver: Resolver
+    run: Run | None  # the root's functions, unless the shell runs
+    point: Point
+    points: dict[object, Point]  # of the open contexts, in the order in which they were opened
+    steps: dict[object, tuple[tuple[str, Further], ...]]  # likewise: what follows blocks
+
+    def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
+        self.plan, self.shell = plan, shell
+        self.proof: Proof | None = None
+        self.rules: Mapping[Any, Rule] = RULES
+
+    @property
+    def top(self) -> nn.Module:
+        """The module that is called: the shell, where there is one."""
+        return self.root if self.shell is None else self.shell
+
+    def ready(self, root: nn.Module) -> None:
+        """Work everything out for these modules. Raises PlanError where the plan is none of theirs."""
+        check_plan(self.plan, {"": root, **dict(walk(root))}, named_tensors(root))
+        first = {id(m): path for path, m in reversed(list(walk(root)))}
+        self.root, self.points, self.steps = root, {}, {}
+        self.leaves = {path: m for path, m in walk(root) if hasattr(type(m), "kept") and first[id(m)] == path}
+        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.leaves.items()}
+        self.resolver = Resolver(self.plan, names, _tables(root))
+        self.regions = {path: at(root, path) for path in self.plan.regions if path}
+        self.compile()
+
+    def rebuilt(self, plan: Plan) -> None:
+        """Go on by another plan of the same modules. Raises PlanError where it is none of theirs."""
+        self.plan = plan
+        self.ready(self.root)
+
+    def compile(self) -> None:
+        """Let the regions run their programs, with the steps that follow blocks."""
+        steps, functions = by_block(step for opened in self.steps.values() for step in opened)
+        plan = self.plan
+        regions, blocks = followed_plan(plan, steps) if steps else (plan.regions, plan.blocks)
+        self.run = compiled(regions[""], "", self.root, blocks, functions) if "" in regions else None
+        for path, module in self.regions.items():
+            run = compiled(regions[path], path, module, blocks, functions)
+            module.__dict__["forward"] = RegionForward(module, path, plan, run)
+        self.enter()
+
+    def enter(self) -> None:
+        """Run as the sub-network of the context that was opened last and is still open, else at full width."""
+        self.point = point = next(reversed(self.points.values()), self.resolver.full())
+        for path, leaf in self.leaves.items():
+            leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
+        for module in self.regions.values():
+            module.__dict__["forward"].point = point
+
+    def at_point(self, point: Point) -> contextlib.AbstractContextManager[None]:
+        """Run at `point` inside."""
+        return _open(self.points, point, self.enter)
+
+    def followed(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
+        """Run with a further step after each of these blocks, beside those of other open contexts."""
+        return _open(self.steps, steps, self.compile) if steps else contextlib.nullcontext()
+
+    # -- copies
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
+        made = Runtime(self.plan, copy.deepcopy(self.shell, memo))
+        made.proof, made.rules = self.proof, self.rules
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is worked out, and without the rules that every network has."""
+        own = {_spelt(name): rule for name, rule in self.rules.items() if RULES.get(name) is not rule}
+        return {"plan": self.plan, "shell": self.shell, "proof": self.proof, "rules": own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.rules = Overrides(rules=state["rules"]).all_rules if state["rules"] else RULES
+
+
+def _tables(root: nn.Module) -> dict[str, dict[str, Any]]:
+    """The table that holds each parameter and buffer, by the tensor's name."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, module in [("", root), *walk(root)]:
+        for table in (module._buffers, module._parameters):
+            found |= dict.fromkeys((f"{path}.{name}" if path else name for name in table), table)
+    return found
+
+
+@contextlib.contextmanager
+def _open(opened: dict[object, T], value: T, change: Callable[[], None]) -> Iterator[None]:
+    """With `value` among the opened ones; contexts may close in any order."""
+    key = object()
+    opened[key] = value
+    try:
+        change()
+        yield
+    finally:
+        del opened[key]
+        change()
+
+
+def _spelt(name: Any) -> Any:
+    """An operator by name, since torch's objects for them cannot be pickled."""
+    return getattr(name, "_qualified_op_name", name)
