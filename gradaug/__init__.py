@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from gradaug.subnets.sampler import Draw as Draw
     from gradaug.subnets.sampler import draw as draw
     from gradaug.subnets.space import Space as Space
+    from gradaug.tasks.classification import Classification as Classification
     from gradaug.tasks.classification import Score as Score
+    from gradaug.tasks.segmentation import Segmentation as Segmentation
+    from gradaug.tasks.task import Task as Task
     from gradaug.training.loop import train as train
     from gradaug.training.result import Result as Result
 
@@ -45,7 +48,10 @@ _HOME = {
     "OutputError": "errors",
     "Stopped": "errors",
     "TrainingError": "errors",
+    "Classification": "tasks.classification",
     "Score": "tasks.classification",
+    "Segmentation": "tasks.segmentation",
+    "Task": "tasks.task",
     "recalibrate": "evaluation.recalibration",
     "score": "evaluation.score",
     "train": "training.loop",

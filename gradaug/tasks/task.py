@@ -188,9 +188,8 @@ T = TypeVar("T", bound=Task)
 def adapted(task: T, settings: Mapping[str, Any]) -> T:
     """`task` with other settings; InputError for what it does not have."""
     if not isinstance(task, Task):
-        raise InputError(f"task must be a gradaug.tasks.Task such as Classification(), not {task!r}")
-    fields = {field.name for field in dataclasses.fields(task)}  # type: ignore[arg-type]
+        raise InputError(f"task must be a gradaug.Task such as Classification(), not {task!r}")
     for name in settings:
-        if name not in fields:
+        if name not in getattr(task, "__dataclass_fields__", {}):
             raise InputError(f"{task.name} has no {name}: leave it out")
     return dataclasses.replace(task, **settings) if settings else task  # type: ignore[type-var]

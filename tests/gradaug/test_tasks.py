@@ -167,6 +167,15 @@ def test_segmentation_of_a_network_that_answers_images_is_refused() -> None:
         require_fit(net, data.load("digit-scenes", (1, 12, 12)), Segmentation())
 
 
+def test_a_task_without_a_setting_says_so() -> None:
+    class Bare(tasks.Task):
+        name = "counting"
+
+    assert gradaug.GradAug(pixels(), task=Bare()).task.name == "counting"
+    with pytest.raises(InputError, match="counting has no temperature: leave it out"):
+        gradaug.GradAug(pixels(), task=Bare(), temperature=2.0)
+
+
 class OwnTask(Classification):
     """A task that a person writes: sub-networks learn the sign of the answer."""
 
