@@ -1,4 +1,4 @@
-"""The settings of a training run as command-line options, from the one table in gradaug/config/settings.py."""
+"""The settings of a training run as command-line options, from the one table in gradaug/config."""
 
 from __future__ import annotations
 

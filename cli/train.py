@@ -1,4 +1,4 @@
-"""``gradaug train``. Its settings are the table in gradaug/config/settings.py, filled in by recipes."""
+"""``gradaug train``. Its settings are the table in gradaug/config, filled in by recipes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from netslim.errors import InputError
         ("survival", 0.0, r"--survival must be in \(0, 1\]"),
         ("num_subnets", 0, "--num-subnets must be at least 1 .--mode none"),
         ("resolutions", (), "--resolutions must be a list of image sides"),
-        ("regularizers", ("mixup", "mixup"), "--regularizers must be a list of cutout, mixup"),
+        ("regularizers", ("mixup", "mixup"), "--regularizers must be a list of cutout, "),
         ("resolutions", (32, 0), "--resolutions must be a list of image sides"),
         ("round_to", 0, "--round-to must be at least 1 channel"),
         ("seed", -1, "--seed must be zero or a positive integer"),
