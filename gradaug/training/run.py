@@ -233,7 +233,7 @@ COMPILATIONS = 256
 
 def compiled(net: SlimNet) -> Callable[[Tensor], Any]:
     """`net` with a compilation for every sub-network and resolution that comes up."""
-    return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)
+    return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)  # type: ignore[call-overload]
 
 
 def grad_aug(
