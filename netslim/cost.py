@@ -17,7 +17,7 @@ from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import Width, running
-from netslim.trace.meta import OneDevice, skeleton
+from netslim.trace.meta import OneDevice, meta_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
     if runtime(net).plan.whole is None:
         return copy.deepcopy(net).to("cpu"), given
     given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
-    return skeleton(net), given  # type: ignore[return-value]
+    return meta_copy(net), given  # type: ignore[return-value]
 
 
 def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:

@@ -102,3 +102,49 @@ def test_a_switch_is_back_when_the_last_is_out_whoever_that_is() -> None:
     assert not torch.backends.mha.get_fastpath_enabled()
     second.__exit__(None, None, None)
     assert torch.backends.mha.get_fastpath_enabled() == before
+
+
+class Mixed(nn.Module):
+    """What is switched while a model is followed: gradients, attention, a random layer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, channels, 3), nn.Linear(channels, 4)
+        self.attention, self.drop = nn.MultiheadAttention(channels, 2, batch_first=True), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x).flatten(2).mT
+        with torch.no_grad():
+            scale = h.mean(1, keepdim=True).relu()
+        return self.head(self.drop(h * scale + self.attention(h, h, h)[0]).mean(1))
+
+
+def trained(steps: int = 60) -> list[Tensor]:
+    """The weights of a small model after some steps on fixed images."""
+    generator = torch.Generator().manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, 8, 8, generator=generator)).square().mean().backward()
+        optimizer.step()
+    return list(model.parameters())
+
+
+def test_threads_convert_at_the_same_time_while_another_trains() -> None:
+    models = [Mixed(channels).eval() for channels in (8, 12)]
+    alone, weights = [netslim.convert(model, IMAGES) for model in models], trained()
+    with ThreadPoolExecutor(3) as pool:
+        training = [pool.submit(trained) for _ in range(2)]
+        together = [pool.submit(netslim.convert, model, IMAGES) for model in models]
+        nets = [found.result(LIMIT) for found in together]
+        assert all(all(map(torch.equal, found.result(LIMIT), weights)) for found in training)
+    for model, net, wanted in zip(models, nets, alone, strict=True):
+        assert net.plan == wanted.plan
+        assert net.proof == wanted.proof
+        assert torch.equal(net.eval()(IMAGES), model(IMAGES))
+        with net.sub(0.5), wanted.eval().sub(0.5):
+            assert torch.equal(net(IMAGES), wanted(IMAGES))

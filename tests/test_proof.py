@@ -15,6 +15,7 @@ from netslim import ops
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Concat, Const, Layout, Runs
 from netslim.net import subnet
+from netslim.net.runtime import runtime
 from netslim.proof import equivalence as proof
 from netslim.proof import harness as bench
 
@@ -83,7 +84,8 @@ def test_a_wrong_size_is_caught() -> None:
     assert netslim.verify(net).passed
     (layout, at), *rest = net.plan.sizes
     wrong = replace(net.plan, sizes=((Const(layout.size), at), *rest))
-    found = netslim.verify(netslim.conversion._rebuilt(net, wrong))
+    runtime(net).rebuilt(wrong)
+    found = netslim.verify(net)
     assert not found.passed
     assert any("does not run: RuntimeError: shape" in failure for failure in found.failures)
 
@@ -203,32 +205,32 @@ class Tall(nn.Module):
 
 
 @pytest.fixture
-def dear(monkeypatch: pytest.MonkeyPatch) -> netslim.SlimNet:
+def large(monkeypatch: pytest.MonkeyPatch) -> netslim.SlimNet:
     """A network on which the proof saves as on a large one."""
-    monkeypatch.setattr(bench, "DEAR", 0)
-    monkeypatch.setattr(proof, "DEAR", 0)
+    monkeypatch.setattr(bench, "FLOPS_LARGE", 0)
+    monkeypatch.setattr(proof, "FLOPS_LARGE", 0)
     return netslim.convert(Tall(), torch.zeros(2, 3, 128, 128), prove=False)
 
 
-def test_a_large_network_is_proved_on_a_small_image_in_single_precision(dear: netslim.SlimNet) -> None:
-    prepared = bench.prepare(dear)
+def test_a_large_network_is_proved_on_a_small_image_in_single_precision(large: netslim.SlimNet) -> None:
+    prepared = bench.prepare(large)
     assert [t.shape for t in prepared.inputs.values()] == [(1, 3, 8, 128)]
-    assert prepared.rough
+    assert prepared.single_precision
     found = proof.judge(prepared)
     assert found.passed
     assert [case.name for case in found.cases] == [f"random widths and depths {i}" for i in (1, 2, 3)]
 
 
 def test_a_doubt_of_single_precision_is_settled_in_double(
-    dear: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch
+    large: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "ROUGH", -1.0)
-    prepared = bench.prepare(dear)
+    monkeypatch.setattr(bench, "TOLERANCE_FIRST_LOOK", -1.0)
+    prepared = bench.prepare(large)
     assert proof.judge(prepared).passed
     assert prepared.net.body.weight.dtype == torch.float64
 
 
-def test_a_large_network_that_wants_its_size_is_proved_on_it(dear: netslim.SlimNet) -> None:
+def test_a_large_network_that_wants_its_size_is_proved_on_it(large: netslim.SlimNet) -> None:
     class Flat(Tall):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x.view(-1, 3, 128, 128))
@@ -237,8 +239,8 @@ def test_a_large_network_that_wants_its_size_is_proved_on_it(dear: netslim.SlimN
     assert [t.shape for t in bench.prepare(net).inputs.values()] == [(2, 3, 128, 128)]
 
 
-def test_a_fault_in_a_large_network_is_caught(dear: netslim.SlimNet, turned: None) -> None:
-    assert not netslim.verify(dear).passed
+def test_a_fault_in_a_large_network_is_caught(large: netslim.SlimNet, turned: None) -> None:
+    assert not netslim.verify(large).passed
 
 
 def test_the_network_under_proof_is_not_changed() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -157,19 +158,30 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def _seeded(key: str) -> Iterator[None]:
-    """The library draws from four generators: numpy's old and new, Python's, numba's. Here all follow the key."""
-    state, own, new = np.random.get_state(), random.getstate(), np.random.default_rng
-    seed = random.Random(key).getrandbits(32)
-    np.random.seed(seed)
-    random.seed(seed)
-    _numba_seed()(seed)
-    np.random.default_rng = lambda given=None: new(seed if given is None else given)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        np.random.default_rng = new
-        np.random.set_state(state)
-        random.setstate(own)
+    """The library draws from four generators: numpy's old and new, Python's, numba's. Here all follow the key.
+
+    One thread at a time, since they are the process's; new generators of other threads are what they always are.
+    """
+    seed, here = random.Random(key).getrandbits(32), threading.get_ident()
+
+    def seeded(given: Any = None) -> np.random.Generator:
+        return new(seed if given is None and threading.get_ident() == here else given)
+
+    with _one_at_a_time:
+        state, own, new = np.random.get_state(), random.getstate(), np.random.default_rng
+        np.random.seed(seed)
+        random.seed(seed)
+        _numba_seed()(seed)
+        np.random.default_rng = seeded  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            np.random.default_rng = new
+            np.random.set_state(state)
+            random.setstate(own)
+
+
+_one_at_a_time = threading.Lock()
 
 
 @functools.cache

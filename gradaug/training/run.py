@@ -237,8 +237,7 @@ COMPILATIONS = 256
 
 def compiled(net: SlimNet) -> Callable[[Tensor], Any]:
     """`net` with a compilation for every sub-network and resolution that comes up."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILATIONS)
-    return torch.compile(net, dynamic=False)
+    return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)  # type: ignore[call-overload]
 
 
 def grad_aug(

@@ -1,7 +1,7 @@
 """The proof: a sub-network equals the full network in which the dropped channels of every parameter are zero.
 
 The comparison runs in double precision (on a large network only where single precision leaves a doubt), on weights
-that are made lively first, and a group that no output depends on is named rather than counted as proved.
+that are drawn at random first, and a group that no output depends on is named rather than counted as proved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from netslim.ir.proof import Case, Proof
 from netslim.layouts.axes import Misaligned
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.proof.harness import DEAR, Bench, prepare, sharpen, still
+from netslim.proof.harness import FLOPS_LARGE, Bench, no_randomness, prepare, to_double
 from netslim.proof.masked import everything, masked_run
 
 
@@ -40,20 +40,21 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
 
 
 def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
-    """The same for a prepared copy: random widths, then random widths and depths together; the latter alone when dear.
+    """The same for a prepared copy: random widths, then random widths and depths together.
 
-    More cases are drawn until one has an effect on the output. Raises Misaligned where the plan is wrong.
+    On a large network only the latter. More cases are drawn until one has an effect on the output.
+    Raises Misaligned where the plan is wrong.
     """
     proof = _judged(bench, cases, seed)
-    if bench.rough and not proof.passed:
-        sharpen(bench)
+    if bench.single_precision and not proof.passed:
+        to_double(bench)
         proof = _judged(bench, cases, seed)
     return proof
 
 
 def _judged(bench: Bench, cases: int, seed: int) -> Proof:
     plan = runtime(bench.net).plan
-    wide = 0 if plan.blocks and bench.flops > DEAR else cases
+    wide = 0 if plan.blocks and bench.flops > FLOPS_LARGE else cases
     drawn = wide + (cases if plan.blocks else 0)
     found: list[Case] = []
     failures: list[str] = []
@@ -104,7 +105,7 @@ def check(
     width = {g.name: int(k) for g, k in zip(net.groups, counts, strict=True)}
     depth = {block.name: runs for block, runs in zip(net.blocks, run, strict=False)}
     try:
-        with still(net, mode):
+        with no_randomness(net, mode):
             kept = [((0, k),) for k in counts]
             wanted = masked_run(net, bench.inputs, kept, run)
             if not all(bool(torch.isfinite(t).all()) for t in wanted if t.is_floating_point()):

@@ -1,4 +1,4 @@
-"""The copy of a network that is put to the test: lively weights, inputs for it, and the outputs to compare with.
+"""The copy of a network that is put to the test: random weights, inputs for it, and the outputs to compare with.
 
 It runs in double precision, where a network can; rounding then hides nothing.
 """
@@ -24,36 +24,36 @@ from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.proof.masked import everything, unmoved
-from netslim.proof.random_weights import Balance, enliven
+from netslim.proof.random_weights import Balance, randomize
 
 TOLERANCE = 1e-6
 """Largest relative difference, in float64, that counts as equal."""
 
-COARSE = 1e-3
+TOLERANCE_FLOAT32 = 1e-3
 """The same in float32, for a network that computes in nothing else."""
 
-ROUGH = 1e-4
-"""The same in float32, for a first look at a network for which double precision is dear."""
+TOLERANCE_FIRST_LOOK = 1e-4
+"""The same in float32, for a first look at a network for which double precision takes long."""
 
-CHEAP = 4e9
+FLOPS_SMALL = 4e9
 """Forward FLOPs for one image up to which two images are used."""
 
-DEAR = 5 * CHEAP
+FLOPS_LARGE = 5 * FLOPS_SMALL
 """The same from which a proof saves: smaller images, single precision first, widths and depths drawn together only."""
 
 
 @dataclass
 class Bench:
-    """A lively copy of a network, inputs for it, the modes to test, forward FLOPs, its full outputs by mode.
+    """A copy of a network with random weights, inputs for it, the modes to test, forward FLOPs, full outputs by mode.
 
-    What fails on a `rough` one is looked at again in double precision (`sharpen`).
+    What fails on a `single_precision` one is looked at again in double precision (`to_double`).
     """
 
     net: SlimNet
     inputs: dict[str, Any]
     modes: tuple[bool, ...]
     tolerance: float = TOLERANCE
-    rough: bool = False
+    single_precision: bool = False
     flops: int = 0
     idle: tuple[str, ...] = ()
     full: dict[bool, list[Tensor]] = field(default_factory=dict)
@@ -63,16 +63,18 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
     whole = runtime(net).plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
-    lively: SlimNet = copy.deepcopy(net).to("cpu")
-    enliven(lively, seed, keep=_constants(net))
-    inputs, flops = _balanced(lively, modes, seed)
-    trial = _on_smaller_images(lively, modes, seed, flops) if flops > DEAR else None
-    inputs, flops, idle = trial or (inputs, flops, _idle(lively, inputs, modes))
-    bench = Bench(lively, inputs, modes, ROUGH, True, flops, tuple(net.groups[i].name for i in sorted(idle)))
-    if flops > DEAR and whole is not None and _dtype(lively) == torch.float32:  # Python may pick by the last digits
+    tested: SlimNet = copy.deepcopy(net).to("cpu")
+    randomize(tested, seed, keep=_constants(net))
+    inputs, flops = _balanced(tested, modes, seed)
+    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_LARGE else None
+    inputs, flops, idle = trial or (inputs, flops, _idle(tested, inputs, modes))
+    names = tuple(net.groups[i].name for i in sorted(idle))
+    bench = Bench(tested, inputs, modes, TOLERANCE_FIRST_LOOK, True, flops, names)
+    large = flops > FLOPS_LARGE
+    if large and whole is not None and _dtype(tested) == torch.float32:  # Python may pick by the last digits
         _run_full(bench)
     else:
-        sharpen(bench)
+        to_double(bench)
     return bench
 
 
@@ -82,37 +84,37 @@ def _constants(net: SlimNet) -> set[str]:
     return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
 
 
-def _balanced(lively: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
+def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
     """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
-    one, two = of_one(runtime(lively).plan.inputs), of_two(runtime(lively).plan.inputs)
-    with Balance(lively):
+    one, two = of_one(runtime(tested).plan.inputs), of_two(runtime(tested).plan.inputs)
+    with Balance(tested):
         try:
-            flops = _flops(lively, _drawn(lively, one, seed))
+            flops = _flops(tested, _drawn(tested, one, seed))
         except Exception:  # what looks like a batch is none
             one = two
-            flops = _flops(lively, _drawn(lively, two, seed))
-    return _drawn(lively, two if True in modes or flops < CHEAP else one, seed), flops
+            flops = _flops(tested, _drawn(tested, two, seed))
+    return _drawn(tested, two if True in modes or flops < FLOPS_SMALL else one, seed), flops
 
 
 def _on_smaller_images(
-    lively: SlimNet, modes: tuple[bool, ...], seed: int, whole: int
+    tested: SlimNet, modes: tuple[bool, ...], seed: int, whole: int
 ) -> tuple[dict[str, Any], int, set[int]] | None:
     """Smaller inputs, their FLOPs and idle groups: the first in which less work (than `whole`) involves every group.
 
     Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
     """
     of_some = of_two if True in modes else of_one
-    for shapes in smaller(of_some(runtime(lively).plan.inputs)):
-        inputs = _drawn(lively, shapes, seed)
+    for shapes in smaller(of_some(runtime(tested).plan.inputs)):
+        inputs = _drawn(tested, shapes, seed)
         with contextlib.suppress(Exception):  # the network wants larger images
-            flops = max(_flops(lively, inputs, mode) for mode in modes)
-            if 3 * flops <= 2 * whole and not (idle := _idle(lively, inputs, modes)):
+            flops = max(_flops(tested, inputs, mode) for mode in modes)
+            if 3 * flops <= 2 * whole and not (idle := _idle(tested, inputs, modes)):
                 return inputs, flops, idle
     return None
 
 
 def _flops(net: SlimNet, inputs: dict[str, Any], mode: bool = False) -> int:
-    with torch.no_grad(), still(net, mode), FlopCounterMode(display=False) as flops:
+    with torch.no_grad(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
         net(**inputs)
     return flops.get_total_flops()
 
@@ -125,36 +127,36 @@ def _dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
-def sharpen(bench: Bench) -> None:
+def to_double(bench: Bench) -> None:
     """Go on in double precision, if the network can run in it."""
     net, inputs, was = bench.net, bench.inputs, _dtype(bench.net)
     bench.inputs = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
-    bench.net, bench.tolerance, bench.rough = net.double(), TOLERANCE, False
+    bench.net, bench.tolerance, bench.single_precision = net.double(), TOLERANCE, False
     try:
         _run_full(bench)
     except RuntimeError:  # it makes float32 tensors of its own
-        bench.net, bench.inputs, bench.tolerance = net.to(was), inputs, COARSE
+        bench.net, bench.inputs, bench.tolerance = net.to(was), inputs, TOLERANCE_FLOAT32
         _run_full(bench)
 
 
 def _run_full(bench: Bench) -> None:
     for mode in bench.modes:
-        with torch.inference_mode(), still(bench.net, mode):
+        with torch.inference_mode(), no_randomness(bench.net, mode):
             bench.full[mode] = everything(bench.net, bench.inputs)
 
 
 @contextlib.contextmanager
-def still(net: SlimNet, training: bool) -> Iterator[None]:
+def no_randomness(net: SlimNet, training: bool) -> Iterator[None]:
     """The network in one mode, with random layers doing nothing."""
     net.train(training)
     for module in net.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.eval()
-    with unmoved(net), Calm():
+    with unmoved(net), NoRandomness():
         yield
 
 
-class Calm(TorchDispatchMode):
+class NoRandomness(TorchDispatchMode):
     """Dropout drops nothing and random draws are all the same, so that two runs can be compared."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -194,7 +196,7 @@ def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
     parameters = dict(net.named_parameters(remove_duplicate=False))
     generator = torch.Generator().manual_seed(7)
     try:
-        with still(net, mode), torch.enable_grad():
+        with no_randomness(net, mode), torch.enable_grad():
             outputs = [o for o in everything(net, inputs) if o.requires_grad]
             losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
             found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True) if losses else ()

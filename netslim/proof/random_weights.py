@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def enliven(net: nn.Module, seed: int, keep: Collection[str] = ()) -> None:
+def randomize(net: nn.Module, seed: int, keep: Collection[str] = ()) -> None:
     """Random parameters and running statistics, in place: every channel matters, and activations stay near one.
 
     Tensors named in `keep` stay as they are: tables and constants that no width changes.

@@ -29,7 +29,7 @@ def trace(
     root: nn.Module, inputs: Mapping[str, Any], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
     constants: dict[str, Tensor], kind: type[Tracer] = Tracer,
 ) -> Trace:  # fmt: skip
-    """Run `root` (a skeleton) once in the given mode and return its trace.
+    """Run `root` (a meta copy) once in the given mode and return its trace.
 
     `inputs` maps argument names of forward to example values; tensors become the program's inputs, with the layouts
     that the engine knows of them, else as constants. Raises TraceError when forward fails or does what cannot be

@@ -15,7 +15,7 @@ from netslim.ir.program import LIFTED
 from netslim.layouts.engine import on_one_device
 
 
-def skeleton(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` whose float parameters and buffers live on the meta device: no weight is copied.
 
     Integer buffers keep their values, since networks index with them, and so do constants that a converted network

@@ -28,7 +28,7 @@ from netslim.layouts.engine import Engine, Rule
 from netslim.ops import MODULES
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.meta import at, computed, is_leaf, skeleton
+from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.state import require_decidable
 from netslim.trace.tracer import Trace, Tracer
 
@@ -68,7 +68,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], 
 
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    engine, root, constants = Engine(rules), skeleton(model), Constants()
+    engine, root, constants = Engine(rules), meta_copy(model), Constants()
     try:
         traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
         require_decidable(traces.values(), constants)
@@ -90,7 +90,7 @@ def _in_regions(
     model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError, rules: Mapping[Any, Rule]
 ) -> Recording:
     engine, constants = Engine(rules), Constants()
-    real, meta = copy.deepcopy(model, computed(model)).to("cpu"), skeleton(model)
+    real, meta = copy.deepcopy(model, computed(model)).to("cpu"), meta_copy(model)
     for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
         engine.set(theirs, engine.dims(ours))
     calls = _survey(real, tree_map_only(Tensor, lambda t: t.cpu(), dict(inputs)), engine)
@@ -216,7 +216,7 @@ def _shell(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, regions: 
     def leaf(module: nn.Module) -> bool:
         return id(module) in regions or _leaf(module)
 
-    return trace(root, inputs, engine, leaf, training, Constants(), Watcher)
+    return trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer)
 
 
 @dataclass
@@ -226,7 +226,7 @@ class _Unknown:
     kind: str = field(default="")
 
 
-class Watcher(Tracer):
+class PermissiveTracer(Tracer):
     """Records what it can and lets everything pass: the Python that it watches runs as it is."""
 
     keeps = False

@@ -15,7 +15,7 @@ import netslim
 from gradaug import data
 from gradaug.config.settings import TrainConfig
 from gradaug.evaluation.assessment import Assessment, assess
-from gradaug.evaluation.robustness import KINDS, Corrupted, attack, corrupted, fgsm, mean_over
+from gradaug.evaluation.robustness import KINDS, Corrupted, _seeded, attack, corrupted, fgsm, mean_over
 from gradaug.plots import plot
 from netslim.errors import InputError
 
@@ -106,3 +106,13 @@ def test_an_assessment_has_what_was_asked_for(tmp_path: Path) -> None:
     for name, part in {"all.png": found, "sizes.png": Assessment(found.scores)}.items():
         plot(part, tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_new_generators_of_other_threads_stay_what_they_are() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with _seeded("key"), ThreadPoolExecutor(1) as pool:
+        here = [np.random.default_rng().integers(1 << 62) for _ in range(2)]
+        there = [pool.submit(lambda: np.random.default_rng().integers(1 << 62)).result() for _ in range(2)]
+    assert here[0] == here[1]
+    assert len({here[0], *there}) == 3

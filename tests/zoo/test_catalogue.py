@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 import netslim
 from netslim.proof.equivalence import draw_counts
 from netslim.proof.masked import masked_run
-from netslim.proof.random_weights import enliven
+from netslim.proof.random_weights import randomize
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.meta import computed
 
@@ -87,19 +87,19 @@ def masked(net: netslim.SlimNet, inputs: Any, counts: list[int]) -> list[Tensor]
 
 def equals_the_masked_network(net: netslim.SlimNet, specimen: Specimen) -> None:
     """A random sub-network, and what is extracted from it, at sizes that the proof has not seen."""
-    lively = copy.deepcopy(net).double().eval()
-    enliven(lively, seed=1)
+    randomized = copy.deepcopy(net).double().eval()
+    randomize(randomized, seed=1)
     close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
     counts = draw_counts(net.groups, random.Random(1))
     width = {g.name: k for g, k in zip(net.groups, counts, strict=True)}
-    small = lively.extract(width)
+    small = randomized.extract(width)
     assert not [m for m in small.modules() if type(m).__module__.startswith("netslim")]
     for inputs in (specimen.inputs, *specimen.others):
         inputs = tree_map_only(Tensor, Tensor.double, inputs)
         named = inputs if isinstance(inputs, dict) else [inputs.clone()]
-        wanted = masked(lively, named, counts)
-        with torch.no_grad(), lively.sub(width):
-            got = run(lively, inputs)
+        wanted = masked(randomized, named, counts)
+        with torch.no_grad(), randomized.sub(width):
+            got = run(randomized, inputs)
         with torch.no_grad():
             extracted = run(small, inputs)
         close(got, wanted)

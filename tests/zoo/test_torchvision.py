@@ -14,7 +14,7 @@ import netslim
 from netslim.cost import elastic_share
 from netslim.proof.equivalence import draw_counts
 from netslim.proof.masked import masked_run
-from netslim.proof.random_weights import Balance, enliven
+from netslim.proof.random_weights import Balance, randomize
 
 # A group is an axis: a convolution's output, shared by whatever is added to it or works channel by channel on it.
 GROUPS = {
@@ -110,14 +110,14 @@ def check(name: str, side: int) -> None:
 
 def masked_difference(net: netslim.SlimNet, images: Tensor) -> float:
     """Between a random sub-network and the masked full network, in float32, relative to the output."""
-    lively = copy.deepcopy(net)
-    enliven(lively, seed=0)
-    with torch.no_grad(), Balance(lively):
-        lively(images)
-    counts = draw_counts(lively.groups, random.Random(0))
-    (wanted,) = masked_run(lively, [images], [((0, k),) for k in counts])
-    with torch.no_grad(), lively.sub({g.name: k for g, k in zip(lively.groups, counts, strict=True)}):
-        got = lively(images)
+    randomized = copy.deepcopy(net)
+    randomize(randomized, seed=0)
+    with torch.no_grad(), Balance(randomized):
+        randomized(images)
+    counts = draw_counts(randomized.groups, random.Random(0))
+    (wanted,) = masked_run(randomized, [images], [((0, k),) for k in counts])
+    with torch.no_grad(), randomized.sub({g.name: k for g, k in zip(randomized.groups, counts, strict=True)}):
+        got = randomized(images)
     return float((got - wanted).abs().max() / wanted.abs().max())
 
 
