@@ -1,11 +1,18 @@
-"""Eval mode for a while, with every module's own mode put back: a batch norm that somebody froze stays frozen."""
+"""What is put back after a while: modes of modules, and the global random generators.
+
+`evaluating` leaves a batch norm that somebody froze as it was. Library transforms draw from torch's global generator: in
+`drawn_from` they draw what a seed says, and leave it as it was. A checkpoint holds the generators' states.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
@@ -18,3 +25,36 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextlib.contextmanager
+def drawn_from(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside, the global generators of the CPU and of `device` start from `seed`; afterwards they are put back."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Generators:
+    """States of the global random generators of one process: torch's, Python's, and one for each GPU."""
+
+    torch: Tensor
+    python: tuple[int, tuple[int, ...], float | None]
+    cuda: tuple[Tensor, ...] = ()
+
+
+def random_state() -> Generators:
+    """The states of the global generators that a model may draw from (dropout, a transform of the user's)."""
+    cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+    version, internal, gauss = random.getstate()
+    return Generators(torch.get_rng_state(), (version, internal, gauss), cuda)
+
+
+def set_random_state(state: Generators) -> None:
+    """Puts :func:`random_state` back; CUDA's only on a machine with as many GPUs."""
+    torch.set_rng_state(state.torch)
+    random.setstate(state.python)
+    if state.cuda and torch.cuda.is_available() and len(state.cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(list(state.cuda))

@@ -20,7 +20,7 @@ FLOORS = {
         "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
-        "errors", "config", "scopes seeding inputs", "data distributed regularizers recipes models", "subnets", "tasks",
+        "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
         "arguments losses transforms", "step", "evaluation", "training", "lightning", "report plots", "__init__",
         "__main__",
     ),

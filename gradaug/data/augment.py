@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from gradaug.errors import DataError
-from gradaug.seeding import drawn_from
+from gradaug.scopes import drawn_from
 
 Transform = Callable[[Tensor], Tensor]
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gradaug.config.registry import REGULARIZERS
 from gradaug.config.settings import flag
-from gradaug.seeding import drawn_from
+from gradaug.scopes import drawn_from
 from netslim.errors import InputError
 
 if TYPE_CHECKING:

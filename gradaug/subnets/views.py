@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from gradaug.config.registry import VIEWS
 from gradaug.regularizers.cutout import cutout as holes
 from gradaug.regularizers.mixing import pasted
-from gradaug.seeding import drawn_from
+from gradaug.scopes import drawn_from
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradaug.config.settings import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
-from gradaug.seeding import Generators
+from gradaug.scopes import Generators
 from netslim.archive import container
 from netslim.errors import ArchiveError
 

@@ -18,7 +18,7 @@ from gradaug.distributed import processes as sync
 from gradaug.evaluation.score import measure, require_fit
 from gradaug.inputs import image_shape, on_device
 from gradaug.regularizers.hooks import Regularizers
-from gradaug.seeding import Generators, random_state, set_random_state
+from gradaug.scopes import Generators, random_state, set_random_state
 from gradaug.step import GradAug
 from gradaug.subnets.limits import runs_channels_last
 from gradaug.subnets.space import Space

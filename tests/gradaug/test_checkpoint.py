@@ -12,7 +12,7 @@ from safetensors import torch as tensor_files
 
 from gradaug.config.settings import TrainConfig
 from gradaug.errors import CheckpointError, OutputError
-from gradaug.seeding import random_state, set_random_state
+from gradaug.scopes import random_state, set_random_state
 from gradaug.tasks.classification import Score
 from gradaug.training import checkpoint as ck
 from tests.archive.nets import opened, signed
