@@ -97,7 +97,7 @@ def group_norm(call: Call) -> None:
 
 def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     """The normalized shape is the size of the trailing dimensions."""
-    shape = fit.argument(node, 1, "normalized_shape")
+    shape = fit.entries(node, 1, "normalized_shape")
     dims = fit.dims(node.args[0])[-len(shape) :]
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
 
