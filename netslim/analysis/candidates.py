@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from netslim.analysis.dataflow import Facts, Flow
 from netslim.ir.functions import CATS, effect
 from netslim.ir.plan import Refused, Skip
-from netslim.ir.program import Literal, Node, Program, Ref, leaves
+from netslim.ir.program import Literal, Node, Program, Ref, Size, leaves
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
     neighbours = [flow.name(o) for o in sorted(beside) if fits(o)]
     if not neighbours:
         return None
-    sizes = [-1] * len(shape)
+    sizes: list[Size | int] = [-1] * len(shape)
     sizes[dim] = flow.facts.zeros(name, dim)
     steps = (
         Node(f"{name}_one", "call", "torch.Tensor.narrow", (Ref(neighbours[0]), dim, 0, 1)),

@@ -6,10 +6,9 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from netslim.ir.functions import FORMS, SUMS, Memory
-from netslim.ir.program import Node, Program, Ref
+from netslim.ir.program import Node, Program, Ref, Size
 
 Shape = tuple[int, ...]
 
@@ -24,7 +23,7 @@ class Facts:
     shapes: Mapping[str, Shape]
     weights: Mapping[str, int]
     memory: Memory
-    zeros: Callable[[str, int], Any]
+    zeros: Callable[[str, int], Size | int]
 
 
 class Flow:
