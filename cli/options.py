@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ class ShapeType(click.ParamType):
 
     name = "sizes"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
         try:
             shape = tuple(int(part) for part in str(value).split(","))
         except ValueError:
@@ -38,7 +38,7 @@ class Assignment(click.ParamType):
 
     name = "name=value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, object]:
         name, equals, text = str(value).partition("=")
         if not (equals and name.isidentifier()):
             self.fail(f"{value!r} is not NAME=VALUE.", param, ctx)
@@ -53,7 +53,7 @@ class Pair(click.ParamType):
 
     name = "a,b"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         names = tuple(part.strip() for part in str(value).split(","))
         if len(names) != 2 or not all(names):
             self.fail(f"{value!r} is not two names; write them as conv1,conv2.", param, ctx)
@@ -65,9 +65,9 @@ class WidthType(click.ParamType):
 
     name = "ratio"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            width = float(value)
+            width = float(str(value))
         except ValueError:
             width = 0.0
         if not 0 < width <= 1:
@@ -80,14 +80,14 @@ class SourceOptions:
     """What says how to get from SOURCE to a model and its inputs."""
 
     entry: str | None
-    args: tuple[tuple[str, Any], ...]
+    args: tuple[tuple[str, object], ...]
     weights: Path | None
     input_shape: tuple[Shape, ...]
     freeze: tuple[str, ...] = ()
     tie: tuple[tuple[str, str], ...] = ()
 
 
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of SourceOptions; the command gets them as **values for `SourceOptions(**values)`."""
     for option in (
         click.option("--weights", type=click.Path(path_type=Path), metavar="CKPT", help="Load this state_dict."),
@@ -116,7 +116,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def calibration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def calibration_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds what says which sub-network a width is, and on which images its batch norm is recalibrated."""
     count = click.IntRange(min=1)
     for option in (
@@ -129,13 +129,13 @@ def calibration_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def explicit(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:
+def explicit(context: click.Context, values: dict[str, object]) -> dict[str, object]:
     """Those that the command line says, not the defaults."""
     said = click.core.ParameterSource.COMMANDLINE
     return {name: value for name, value in values.items() if context.get_parameter_source(name) == said}
 
 
-def require_data(context: click.Context, calibration: dict[str, Any]) -> None:
+def require_data(context: click.Context, calibration: dict[str, object]) -> None:
     """UsageError for options that choose training images where no data was named."""
     said = [f"--{name.replace('_', '-')}" for name in explicit(context, calibration)]
     if said:

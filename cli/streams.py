@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 PIPE_CLOSED = 128 + 13
 """Exit code where nobody reads on (``... | head -1``), as shells have it for SIGPIPE."""
@@ -19,7 +19,7 @@ class Guarded:
     SystemExit, as it passes the handlers of ordinary errors on its way: it is no failure of what was being computed.
     """
 
-    def __init__(self, stream: Any, name: str) -> None:
+    def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
 
     def write(self, text: str) -> int:
@@ -72,7 +72,7 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _discard(stream: Any) -> None:
+def _discard(stream: TextIO) -> None:
     """What the stream still holds, and all that follows, goes nowhere: Python writes it out when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

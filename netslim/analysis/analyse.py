@@ -189,13 +189,13 @@ def find_blocks(
     return find(regions, facts, parameters)
 
 
-def _is_shared(a: Any, b: Any) -> bool:
+def _is_shared(a: object, b: object) -> bool:
     storages = [t.untyped_storage()._cdata for t in (a, b) if isinstance(t, Tensor)]
     return len(storages) == 2 and storages[0] == storages[1]
 
 
 def _layouts(
-    engine: Engine, solution: Any, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    engine: Engine, solution: Solution, met: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> dict[str, tuple[Layout, ...]]:
     """Solved layouts of all tensors that are used, under every name they have; equal layouts are one object."""
     interned: dict[Layout, Layout] = {}

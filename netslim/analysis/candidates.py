@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from netslim.analysis.dataflow import Facts, Flow
 from netslim.ir.functions import CATS, effect
 from netslim.ir.plan import Refused, Skip
-from netslim.ir.program import Node, Program, Ref, leaves
+from netslim.ir.program import Literal, Node, Program, Ref, Size, leaves
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def _residual(flow: Flow, node: Node) -> Candidate | Refused | None:
 def _tree(flow: Flow, node: Node) -> set[int]:
     """A sum and the sums that are parts of it."""
     found = {flow.at[node.name]}
-    for arg in node.args[:2]:
-        part = flow.nodes[flow.at[arg.name]]
+    for name in node.refs[:2]:
+        part = flow.nodes[flow.at[name]]
         if flow.is_sum(part) and flow.is_part_of_a_sum(part):
             found |= _tree(flow, part)
     return found
@@ -98,7 +98,7 @@ def _why_not(flow: Flow, end: int, stay: int, bodies: Sequence[int], body: set[i
         return "the other branch does not have the shape of the sum"
     if flow.weight(body) <= flow.weight(flow.between(source, stay)):
         return "" if flow.weight(body) < flow.weight(flow.between(source, stay)) else "both branches weigh the same"
-    if "alpha" in flow.nodes[end].kwargs and flow.name(stay) != flow.nodes[end].args[0].name:
+    if "alpha" in flow.nodes[end].kwargs and flow.name(stay) != flow.nodes[end].refs[0]:
         return "the other branch is scaled by the sum"
     return None
 
@@ -146,7 +146,10 @@ def _dense(flow: Flow, node: Node) -> Candidate | None:
         return None
     dims = set()
     for cat in cats:
-        dim = _cat_dim(flow.nodes[cat]) % len(shape)
+        along = _cat_dim(flow.nodes[cat])
+        if not isinstance(along, int):
+            return None
+        dim = along % len(shape)
         others = {flow.at[leaf.name] for leaf in leaves(flow.nodes[cat].args[:1]) if isinstance(leaf, Ref)} - {end}
         if not all(any(_passes(flow, source, other, dim) for other in others) for source in sources):
             return None
@@ -155,7 +158,7 @@ def _dense(flow: Flow, node: Node) -> Candidate | None:
     return None if zeros is None else _candidate(flow, end, body - {end}, *zeros, [end])
 
 
-def _cat_dim(cat: Node) -> int:
+def _cat_dim(cat: Node) -> Literal:
     return cat.args[1] if len(cat.args) > 1 else cat.kwargs.get("dim", cat.kwargs.get("axis", 0))
 
 
@@ -188,7 +191,7 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
     neighbours = [flow.name(o) for o in sorted(beside) if fits(o)]
     if not neighbours:
         return None
-    sizes = [-1] * len(shape)
+    sizes: list[Size | int] = [-1] * len(shape)
     sizes[dim] = flow.facts.zeros(name, dim)
     steps = (
         Node(f"{name}_one", "call", "torch.Tensor.narrow", (Ref(neighbours[0]), dim, 0, 1)),

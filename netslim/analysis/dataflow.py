@@ -6,10 +6,9 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from netslim.ir.functions import FORMS, SUMS, Memory
-from netslim.ir.program import Node, Program, Ref
+from netslim.ir.program import Node, Program, Ref, Size
 
 Shape = tuple[int, ...]
 
@@ -24,7 +23,7 @@ class Facts:
     shapes: Mapping[str, Shape]
     weights: Mapping[str, int]
     memory: Memory
-    zeros: Callable[[str, int], Any]
+    zeros: Callable[[str, int], Size | int]
 
 
 class Flow:
@@ -74,9 +73,9 @@ class Flow:
     def operands(self, node: Node) -> list[int]:
         """The branches of a sum, through the sums that are only parts of it."""
         found: list[int] = []
-        for arg in node.args[:2]:
-            part = self.nodes[self.at[arg.name]]
-            found += self.operands(part) if self.is_sum(part) and self.is_part_of_a_sum(part) else [self.at[arg.name]]
+        for name in node.refs[:2]:
+            part = self.nodes[self.at[name]]
+            found += self.operands(part) if self.is_sum(part) and self.is_part_of_a_sum(part) else [self.at[name]]
         return found
 
     def only_for(self, start: set[int], user: set[int], others: Sequence[int]) -> set[int]:

@@ -6,14 +6,13 @@ import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from netslim.errors import InputError, did_you_mean
 from netslim.layouts.axes import Reason, freeze, unify
-from netslim.layouts.engine import Engine, Rule
+from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import RULES
 
 
@@ -26,15 +25,15 @@ class Overrides:
 
     freeze: Sequence[str] = ()
     tie: Sequence[tuple[str, str]] = ()
-    rules: Mapping[Any, Rule] = field(default_factory=dict)
+    rules: Mapping[Operator, Rule] = field(default_factory=dict)
 
     @property
-    def all_rules(self) -> dict[Any, Rule]:
+    def all_rules(self) -> dict[Operator, Rule]:
         """netslim's rules, with these before them."""
         return RULES | {_operator(name): rule for name, rule in self.rules.items()}
 
 
-def _operator(name: Any) -> Any:
+def _operator(name: Operator) -> Operator:
     if not isinstance(name, str):
         return name
     library, found, rest = name.partition("::")

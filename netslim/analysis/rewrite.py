@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from netslim.analysis.groups import Solution
 from netslim.ir.functions import COUNTS, without_unused
-from netslim.ir.program import Mode, Node, Program, Ref, Size, Struct, map_leaves
+from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Size, Struct, map_leaves
 from netslim.layouts.axes import Layout, Reason, is_fixed, product
-from netslim.layouts.engine import Engine
+from netslim.layouts.engine import Dims, Engine
 from netslim.ops import FITS
 from netslim.ops.fitting import Fitting, Unfitted
 from netslim.trace.tracer import Trace
@@ -31,21 +30,19 @@ class Rewriter:
 
     def rewrite(self, traced: Trace) -> Program:
         """The program with sizes, cuts and scalings in place."""
-        values = {name: self._solved(value) for name, value in traced.tensors.items()}
+        outs, values = self._solved(traced)
         names = (f"n_fit_{i}" for i in itertools.count())
         numbers = {**_whole_numbers(traced.tensors), **traced.numbers}
-        alias: dict[str, Any] = {}
+        alias: dict[str, Ref | int] = {}
         nodes: list[Node] = []
         for node in traced.program:
             node = _substitute(node, alias)
             notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
-            outs = values.get(node.name)
-            outs = outs if outs is None or _is_nested(outs) else [outs]
-            fit = Fitting(values, numbers, notes, outs, self._size, names.__next__)
+            fit = Fitting(values, numbers, notes, outs.get(node.name, []), self._size, names.__next__)
             nodes += self._one(node, fit, alias)
         return Program(tuple(without_unused(nodes)))
 
-    def _one(self, node: Node, fit: Fitting, alias: dict[str, Any]) -> list[Node]:
+    def _one(self, node: Node, fit: Fitting, alias: dict[str, Ref | int]) -> list[Node]:
         if node.op == "param":
             elastic = not all(map(is_fixed, self.layouts[node.target]))
             return [replace(node, args=(self.cuts.setdefault(node.target, len(self.cuts)),)) if elastic else node]
@@ -54,7 +51,7 @@ class Rewriter:
             return [node]
         if node.target in COUNTS:
             dims = fit.dims(node.args[0])
-            layout = dims[node.args[1]] if node.target == "torch.Tensor.size" else product(*dims)
+            layout = dims[fit.whole(node.args[1])] if node.target == "torch.Tensor.size" else product(*dims)
             if not is_fixed(layout):
                 alias[node.name] = fit.full(Ref(node.name), layout)
             return [node, *fit.before]
@@ -78,21 +75,19 @@ class Rewriter:
 
     def demands(self, traced: Trace) -> Iterator[tuple[Layout, Reason]]:
         """Elastic layouts that Python, which nobody rewrites, needs at full width: literal sizes, own parameters."""
-        values = {name: self._solved(value) for name, value in traced.tensors.items()}
+        outs, values = self._solved(traced)
         for node in traced.program:
             wanted: list[Layout] = []
             if node.op == "param":
                 wanted = list(self.layouts[node.target])
             elif node.op == "call" and node.target in FITS:
                 notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
-                outs = values.get(node.name)
-                fit = Unfitted(values, traced.numbers, notes, outs if outs is None or _is_nested(outs) else [outs])
+                fit = Unfitted(values, traced.numbers, notes, outs.get(node.name, []))
                 try:
                     FITS[node.target](node, fit)
                     wanted = fit.wanted
                 except (KeyError, AttributeError, TypeError, IndexError):  # it holds what no program could hold
-                    known = [values[ref] for ref in node.refs if ref in values]
-                    wanted = [layout for dims in known for layout in tree_leaves(dims)]
+                    wanted = [layout for ref in node.refs for dims in outs.get(ref, ()) for layout in dims]
             reason = Reason("used by Python that cannot be followed", node.target.rsplit(".", 1)[-1], node.where)
             yield from ((layout, reason) for layout in wanted if not is_fixed(layout))
 
@@ -104,24 +99,27 @@ class Rewriter:
     def _size(self, layout: Layout, at: int) -> Size:
         return Size(self.sizes.setdefault((layout, at), len(self.sizes)))
 
-    def _solved(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return [self.solution.solved(layout) for layout in self.engine.dims(value)]
-        return [self._solved(v) for v in value if isinstance(v, (Tensor, tuple, list))]
+    def _solved(self, traced: Trace) -> tuple[dict[str, list[Dims]], dict[str, Dims]]:
+        """Solved layouts of every tensor that a node gives, and those of the nodes that give one."""
+        outs = {
+            name: [
+                list(map(self.solution.solved, self.engine.dims(t)))
+                for t in tree_leaves(value)
+                if isinstance(t, Tensor)
+            ]
+            for name, value in traced.tensors.items()
+        }
+        return outs, {name: outs[name][0] for name, value in traced.tensors.items() if isinstance(value, Tensor)}
 
 
-def _whole_numbers(tensors: Mapping[str, Any]) -> dict[str, int]:
+def _whole_numbers(tensors: Mapping[str, object]) -> dict[str, int]:
     """Tensors that may stand for a number, as a start or an index does."""
     singles = ((n, t) for n, t in tensors.items() if isinstance(t, Tensor) and t.numel() == 1 and not t.is_meta)
     return {name: int(t) for name, t in singles if not (t.is_floating_point() or t.is_complex())}
 
 
-def _is_nested(value: list[Any]) -> bool:
-    return bool(value) and isinstance(value[0], list)
-
-
-def _substitute(node: Node, alias: Mapping[str, Any]) -> Node:
-    def put(leaf: Any) -> Any:
+def _substitute(node: Node, alias: Mapping[str, Ref | int]) -> Node:
+    def put(leaf: Leaf) -> Leaf:
         return alias.get(leaf.name, leaf) if isinstance(leaf, Ref) else leaf
 
     if not alias or not any(name in alias for name in node.refs):
@@ -149,24 +147,34 @@ def merged(train: Program, evaluation: Program) -> Program | None:
 def _merge_nodes(a: Node, b: Node) -> Node:
     if (a.name, a.op, a.target, a.grad, a.cast) != (b.name, b.op, b.target, b.grad, b.cast):
         raise _Differ
-    return replace(a, args=_merge(a.args, b.args), kwargs=_merge(a.kwargs, b.kwargs))
+    return replace(a, args=_merge_items(a.args, b.args), kwargs=_merge_named(a.kwargs, b.kwargs))
 
 
-def _merge(a: Any, b: Any) -> Any:
+def _merge_items(a: Sequence[Literal], b: Sequence[Literal]) -> tuple[Literal, ...]:
+    if len(a) != len(b):
+        raise _Differ
+    return tuple(map(_merge, a, b))
+
+
+def _merge_named(a: Mapping[str, Literal], b: Mapping[str, Literal]) -> dict[str, Literal]:
+    if a.keys() != b.keys():
+        raise _Differ
+    return {key: _merge(a[key], b[key]) for key in a}
+
+
+def _merge(a: Literal, b: Literal) -> Literal:
     if type(a) is not type(b):
         raise _Differ
-    if isinstance(a, (tuple, list)):
-        if len(a) != len(b):
-            raise _Differ
-        return type(a)(map(_merge, a, b)) if type(a) in (tuple, list) else a
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            raise _Differ
-        return {key: _merge(a[key], b[key]) for key in a}
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return _merge_items(a, b)
+    if isinstance(a, list) and isinstance(b, list):
+        return list(_merge_items(a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return _merge_named(a, b)
     if isinstance(a, slice):
         return slice(*(_merge(getattr(a, k), getattr(b, k)) for k in ("start", "stop", "step")))
-    if isinstance(a, Struct):
-        return replace(a, values=_merge(a.values, b.values))
+    if isinstance(a, Struct) and isinstance(b, Struct):
+        return replace(a, values=_merge_items(a.values, b.values))
     if isinstance(a, bool) and a != b:
         return Mode(negated=not a)
     if a != b and not (isinstance(a, float) and a != a and b != b):

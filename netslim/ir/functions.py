@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from netslim.ir.program import OPERATORS, Node, Program, Ref, is_listed, leaves
+from netslim.ir.program import OPERATORS, Function, Literal, Node, Program, Ref, is_listed, leaves
 from netslim.ir.program import function as _function
 
 
@@ -61,7 +61,7 @@ _RUNNING = ("running_mean", "running_var")  # written in training mode, though t
 _FLAGS = (("inplace", "input"), ("max_norm", "weight"))  # an option, and the argument that it makes a function write to
 
 
-def gives_values(fn: Callable[..., Any]) -> bool:
+def gives_values(fn: Function) -> bool:
     """Whether a torch function gives values of a tensor to Python; by torch's name for it, as no program calls most."""
     return torch.overrides.resolve_name(fn) in VALUES
 
@@ -106,7 +106,7 @@ def _places(names: tuple[str, ...], *wanted: str) -> frozenset[int | str]:
     return frozenset(place for i, name in enumerate(names) if name in wanted for place in (i, name))
 
 
-def _is_written(argument: Any) -> bool:
+def _is_written(argument: torch._C.Argument) -> bool:
     kind = str(argument.type)
     return bool(argument.alias_info and argument.alias_info.is_write and "Tensor" in kind)
 
@@ -119,7 +119,7 @@ def _is_inplace(target: str) -> bool:
     return target in _SETTERS or name.endswith("_")
 
 
-def _schemas(target: str) -> list[Any]:
+def _schemas(target: str) -> list[torch._C.FunctionSchema]:
     """The schemas of the operators of a function's name: all overloads of ATen's, or a registered operator's own."""
     found: Any = torch
     if not target.startswith("torch."):
@@ -136,7 +136,7 @@ def _schemas(target: str) -> list[Any]:
     return [schema for schema in schemas if target.startswith(OPERATORS) or not _is_of_a_list(schema)]
 
 
-def _is_of_a_list(schema: Any) -> bool:
+def _is_of_a_list(schema: torch._C.FunctionSchema) -> bool:
     """Whether it is a method of TorchScript's lists (sort, append), which have the names of tensors'."""
     return bool(schema.arguments) and str(schema.arguments[0].type).startswith("List") and not schema.returns
 
@@ -153,7 +153,9 @@ def _python_parameters(target: str) -> tuple[str, ...]:
 
 def written(node: Node) -> list[str]:
     """The values that a call is given and writes to, by name."""
-    given: dict[int | str, Any] = dict(enumerate(node.args)) | node.kwargs
+    given: dict[int | str, Literal] = {}
+    given |= enumerate(node.args)
+    given |= node.kwargs.items()
     does = effect(node.target)
     places = set(does.writes)
     for flag, into in does.flags:
@@ -229,7 +231,7 @@ def written_parameters(program: Program) -> frozenset[str]:
 # ------------------------------------------------------------------------------------------------------- operators
 
 
-def operator_of(target: str) -> tuple[Callable[..., Any], bool] | None:
+def operator_of(target: str) -> tuple[Function, bool] | None:
     """Python's operator for a method such as torch.Tensor.__rsub__, and whether its operands come in reverse.
 
     None for a method that is no operator, or one that writes in place.
@@ -242,7 +244,7 @@ def operator_of(target: str) -> tuple[Callable[..., Any], bool] | None:
     return None if found is None else (found, reflected)
 
 
-_OPERATORS: dict[str, Callable[..., Any]] = {
+_OPERATORS: dict[str, Function] = {
     name: getattr(operator, name)
     for name in "add sub mul truediv floordiv mod pow matmul lshift rshift neg pos abs invert lt le gt ge eq ne getitem"
     .split()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from netslim.ir.inputs import Inputs, tensors_in
 from netslim.ir.program import Node, Program
@@ -127,7 +127,7 @@ class Plan:
     unknown: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+    def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # nothing in it ever changes
 
     @property

@@ -16,8 +16,8 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from types import BuiltinFunctionType
-from typing import Any
+from types import BuiltinFunctionType, EllipsisType
+from typing import Any, TypeAlias, overload
 
 import torch
 
@@ -45,6 +45,17 @@ class Mode:
     negated: bool = False
 
 
+Function = Callable[..., Any]
+"""A function of torch's or Python's: what it takes and gives, only it knows."""
+Leaf = (
+    Ref | Size | Mode | bool | int | float | complex | str | EllipsisType
+    | torch.dtype | torch.device | torch.layout | torch.memory_format | None
+)  # fmt: skip
+"""What a literal is made of."""
+Literal: TypeAlias = "Leaf | tuple[Literal, ...] | list[Literal] | dict[Any, Literal] | slice | Struct"
+"""An argument of a call: leaves, and containers of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One step: op is input | param | module | call | output, target what is read or called.
@@ -56,8 +67,8 @@ class Node:
     name: str
     op: str
     target: str
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    args: tuple[Literal, ...] = ()
+    kwargs: dict[str, Literal] = field(default_factory=dict)
     where: str = ""
     grad: bool = True
     cast: bool = True
@@ -87,16 +98,25 @@ class Struct:
     """A container that is no plain tuple, list or dict: an OrderedDict or a namedtuple of the output."""
 
     kind: str
-    keys: tuple[Any, ...]
-    values: tuple[Any, ...]
+    keys: tuple[str | int, ...]
+    values: tuple[Literal, ...]
 
 
 # ------------------------------------------------------------------------------------------------- literals
 
 
-def map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
+@overload
+def map_leaves(fn: Callable[[Leaf], Literal], value: tuple[Literal, ...]) -> tuple[Literal, ...]: ...
+@overload
+def map_leaves(fn: Callable[[Leaf], Literal], value: dict[str, Literal]) -> dict[str, Literal]: ...
+@overload
+def map_leaves(fn: Callable[[Leaf], Literal], value: Literal) -> Literal: ...
+def map_leaves(fn: Callable[[Leaf], Literal], value: Literal) -> Literal:
     """Apply `fn` to every leaf of nested tuples, lists, dicts, slices and Structs."""
-    again = functools.partial(map_leaves, fn)
+
+    def again(item: Literal) -> Literal:
+        return map_leaves(fn, item)
+
     if isinstance(value, (tuple, list)):
         return type(value)(map(again, value)) if type(value) in (tuple, list) else tuple(map(again, value))
     if isinstance(value, dict):
@@ -108,9 +128,9 @@ def map_leaves(fn: Callable[[Any], Any], value: Any) -> Any:
     return fn(value)
 
 
-def leaves(value: Any) -> list[Any]:
+def leaves(value: Literal) -> list[Leaf]:
     """Every leaf of a nested value."""
-    found: list[Any] = []
+    found: list[Leaf] = []
     map_leaves(found.append, value)
     return found
 
@@ -133,9 +153,9 @@ _MATH = "sqrt floor ceil trunc log exp pow log2"
 
 
 @functools.cache
-def _names() -> dict[Any, str]:
+def _names() -> dict[Function, str]:
     """The allowlist: every torch function that can be overridden, arithmetic, and a few constructors."""
-    named: dict[Any, str] = {}
+    named: dict[Function, str] = {}
     for functions in torch.overrides.get_overridable_functions().values():
         for fn in functions:
             name = torch.overrides.resolve_name(fn)
@@ -167,13 +187,13 @@ def _names() -> dict[Any, str]:
     return named
 
 
-def _add(named: dict[Any, str], fn: Any, name: str) -> None:
+def _add(named: dict[Function, str], fn: Function, name: str) -> None:
     last = name.rsplit(".", 1)[-1]
     if callable(fn) and not isinstance(fn, type) and not last.startswith("_") and "file" not in last:
         named.setdefault(fn, name)
 
 
-def name_of(fn: Callable[..., Any]) -> str | None:
+def name_of(fn: Function) -> str | None:
     """The name a function is stored under, or None when it is not one that a program may call."""
     try:
         name = _names().get(fn)
@@ -189,7 +209,7 @@ OPERATORS = "torch.ops."
 
 
 @functools.cache
-def _functions() -> dict[str, Any]:
+def _functions() -> dict[str, Function]:
     return {name: fn for fn, name in _names().items()}
 
 
@@ -198,7 +218,7 @@ def is_listed(name: str) -> bool:
     return name in _functions()
 
 
-def function(name: str) -> Callable[..., Any]:
+def function(name: str) -> Function:
     """The function stored under `name`: one on the allowlist, or an operator that is registered here.
 
     Raises ArchiveError for any other.

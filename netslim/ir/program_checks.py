@@ -9,7 +9,6 @@ from __future__ import annotations
 import keyword
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from netslim.errors import ArchiveError, PlanError
 from netslim.ir.functions import ARITHMETIC, CATS, COUNTS, SUMS
 from netslim.ir.plan import Plan, Skip
-from netslim.ir.program import Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
 
 
 def need(holds: object, otherwise: str) -> None:
@@ -146,7 +145,7 @@ class Walk:
         need(isinstance(node.grad, bool) and isinstance(node.cast, bool), "a step has flags that are none")
         getattr(self, f"_{node.op}")(node)
 
-    def _literal(self, leaf: Any) -> None:
+    def _literal(self, leaf: Leaf) -> None:
         if isinstance(leaf, Size):
             need(0 <= leaf.index < len(self.plan.sizes), "a program uses a size that it does not hold")
         elif isinstance(leaf, int):
@@ -198,14 +197,16 @@ class Walk:
         """Bits that the result of arithmetic can have. PlanError for what is no number, and for too many bits."""
         need(not node.kwargs and 1 <= len(node.args) <= 2, f"a step calls {node.target} on what are no numbers")
         bits = [self._bits(arg, node.target) for arg in node.args]
-        if node.target == "operator.pow" and not isinstance(node.args[1], float):
-            need(type(node.args[1]) is int, "a number is raised to a power that is none of the program's own")
-            bits = [max(bits[0], 1) * max(abs(node.args[1]), 1)]
+        power = node.args[1] if node.target == "operator.pow" else 1.0
+        if not isinstance(power, float):
+            if type(power) is not int:
+                raise PlanError("a number is raised to a power that is none of the program's own")
+            bits = [max(bits[0], 1) * max(abs(power), 1)]
         found = sum(bits) + 1 if node.target == "operator.mul" else max(bits) + 1
         need(found <= _BITS, f"a number can have more than {_BITS} bits")
         return found
 
-    def _bits(self, arg: Any, target: str) -> int:
+    def _bits(self, arg: Literal, target: str) -> int:
         if isinstance(arg, Ref):
             need(arg.name in self.bits, f"a step calls {target} on what is no number")
             return self.bits[arg.name]
@@ -226,7 +227,7 @@ def _operands(name: str, nodes: Mapping[str, Node], inner: Collection[str]) -> l
     return found
 
 
-def structures(value: Any) -> Iterator[Struct]:
+def structures(value: Literal) -> Iterator[Struct]:
     """Every structure in a nested value."""
     if isinstance(value, Struct):
         yield value

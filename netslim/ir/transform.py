@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
 from netslim.ir.functions import without_unused
 from netslim.ir.plan import Block, Plan, Region, Skip
-from netslim.ir.program import Node, Program, Ref, map_leaves
+from netslim.ir.program import Leaf, Literal, Node, Program, Ref, map_leaves
 
 
 def without(program: Program, skips: Iterable[Skip]) -> Program:
@@ -36,13 +35,13 @@ def without(program: Program, skips: Iterable[Skip]) -> Program:
 
 
 def _renamed(node: Node, alias: Mapping[str, str]) -> Node:
-    def put(leaf: object) -> object:
+    def put(leaf: Leaf) -> Leaf:
         return Ref(alias.get(leaf.name, leaf.name)) if isinstance(leaf, Ref) else leaf
 
     return replace(node, args=map_leaves(put, node.args), kwargs=map_leaves(put, node.kwargs))
 
 
-Step = tuple[str, tuple[Any, ...]]
+Step = tuple[str, tuple[Literal, ...]]
 """A further call on a value: what is called, and the arguments after the value."""
 
 

@@ -13,10 +13,11 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -26,6 +27,21 @@ _LOG = logging.getLogger(__name__)
 
 Rule = Callable[["Call"], None]
 Dims = list[Layout]
+Operator = OpOverload | OpOverloadPacket | str
+"""An operator of ATen, all its overloads, or library::name of one that may not be loaded."""
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+class Take(Protocol):
+    """Takes the kept entries of a tensor along the dims that a rule has named; `count` says how many of a layout."""
+
+    def __call__(self, tensor: Tensor) -> Tensor: ...
+    def count(self, layout: Layout) -> int: ...
+
+
+Redo = Callable[[Take], Tensor | tuple[Tensor, ...]]
+"""Computes a result from kept entries only, given what takes them."""
 
 
 class Engine(TorchDispatchMode):
@@ -34,14 +50,14 @@ class Engine(TorchDispatchMode):
     A rule that fails on a use of its operator freezes what it touches, and is logged.
     """
 
-    def __init__(self, rules: Mapping[Any, Rule]) -> None:
+    def __init__(self, rules: Mapping[Operator, Rule]) -> None:
         super().__init__()
         self.rules = rules
         self.notes: dict[str, Layout] = {}  # what the rules said about the call under way, for the rewriter
         self.unknown: dict[str, int] = {}  # operators without a rule, counted
         self._dims: dict[int, Dims] = {}  # by id; an entry goes with its tensor, so that a run holds no activations
         self._produced: set[int] = set()
-        self._open: set[Any] = set()  # composite operators that are being taken apart
+        self._open: set[OpOverload] = set()  # composite operators that are being taken apart
         self._watched: dict[int, weakref.ref[Tensor]] = {}
 
     # -- layouts of tensors
@@ -84,7 +100,9 @@ class Engine(TorchDispatchMode):
 
     # -- the mode
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         rules = self.rules
         rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
@@ -97,7 +115,7 @@ class Engine(TorchDispatchMode):
         rule = rule or unknown_rule
         return self.run(Call(self, func, args, kwargs), rule)
 
-    def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _decomposed(self, func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
         self._open.add(func)
         try:
@@ -137,10 +155,10 @@ class Engine(TorchDispatchMode):
 class Call:
     """One operator call as a rule sees it."""
 
-    def __init__(self, engine: Engine, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, func: OpOverload, args: Args, kwargs: Kwargs) -> None:
         self.engine, self.func, self.args, self.kwargs = engine, func, args, kwargs
         self.out: Any = None
-        self.mixes: list[tuple[list[tuple[Tensor, int]], Callable[..., Any]]] = []
+        self.mixes: list[tuple[list[tuple[Tensor, int]], Redo]] = []
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
@@ -193,7 +211,7 @@ class Call:
         """Tell the rewriter that an integer argument of this call counts the channels of `layout`."""
         self.engine.notes.setdefault(argument, layout)
 
-    def over(self, dims: Iterable[tuple[Tensor, int]], redo: Callable[..., Any]) -> None:
+    def over(self, dims: Iterable[tuple[Tensor, int]], redo: Redo) -> None:
         """Say that the result mixes the entries of these dimensions: a statistic, a softmax, a contraction.
 
         `redo(take)` computes the result from kept entries only; take(t) is t without its dropped entries along the
@@ -219,7 +237,7 @@ def unknown_rule(call: Call) -> None:
 
 
 @functools.cache
-def is_pointwise(func: Any) -> bool:
+def is_pointwise(func: OpOverload) -> bool:
     """By torch's own tag; some in-place variants lack it, so their functional twin is asked too."""
     if torch.Tag.pointwise in func.tags:
         return True
@@ -228,7 +246,7 @@ def is_pointwise(func: Any) -> bool:
     return twin is not None and any(torch.Tag.pointwise in getattr(twin, o).tags for o in twin.overloads())
 
 
-def on_one_device(args: Any, kwargs: Any) -> tuple[Any, Any]:
+def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """Move constants to the meta device when any other operand lives there (values are not needed for shapes)."""
     devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
     if "meta" in devices and len(devices) > 1:
@@ -236,7 +254,7 @@ def on_one_device(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def _like_input(func: Any, args: Any) -> bool:
+def _like_input(func: OpOverload, args: Args) -> bool:
     """Whether a call is a norm on meta whose result has the form of its input; torch works that out very slowly."""
     if func not in _NORMS or not args[0].is_meta:
         return False

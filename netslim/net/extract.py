@@ -6,7 +6,7 @@ import builtins
 import copy
 import operator
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_structure
 
 from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import AUTOCAST, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.program import AUTOCAST, Leaf, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.ir.transform import skips_of, without
 from netslim.layouts.slices import Kept, take
 from netslim.net.runtime import runtime
@@ -156,12 +156,16 @@ def _emit(
         values[node.name] = graph.create_node("get_attr", path, name=node.name)
     elif node.op == "module":
         _adopt_leaf(source, root, path, node.target)
-        values[node.name] = graph.call_module(path, map_leaves(put, node.args), map_leaves(put, node.kwargs))
+        values[node.name] = graph.call_module(path, *_given(node, put))
     elif node.op == "output":
         graph.output(_structured(map_leaves(put, node.args[0]), graph))
     else:
-        args, kwargs = map_leaves(put, node.args), map_leaves(put, node.kwargs)
-        values[node.name] = _call(graph, node.target, args, kwargs)
+        values[node.name] = _call(graph, node.target, *_given(node, put))
+
+
+def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Any, Any]:
+    """The arguments of a call, with nodes of the graph for values."""
+    return map_leaves(put, node.args), map_leaves(put, node.kwargs)
 
 
 def _spared(net: nn.Module, path: str) -> str:
@@ -233,7 +237,7 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
         return
     before, _, own = node.target.rpartition(".")
     owner = at(source.net, before)
-    cut = source.point.kept[node.args[0]] if node.args else None
+    cut = source.point.kept[node.args[0]] if node.args and isinstance(node.args[0], int) else None
     if own in owner._parameters:
         parent._parameters[name] = source.part(owner._parameters[own], cut)
     else:

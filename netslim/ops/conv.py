@@ -51,9 +51,9 @@ class SlimConv:
     """Runs a convolution on the kept part of its weights; mixed in before the plain class."""
 
     kept: Kept | None = None
-    weight: Any
-    bias: Any
-    groups: Any
+    weight: Tensor
+    bias: Tensor | None
+    groups: int
     padding: Any
     padding_mode: Any
     stride: Any

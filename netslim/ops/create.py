@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Reason, fresh
 from netslim.layouts.engine import Call, user_line
-from netslim.ops.fitting import Fitting, spread
+from netslim.ops.fitting import Fit, Fitting, spread
 
 
 def uniform(call: Call) -> None:
@@ -31,22 +31,22 @@ def scalar(call: Call) -> None:
     """item(): a number has no layout."""
 
 
-def fit_creation(first: int) -> Any:
+def fit_creation(first: int) -> Fit:
     def fit(node: Node, fit: Fitting) -> Node:
         sizes = node.kwargs.get("size") or spread(node.args[first:])
         if not isinstance(sizes, (tuple, list)) or len(sizes) != len(fit.outs[0]):
             return node
         new = tuple(map(fit.resized, sizes, fit.outs[0]))
         if "size" in node.kwargs:
-            return fit.replace(node, kwargs={**node.kwargs, "size": new})
-        return fit.replace(node, args=(*node.args[:first], new))
+            return replace(node, kwargs={**node.kwargs, "size": new})
+        return replace(node, args=(*node.args[:first], new))
 
     return fit
 
 
-def fit_full(first: int) -> Any:
+def fit_full(first: int) -> Fit:
     def fit(node: Node, fit: Fitting) -> Node:
-        sizes = fit.argument(node, first, "size")
+        sizes = fit.entries(node, first, "size")
         return fit.set_argument(node, first, "size", tuple(map(fit.resized, sizes, fit.outs[0])))
 
     return fit

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from netslim.ir.program import Node, Ref, Size
+from netslim.ir.program import Literal, Node, Ref, Size
 from netslim.layouts.axes import Layout, is_fixed, leaves
+from netslim.layouts.engine import Dims
 
 Fit = Callable[[Node, "Fitting"], Node]
+"""What makes a call right for every width."""
+Number = int | float
 
 
 class Fitting:
-    """What a fit may ask about one node, and the extra nodes it puts before or after it."""
+    """What a fit may ask about one node, and the extra nodes it puts before or after it.
+
+    values: solved layouts of the tensors by node; numbers: what the traced numbers were; notes: what the rules said of
+    this call; outs: layouts of its results; size: an entry of the plan's sizes; name: makes a name for a node.
+    """
 
     def __init__(
         self,
-        values: Mapping[str, Any],
-        numbers: Mapping[str, Any],
+        values: Mapping[str, Dims],
+        numbers: Mapping[str, Number],
         notes: Mapping[str, Layout],
-        outs: Any,
+        outs: Sequence[Dims],
         size: Callable[[Layout, int], Size],
         name: Callable[[], str],
     ) -> None:
@@ -33,13 +39,22 @@ class Fitting:
         self.notes, self.outs = notes, outs
         self.before: list[Node] = []
 
-    def dims(self, ref: Any) -> list[Layout]:
+    def dims(self, ref: Literal) -> Dims:
         """Solved layouts of a tensor value."""
+        if not isinstance(ref, Ref):
+            raise TypeError(f"{ref!r} is no tensor")
         return self._values[ref.name]
 
-    def value(self, expr: Any) -> Any:
+    def value(self, expr: Literal) -> Literal:
         """A literal, or the number that an expression had when the model was traced."""
         return self._numbers[expr.name] if isinstance(expr, Ref) else expr
+
+    def whole(self, expr: Literal) -> int:
+        """The same, where it has to be a whole number."""
+        value = self.value(expr)
+        if not isinstance(value, int):
+            raise TypeError(f"{value!r} is no whole number")
+        return value
 
     def fixed(self, layout: Layout) -> bool:
         return is_fixed(layout)
@@ -49,7 +64,7 @@ class Fitting:
         at = layout.size if at is None else at
         return at if is_fixed(layout) else self._size(layout, at)
 
-    def resized(self, expr: Any, layout: Layout) -> Any:
+    def resized(self, expr: Literal, layout: Layout) -> Literal:
         """A size argument written for the full network, made right for the kept width. -1 infers itself."""
         if is_fixed(layout) or (isinstance(expr, int) and expr < 0):
             return expr
@@ -58,28 +73,32 @@ class Fitting:
             return kept
         return self._scaled(expr, kept, layout.size)
 
-    def full(self, expr: Ref, layout: Layout) -> Any:
+    def full(self, expr: Ref, layout: Layout) -> Ref | int:
         """A size read from an elastic dimension, as it would be in the full network."""
         if not _meets_constants(layout):
             return layout.size
         return self._scaled(expr, layout.size, self.size(layout))
 
-    def _scaled(self, expr: Any, times: Any, by: Any) -> Ref:
+    def _scaled(self, expr: Literal, times: Size | int, by: Size | int) -> Ref:
         product = Node(self._name(), "call", "operator.mul", (expr, times))
         quotient = Node(self._name(), "call", "operator.floordiv", (Ref(product.name), by))
         self.before += [product, quotient]
         return Ref(quotient.name)
 
-    def argument(self, node: Node, position: int, name: str, default: Any = None) -> Any:
+    def argument(self, node: Node, position: int, name: str, default: Literal = None) -> Literal:
         return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
 
-    def set_argument(self, node: Node, position: int, name: str, value: Any) -> Node:
+    def set_argument(self, node: Node, position: int, name: str, value: Literal) -> Node:
         if position < len(node.args):
             return replace(node, args=(*node.args[:position], value, *node.args[position + 1 :]))
         return replace(node, kwargs={**node.kwargs, name: value})
 
-    def replace(self, node: Node, **changes: Any) -> Node:
-        return replace(node, **changes)
+    def entries(self, node: Node, position: int, name: str) -> tuple[Literal, ...]:
+        """An argument that holds several."""
+        found = self.argument(node, position, name)
+        if not isinstance(found, (tuple, list)):
+            raise TypeError(f"{found!r} are not several")
+        return tuple(found)
 
 
 class Unfitted(Fitting):
@@ -89,7 +108,11 @@ class Unfitted(Fitting):
     """
 
     def __init__(
-        self, values: Mapping[str, Any], numbers: Mapping[str, Any], notes: Mapping[str, Layout], outs: Any
+        self,
+        values: Mapping[str, Dims],
+        numbers: Mapping[str, Number],
+        notes: Mapping[str, Layout],
+        outs: Sequence[Dims],
     ) -> None:
         super().__init__(values, numbers, notes, outs, lambda _layout, at: Size(at), lambda: "unused")
         self.wanted: list[Layout] = []
@@ -99,7 +122,7 @@ class Unfitted(Fitting):
             self.wanted.append(layout)
         return layout.size if at is None else at
 
-    def resized(self, expr: Any, layout: Layout) -> Any:
+    def resized(self, expr: Literal, layout: Layout) -> Literal:
         if isinstance(expr, int) and expr >= 0:
             self.size(layout)
         return expr
@@ -122,6 +145,6 @@ def fit_noted(position: int, name: str) -> Fit:
     return fit
 
 
-def spread(args: Sequence[Any]) -> Sequence[Any]:
+def spread(args: Sequence[Literal]) -> Sequence[Literal]:
     """The sizes of a call that takes them one by one or as one tuple."""
     return args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.ir.program import Node, Ref
+from netslim.ir.program import Literal, Node, Ref, Size
 from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
 from netslim.layouts.engine import Call
 from netslim.ops.fitting import Fit, Fitting
@@ -162,11 +162,11 @@ def glu(call: Call) -> None:
 
 def fit_split(node: Node, fit: Fitting) -> Node:
     """split, chunk and tensor_split along an elastic dimension become a split into the kept sizes."""
-    dim = fit.argument(node, 2, "dim", 0)
-    sizes = [fit.size(out[dim]) for out in fit.outs]
+    dim = fit.whole(fit.argument(node, 2, "dim", 0))
+    sizes: list[Literal] = [fit.size(out[dim]) for out in fit.outs]
     if all(isinstance(size, int) for size in sizes):
         return node
-    return fit.replace(node, target="torch.functional.split", args=(node.args[0], sizes, dim), kwargs={})
+    return replace(node, target="torch.functional.split", args=(node.args[0], sizes, dim), kwargs={})
 
 
 def fit_split_at(dim: int) -> Fit:
@@ -174,17 +174,17 @@ def fit_split_at(dim: int) -> Fit:
 
     def fit(node: Node, fit: Fitting) -> Node:
         along = dim if len(fit.outs[0]) > 1 else 0
-        sizes = [fit.size(out[along]) for out in fit.outs]
+        sizes: list[Literal] = [fit.size(out[along]) for out in fit.outs]
         if all(isinstance(size, int) for size in sizes):
             return node
-        return fit.replace(node, target="torch.functional.split", args=(node.args[0], sizes, along), kwargs={})
+        return replace(node, target="torch.functional.split", args=(node.args[0], sizes, along), kwargs={})
 
     return fit
 
 
 def fit_item(node: Node, fit: Fitting) -> Node:
     """x[...] and x[...] = y: bounds and places on elastic dimensions count kept channels."""
-    if not isinstance(node.args[0], Ref) or not isinstance(fit.dims(node.args[0]), list):
+    if not isinstance(node.args[0], Ref):
         return node
     dims, key = fit.dims(node.args[0]), node.args[1]
     entries = list(key) if isinstance(key, tuple) else [key]
@@ -197,30 +197,31 @@ def fit_item(node: Node, fit: Fitting) -> Node:
             entry = _fit_entry(entry, dims[dim], fit) if dim < len(dims) else entry
             dim += 1
         new.append(entry)
-    return fit.replace(node, args=(node.args[0], tuple(new) if isinstance(key, tuple) else new[0], *node.args[2:]))
+    return replace(node, args=(node.args[0], tuple(new) if isinstance(key, tuple) else new[0], *node.args[2:]))
 
 
-def _fit_entry(entry: Any, layout: Layout, fit: Fitting) -> Any:
+def _fit_entry(entry: Literal, layout: Layout, fit: Fitting) -> Literal:
     if fit.fixed(layout):
         return entry
     if isinstance(entry, int) and not isinstance(entry, bool):
         return fit.size(layout, entry % layout.size)
     if isinstance(entry, slice) and entry.step in (None, 1):
-        return slice(*(_fit_bound(fit.value(bound), layout, fit) for bound in (entry.start, entry.stop)))
+        return slice(*(_fit_bound(bound, layout, fit) for bound in (entry.start, entry.stop)))
     if isinstance(entry, slice):  # the rule has made sure that the step divides the kept channels too
         return slice(fit.value(entry.start), None, entry.step)
     return entry
 
 
-def _fit_bound(bound: Any, layout: Layout, fit: Fitting) -> Any:
+def _fit_bound(bound: Literal, layout: Layout, fit: Fitting) -> Size | int | None:
     if bound is None:
         return None
+    bound = fit.whole(bound)
     bound = max(0, bound + layout.size) if bound < 0 else bound
     return fit.size(layout, bound) if bound < layout.size else None
 
 
 def fit_narrow(node: Node, fit: Fitting) -> Node:
-    dim, start = fit.argument(node, 1, "dim"), fit.value(fit.argument(node, 2, "start"))
+    dim, start = fit.whole(fit.argument(node, 1, "dim")), fit.whole(fit.argument(node, 2, "start"))
     layout = fit.dims(node.args[0])[dim]
     if fit.fixed(layout):
         return node
@@ -229,17 +230,17 @@ def fit_narrow(node: Node, fit: Fitting) -> Node:
 
 
 def fit_select(node: Node, fit: Fitting) -> Node:
-    dim, index = fit.argument(node, 1, "dim"), fit.value(fit.argument(node, 2, "index"))
+    dim, index = fit.whole(fit.argument(node, 1, "dim")), fit.whole(fit.argument(node, 2, "index"))
     layout = fit.dims(node.args[0])[dim]
     return node if fit.fixed(layout) else fit.set_argument(node, 2, "index", fit.size(layout, index % layout.size))
 
 
 def fit_pad(node: Node, fit: Fitting) -> Node:
     """Padding of an elastic dimension: as many entries as the padded parts keep."""
-    amounts = list(fit.argument(node, 1, "pad"))
+    amounts = list(fit.entries(node, 1, "pad"))
     dims, out = fit.dims(node.args[0]), fit.outs[0]
     for i in range(len(amounts) // 2):
-        before, after = (fit.value(a) for a in amounts[2 * i : 2 * i + 2])
+        before, after = (fit.whole(a) for a in amounts[2 * i : 2 * i + 2])
         layout, inner = out[-1 - i], dims[-1 - i]
         if fit.fixed(layout) or not (before or after):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def fit_attention(node: Node, fit: Fitting) -> Node:
     channels = fit.notes.get("scale")
     if channels is None or fit.fixed(channels) or node.kwargs.get("scale") is not None:
         return node
-    return fit.replace(node, kwargs={**node.kwargs, "scale": channels.size**-0.5})
+    return replace(node, kwargs={**node.kwargs, "scale": channels.size**-0.5})
 
 
 class SlimLinear(nn.Linear):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Take
 from netslim.layouts.slices import Kept, put, take
 from netslim.ops.fitting import Fitting, fit_noted
 
@@ -21,7 +21,7 @@ def batch_norm(call: Call) -> None:
     _per_channel(call)
     x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
 
-    def redo(take: Any) -> Tensor:
+    def redo(take: Take) -> Tensor:
         return F.batch_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
 
     if call.arg("training", False):  # weight standardisation: the statistics run over input channels
@@ -33,7 +33,7 @@ def instance_norm(call: Call) -> None:
     _per_channel(call)
     x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
 
-    def redo(take: Any) -> Tensor:
+    def redo(take: Take) -> Tensor:
         return F.instance_norm(take(x), None, None, weight, bias, True, 0.0, call.arg("eps"))
 
     if call.arg("use_input_stats", True):
@@ -67,7 +67,7 @@ def layer_norm(call: Call) -> None:
     own = [(x, x.dim() - rank + i) for i in range(rank)]
     params = [(t, i) for t in (weight, bias) if t is not None for i in range(rank)]
 
-    def redo(take: Any) -> Tensor:
+    def redo(take: Take) -> Tensor:
         kept, (w, b) = take(x), [None if t is None else take(t) for t in (weight, bias)]
         if call.name == "rms_norm":
             return F.rms_norm(kept, list(kept.shape[-rank:]), w, call.arg("eps"))
@@ -88,7 +88,7 @@ def group_norm(call: Call) -> None:
     call.note("num_groups", by_group)
     channels = [(x, i) for i in range(1, x.dim())] + [(t, 0) for t in (weight, bias) if t is not None]
 
-    def redo(take: Any) -> Tensor:
+    def redo(take: Take) -> Tensor:
         affine = {n: None if t is None else take(t) for n, t in (("weight", weight), ("bias", bias))}
         return F.group_norm(take(x), take.count(by_group), eps=call.arg("eps"), **affine)
 
@@ -97,7 +97,7 @@ def group_norm(call: Call) -> None:
 
 def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     """The normalized shape is the size of the trailing dimensions."""
-    shape = fit.argument(node, 1, "normalized_shape")
+    shape = fit.entries(node, 1, "normalized_shape")
     dims = fit.dims(node.args[0])[-len(shape) :]
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
 

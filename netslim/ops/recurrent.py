@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,11 +96,11 @@ RULES = {
 }  # fmt: skip
 
 
-def _states(r: Any, *sizes: int, cells: int = 1) -> list[Tensor]:
+def _states(r: Callable[..., Tensor], *sizes: int, cells: int = 1) -> list[Tensor]:
     return [r(cells, 2, n) for n in sizes]
 
 
-def _weights(r: Any, gates: int, inputs: int, hidden: int) -> list[Tensor]:
+def _weights(r: Callable[..., Tensor], gates: int, inputs: int, hidden: int) -> list[Tensor]:
     return [r(gates * hidden, inputs), r(gates * hidden, hidden), r(gates * hidden), r(gates * hidden)]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from netslim.layouts.axes import Const, Layout, Reason
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Take
 from netslim.ops.pointwise import unify_broadcast
 
 
@@ -39,7 +37,7 @@ def along(call: Call) -> None:
 def _mix(call: Call, dims: list[int]) -> None:
     x = call.tensors[0]
 
-    def redo(take: Any) -> Any:
+    def redo(take: Take) -> Tensor:
         return call.func(take(x), *call.args[1:], **call.kwargs)
 
     call.over([(x, d) for d in dims], redo)

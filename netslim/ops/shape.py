@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -124,19 +125,19 @@ def fit_view(first: int) -> Fit:
         sizes, dims = spread(node.args[first:]), fit.outs[0]
         if not isinstance(sizes, (tuple, list)) or len(sizes) != len(dims):
             return node  # view(dtype), or sizes by keyword
-        return fit.replace(node, args=(*node.args[:first], tuple(map(fit.resized, sizes, dims))))
+        return replace(node, args=(*node.args[:first], tuple(map(fit.resized, sizes, dims))))
 
     return fit
 
 
 def fit_shape_keyword(node: Node, fit: Fitting) -> Node:
     """torch.reshape(x, shape), given in place or by keyword."""
-    sizes = fit.argument(node, 1, "shape")
+    sizes = fit.entries(node, 1, "shape")
     return fit.set_argument(node, 1, "shape", tuple(map(fit.resized, sizes, fit.outs[0])))
 
 
 def fit_unflatten(node: Node, fit: Fitting) -> Node:
-    dim, sizes = fit.argument(node, 1, "dim"), fit.argument(node, 2, "sizes")
+    dim, sizes = fit.whole(fit.argument(node, 1, "dim")), fit.entries(node, 2, "sizes")
     dim = dim % len(fit.dims(node.args[0]))
     parts = fit.outs[0][dim : dim + len(sizes)]
     return fit.set_argument(node, 2, "sizes", tuple(map(fit.resized, sizes, parts)))
@@ -148,7 +149,7 @@ def fit_repeat(node: Node, fit: Fitting) -> Node:
     sizes = (1,) * (len(dims) - len(sizes)) + sizes  # tile may leave the first ones out
     own = [None] * (len(dims) - len(fit.dims(node.args[0]))) + list(fit.dims(node.args[0]))
     new = tuple(fit.resized(s, d) if o is None or o.size == 1 else s for s, d, o in zip(sizes, dims, own, strict=True))
-    return fit.replace(node, args=(node.args[0], new))
+    return replace(node, args=(node.args[0], new))
 
 
 def fit_squeeze(node: Node, fit: Fitting) -> Node:
@@ -156,7 +157,7 @@ def fit_squeeze(node: Node, fit: Fitting) -> Node:
     dims = fit.dims(node.args[0])
     if len(node.args) > 1 or "dim" in node.kwargs or all(map(fit.fixed, dims)):
         return node
-    return fit.replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if d.size == 1)))
+    return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if d.size == 1)))
 
 
 RULES = {

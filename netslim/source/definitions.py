@@ -123,7 +123,7 @@ class Definitions:
         return None
 
 
-def _is_module(value: Any) -> bool:
+def _is_module(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 

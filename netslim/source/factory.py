@@ -7,7 +7,6 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -17,7 +16,7 @@ _OURS = str(Path(__file__).parents[1])  # all of netslim
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
-def build(found: Any, label: str, args: Mapping[str, Any]) -> nn.Module:
+def build(found: object, label: str, args: Mapping[str, object]) -> nn.Module:
     """The model that `found` is (an instance) or makes (a class or factory, called with `args`), or a SourceError.
 
     `label` is what the messages call it.
@@ -40,7 +39,7 @@ def build(found: Any, label: str, args: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def check_arguments(make: Callable[..., Any], label: str, args: Mapping[str, Any]) -> None:
+def check_arguments(make: Callable[..., object], label: str, args: Mapping[str, object]) -> None:
     """SourceError, naming the arguments, when `make(**args)` has too few or too many."""
     missing = missing_arguments(make, args)
     if missing:
@@ -52,7 +51,7 @@ def check_arguments(make: Callable[..., Any], label: str, args: Mapping[str, Any
         raise SourceError(f"{label} has no {_listed('argument', unknown)}; it takes: {known}.")
 
 
-def missing_arguments(make: Callable[..., Any], args: Mapping[str, Any]) -> list[str]:
+def missing_arguments(make: Callable[..., object], args: Mapping[str, object]) -> list[str]:
     """Arguments without a default that `args` does not give."""
     return [
         name
@@ -63,7 +62,7 @@ def missing_arguments(make: Callable[..., Any], args: Mapping[str, Any]) -> list
     ]
 
 
-def unknown_arguments(make: Callable[..., Any], args: Mapping[str, Any]) -> list[str]:
+def unknown_arguments(make: Callable[..., object], args: Mapping[str, object]) -> list[str]:
     """Names in `args` that `make` does not take."""
     parameters = _parameters(make)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -71,7 +70,7 @@ def unknown_arguments(make: Callable[..., Any], args: Mapping[str, Any]) -> list
     return [name for name in args if name not in parameters]
 
 
-def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def _parameters(make: Callable[..., object]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(make).parameters)
     except (TypeError, ValueError):  # some builtins have no signature: let the call decide

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +59,7 @@ def shown(shapes: Shapes) -> str:
     return " and ".join(",".join(map(str, shape)) for shape in shapes)
 
 
-def _shapes(value: Any, name: str) -> Shapes:
+def _shapes(value: object, name: str) -> Shapes:
     """One shape, or several, from what a person or library wrote."""
     single = _shape(value)
     if single is not None:
@@ -71,7 +70,7 @@ def _shapes(value: Any, name: str) -> Shapes:
     raise InputError(f"{name} is {value!r}; write sizes without the batch dimension, such as (3, 224, 224).")
 
 
-def _shape(value: Any) -> Shape | None:
+def _shape(value: object) -> Shape | None:
     if not isinstance(value, (tuple, list)) or not value:
         return None
     return tuple(value) if all(isinstance(n, int) and n > 0 for n in value) else None

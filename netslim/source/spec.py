@@ -47,7 +47,7 @@ def is_source(text: str) -> bool:
 def load_source(
     source: str,
     entry: str | None = None,
-    args: Mapping[str, Any] | None = None,
+    args: Mapping[str, object] | None = None,
     weights: Path | None = None,
 ) -> Loaded:
     """The model that `source` names, built with the keyword arguments `args`, with `weights` loaded into it.
@@ -69,14 +69,14 @@ def load_source(
     return loaded
 
 
-def _from_file(path: Path, entry: str | None, args: dict[str, Any]) -> Loaded:
+def _from_file(path: Path, entry: str | None, args: dict[str, object]) -> Loaded:
     with importing_from(path.resolve().parent):
         module = import_file(path)
         name, model = choose(module, path, entry, args)
     return Loaded(model, f"{path}:{name}", offered_shapes(module, model))
 
 
-def _from_module(package: str, name: str, args: dict[str, Any]) -> Loaded:
+def _from_module(package: str, name: str, args: dict[str, object]) -> Loaded:
     with importing_from(Path.cwd()):
         try:
             found: Any = importlib.import_module(package)
@@ -94,7 +94,7 @@ def _from_module(package: str, name: str, args: dict[str, Any]) -> Loaded:
     return Loaded(model, f"{package}:{name}", offered_shapes(None, model))
 
 
-def _from_torchvision(library: str, name: str, args: dict[str, Any]) -> Loaded:
+def _from_torchvision(library: str, name: str, args: dict[str, object]) -> Loaded:
     from torchvision import models
 
     if name not in models.list_models():
@@ -106,7 +106,7 @@ def _from_torchvision(library: str, name: str, args: dict[str, Any]) -> Loaded:
     return Loaded(model, f"{library}:{name}", library_shapes(name, builder.__module__))
 
 
-def _from_timm(library: str, name: str, args: dict[str, Any]) -> Loaded:
+def _from_timm(library: str, name: str, args: dict[str, object]) -> Loaded:
     with needed("timm", "timm's models"):
         import timm
     if not timm.is_model(name):
@@ -122,7 +122,7 @@ def _from_timm(library: str, name: str, args: dict[str, Any]) -> Loaded:
 _LIBRARIES = {"torchvision": _from_torchvision, "timm": _from_timm}
 
 
-def _quietly(make: Callable[..., nn.Module], label: str, args: dict[str, Any]) -> nn.Module:
+def _quietly(make: Callable[..., nn.Module], label: str, args: dict[str, object]) -> nn.Module:
     """Builds a library's model without the library's remarks on its own defaults."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

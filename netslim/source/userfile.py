@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +76,7 @@ def failure(what: str, error: BaseException) -> SourceError:
     return SourceError(f"{what}: {told(error)}.")
 
 
-def choose(module: ModuleType, path: Path, entry: str | None, args: Mapping[str, Any]) -> tuple[str, nn.Module]:
+def choose(module: ModuleType, path: Path, entry: str | None, args: Mapping[str, object]) -> tuple[str, nn.Module]:
     """The name and the model of `entry`, or of the only candidate in the file."""
     definitions = Definitions(module, path)
     name = entry or _only_candidate(definitions, path, args)
@@ -86,7 +85,7 @@ def choose(module: ModuleType, path: Path, entry: str | None, args: Mapping[str,
     return name, build(getattr(module, name), f"{path}:{name}", args)
 
 
-def _only_candidate(definitions: Definitions, path: Path, args: Mapping[str, Any]) -> str:
+def _only_candidate(definitions: Definitions, path: Path, args: Mapping[str, object]) -> str:
     """SourceError, with a list, unless there is exactly one."""
     names = _instances(definitions) or _made(definitions, args)
     if len(names) == 1:
@@ -114,7 +113,7 @@ def _instances(definitions: Definitions) -> list[str]:
     ]
 
 
-def _made(definitions: Definitions, args: Mapping[str, Any]) -> list[str]:
+def _made(definitions: Definitions, args: Mapping[str, object]) -> list[str]:
     """Classes and factories that can be called with `args`, without those that only make parts or repeat a factory."""
     names = [*definitions.whole_classes, *definitions.factories]
     callable_now = [
@@ -128,7 +127,7 @@ def _made(definitions: Definitions, args: Mapping[str, Any]) -> list[str]:
     return [trial.name for trial in trials if not any(_covers(other, trial, definitions) for other in trials)]
 
 
-def _try(make: Callable[..., Any], name: str, args: Mapping[str, Any]) -> Trial:
+def _try(make: Callable[..., object], name: str, args: Mapping[str, object]) -> Trial:
     """Builds on the meta device, which costs nothing; for real where the constructor computes with tensors."""
     for device in ("meta", "cpu"):
         try:

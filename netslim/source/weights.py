@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     if not path.is_file():
         raise SourceError(f"there is no weights file {path}.")
     try:
@@ -38,7 +37,7 @@ def _read(path: Path) -> Any:
         raise SourceError(f"{path} cannot be read as a PyTorch checkpoint; it is damaged or another format.") from error
 
 
-def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict(found: object, path: Path) -> dict[str, Tensor]:
     if isinstance(found, Mapping):
         if found and all(isinstance(value, Tensor) for value in found.values()):
             return {str(key): value for key, value in found.items()}
