@@ -115,7 +115,7 @@ class TrainConfig:
 
     task: str = _setting("classification", "Data", "What is learned: a class an image, or one a pixel.", one_of(*TASKS))
     data: str = _setting(
-        "digits", "Data", "Images: digits, digit-scenes, cifar10:DIR, cifar100:DIR, stl10:DIR, folder:DIR, synthetic."
+        "digits", "Data", "Images: digits, digit-masks, cifar10:DIR, cifar100:DIR, stl10:DIR, folder:DIR, synthetic."
     )
     labels: int | None = _setting(
         None, "Data", "Use this many labels only, as many of each class; the other images are unlabelled.", COUNT

@@ -32,7 +32,7 @@ from netslim.errors import did_you_mean
 
 SOURCES: dict[str, Callable[[str, tuple[int, ...], int, int | None, str], DataSource]] = {
     "digits": digits,
-    "digit-scenes": digit_scenes,
+    "digit-masks": digit_scenes,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "stl10": stl10,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLED = 8
 """Steps whose sub-networks are counted for the mean."""
-SIZES = {"digits": 1437, "digit-scenes": 1437, "cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000}
+SIZES = {"digits": 1437, "digit-masks": 1437, "cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000}
 """Training images of data sets that always have the same number."""
 IMAGENET = 1_281_167
 
