@@ -1,7 +1,7 @@
 """What is put back after a while: modes of modules, and the global random generators.
 
-`evaluating` leaves a batch norm that somebody froze as it was. Library transforms draw from a generator of torch that all
-share: in `drawn_from` they draw what a seed says, and leave it as it was. A checkpoint holds the states of generators.
+`evaluating` leaves a batch norm that somebody froze as it was. Library transforms draw from a generator that all share:
+in `drawn_from` they draw what a seed says, and leave it as it was. A checkpoint holds the states of generators.
 """
 
 from __future__ import annotations

@@ -86,10 +86,10 @@ def digit_scenes(
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise DataError(f"digit-scenes has images with 1 or 3 channels, but the network takes inputs of shape {shape}")
+        raise DataError(f"digit-masks has images with 1 or 3 channels, but the network takes inputs of shape {shape}")
     if count is not None:
-        raise DataError("digit-scenes has a mask for every image, and no labels to choose from: leave out --labels")
-    moving = chosen(augment, {"standard": seed, "none": None}, "digit-scenes")
+        raise DataError("digit-masks has a mask for every image, and no labels to choose from: leave out --labels")
+    moving = chosen(augment, {"standard": seed, "none": None}, "digit-masks")
     bunch = load_digits()
     split = train_test_split(range(len(bunch.target)), test_size=360, random_state=0, stratify=bunch.target)
     pixels = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
@@ -98,7 +98,7 @@ def digit_scenes(
     mean, std = float(train[0].mean()), float(train[0].std())
     normal = (mean,) * shape[0], (std,) * shape[0]
     return DataSource(
-        "digit-scenes",
+        "digit-masks",
         11,
         Scenes(*train, shape, mean, std, moving),
         Scenes(*train, shape, mean, std, None),

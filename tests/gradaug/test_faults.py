@@ -150,7 +150,7 @@ class Terminated(Silent):
 def terminated(model: Path, out: Path, said: Path) -> None:
     """The command, stopped at the tenth step; what it says on stderr goes to `said`."""
     torch.set_num_threads(1)
-    gradaug.report.progress_for = lambda _: Terminated(10)
+    gradaug.training.progress.progress_for = lambda _: Terminated(10)
     settings = "--mode both --epochs 2 --batch-size 48 --round-to 1 --resolutions 8,6 --ema 0.9 --alpha 0.5"
     with said.open("w") as sys.stderr:
         command(["train", "--model", str(model), "--out", str(out), *settings.split()])

@@ -69,7 +69,7 @@ def test_the_names_in_the_settings_are_the_tasks_that_there_are() -> None:
 
 
 def test_every_data_set_says_what_its_labels_are_for() -> None:
-    for name in ("digits", "digit-scenes", "synthetic"):
+    for name in ("digits", "digit-masks", "synthetic"):
         assert data.load(name, (1, 16, 16)).task in tasks.TASKS
 
 
@@ -164,7 +164,7 @@ def test_segmentation_of_a_network_that_answers_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"segmentation needs an answer for every pixel .*task=Classification"):
         gradaug.GradAug(net, task=Segmentation(), round_to=1).backward(torch.randn(2, 1, 12, 12), torch.tensor([1, 2]))
     with pytest.raises(DataError, match="segmentation needs"):
-        require_fit(net, data.load("digit-scenes", (1, 12, 12)), Segmentation())
+        require_fit(net, data.load("digit-masks", (1, 12, 12)), Segmentation())
 
 
 def test_a_task_without_a_setting_says_so() -> None:
@@ -247,7 +247,7 @@ def test_scenes_and_masks_are_one_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_images_and_masks_are_moved_and_resized_together(side: int) -> None:
-    source = data.load("digit-scenes", (1, side, side))
+    source = data.load("digit-masks", (1, side, side))
     images, found = source.train.__getitems__([(0, i) for i in range(64)])
     again, still = source.train.__getitems__([(1, i) for i in range(64)]), source.calibration
     assert found.shape == (64, side, side)
@@ -260,17 +260,17 @@ def test_images_and_masks_are_moved_and_resized_together(side: int) -> None:
 
 def test_scenes_have_their_own_refusals() -> None:
     with pytest.raises(DataError, match="no labels to choose from"):
-        data.load("digit-scenes", (1, 16, 16), labels=100)
+        data.load("digit-masks", (1, 16, 16), labels=100)
     with pytest.raises(DataError, match="1 or 3 channels"):
-        data.load("digit-scenes", (2, 16, 16))
+        data.load("digit-masks", (2, 16, 16))
 
 
 @pytest.mark.parametrize(
     ("net", "source", "task", "words"),
     [
         (11, "digits", Segmentation, r"digits has labels for classification: give --task classification"),
-        (11, "digit-scenes", Classification, r"digit-scenes has labels for segmentation: give --task segmentation"),
-        (4, "digit-scenes", Segmentation, r"has 4 outputs and digit-scenes has 11 classes; .*num_classes=11"),
+        (11, "digit-masks", Classification, r"digit-masks has labels for segmentation: give --task segmentation"),
+        (4, "digit-masks", Segmentation, r"has 4 outputs and digit-masks has 11 classes; .*num_classes=11"),
     ],
 )
 def test_network_data_and_task_must_fit(net: int, source: str, task: type[tasks.Task], words: str) -> None:
@@ -332,7 +332,7 @@ def test_a_segmentation_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None
 
 
 def test_tables_and_pictures_take_their_columns_from_the_task() -> None:
-    net, source = converted().eval(), data.load("digit-scenes", (1, 16, 16))
+    net, source = converted().eval(), data.load("digit-masks", (1, 16, 16))
     found = assess(net, source, recipe(), (1.0, 0.8), epsilons=(0.1,), task=Segmentation())
     headings = [column.header for column in score_table(found.scores, found.scores[0].score).columns]
     assert headings == ["network", "parameters", "MFLOPs", "mIoU %", "pixel accuracy %", "loss"]
@@ -342,6 +342,6 @@ def test_tables_and_pictures_take_their_columns_from_the_task() -> None:
 
 def test_the_command_line_knows_the_task_of_a_data_set(tmp_path: Path) -> None:
     netslim.save(converted(), tmp_path / "converted.pt")
-    asked = ["eval", "--model", str(tmp_path / "converted.pt"), "--data", "digit-scenes", "--device", "cpu", "--json"]
+    asked = ["eval", "--model", str(tmp_path / "converted.pt"), "--data", "digit-masks", "--device", "cpu", "--json"]
     found = CliRunner().invoke(command, asked, catch_exceptions=False)
     assert json.loads(found.output)["scores"][0]["miou"] < 20
