@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -212,7 +212,13 @@ def _check_test(argument: str) -> None:
 def _benchmark(script: Path) -> click.Command:
     if str(script.parent) not in sys.path:
         sys.path.insert(0, str(script.parent))
-    return importlib.import_module(script.stem).main
+    spec = importlib.util.spec_from_file_location(f"benchmark_{script.stem}", script)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def _make(arguments: list[str], unfinished: bool) -> None:

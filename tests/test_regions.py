@@ -142,7 +142,7 @@ def test_a_file_without_its_code_runs_nothing(net: netslim.SlimNet, tmp_path: Pa
     document, tensors = opened(tmp_path / "net.pt")
     del tensors[document["python"][1]]
     document["python"] = None
-    with pytest.raises(ArchiveError, match="holds no class"):
+    with pytest.raises(ArchiveError, match="neither a program of the whole network nor Python"):
         netslim.load(signed(tmp_path / "net.pt", document, tensors))
 
 

@@ -182,10 +182,14 @@ def _setting(value: Any) -> Any:
 
 
 def _checkpoint(document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
+    if document.same.keys() & tensors.keys():
+        raise ValueError("a tensor is itself and another one")
     every = tensors | {name: tensors[other] for name, other in document.same.items()}
     optimizer: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(every, "optimizer").items():
         number, _, key = name.partition("/")
+        if not (number.isascii() and number == str(int(number)) and int(number) >= 0):
+            raise ValueError(f"{name} is the state of no parameter")
         optimizer.setdefault(int(number), {})[key] = tensor
     return Checkpoint(
         config=document.config,

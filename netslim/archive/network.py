@@ -8,7 +8,9 @@ limits, the parts of the document to each other and to the tensors, and the netw
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from torch import Tensor
 
 from netslim.archive import container, python
 from netslim.archive import schema as s
+from netslim.archive.building import Unbuilt, built, check_dtypes, named_tensors
 from netslim.archive.literals import value_data, value_from
-from netslim.archive.modules import Unbuilt, below, built, check_dtypes, named_tensors, stored
+from netslim.archive.modules import below, stored
 from netslim.archive.plans import plan_data, plan_from, text
 from netslim.archive.rehearsal import Failed, rehearse
-from netslim.errors import ArchiveError, PlanError
+from netslim.errors import ArchiveError, NetslimError, PlanError
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import every_program
@@ -34,7 +37,7 @@ from netslim.trace.tracer import LIFTED
 
 FORMAT, VERSION = "netslim", 3
 LARGEST_INPUT = 1 << 27
-"""Numbers in one example input."""
+"""Numbers in the example inputs together."""
 
 
 def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
@@ -78,6 +81,10 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
         return _network(content, path, trust).eval()
     except (Unbuilt, PlanError, Failed, ValueError) as error:
         raise ArchiveError(f"{path} is damaged: {_line(error)}; convert the model again.") from error
+    except NetslimError:
+        raise
+    except Exception as error:  # what no check foresees: still a sentence
+        raise ArchiveError(f"{path} is damaged: its contents do not fit together ({type(error).__name__}).") from error
 
 
 def _content(path: Path) -> container.Content:
@@ -124,6 +131,16 @@ def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
             "the file, load it with trust=True, or --trust."
         )
     plan = plan_from(document.plan)
+    if plan.whole is None and document.python is None:
+        raise ValueError("it has neither a program of the whole network nor Python of its model")
+    if document.rules and not trust:
+        raise ArchiveError(
+            f"{path} was converted with rules of somebody's own for operators, which cannot be checked here; if you "
+            "trust the file, load it with trust=True, or --trust."
+        )
+    names = [group.name for group in plan.groups] + [block.name for block in plan.blocks]
+    if not all(map(str.isprintable, names)):
+        raise ValueError("a group or a block of it has a name that cannot be printed")
     _check_inputs(plan)
     _check_operators(plan, path, trust)
     _check_tensors(document, content.tensors)
@@ -143,12 +160,11 @@ def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
 
 def _check_inputs(plan: Plan) -> None:
     for inputs in (plan.inputs, *(region.inputs for region in plan.regions.values())):
+        entries = 0
         for found in tensors_in(inputs):
-            entries = 1
-            for n in found.shape:
-                entries *= n
-            if entries > LARGEST_INPUT:
-                raise ValueError(f"an input of shape {found.shape} has more than {LARGEST_INPUT:,} numbers")
+            entries += prod(found.shape)
+        if entries > LARGEST_INPUT:
+            raise ValueError(f"its inputs have more than {LARGEST_INPUT:,} numbers")
 
 
 def _check_operators(plan: Plan, path: Path, trust: bool) -> None:
@@ -164,6 +180,10 @@ def _check_operators(plan: Plan, path: Path, trust: bool) -> None:
         )
 
 
+_CONSTANT = re.compile(rf"(.+\.)?{LIFTED}\.c[0-9]{{1,6}}", re.ASCII | re.DOTALL)
+"""How programs call what they bring along."""
+
+
 def _check_tensors(document: s.Document, tensors: Mapping[str, Tensor]) -> None:
     """Every tensor of the file is named, and for one purpose."""
     extra = [] if document.python is None else [document.python.tensor]
@@ -171,7 +191,7 @@ def _check_tensors(document: s.Document, tensors: Mapping[str, Tensor]) -> None:
     if len(set(named)) < len(named) or set(named) != tensors.keys():
         other = next(iter(set(named) ^ tensors.keys()), "")
         raise ValueError(f"the tensors that it names are not those that it holds ({other!r})")
-    if any(LIFTED not in name.split(".") for name in document.constants):
+    if not all(map(_CONSTANT.fullmatch, document.constants)):
         raise ValueError("a constant of its program is none")
 
 

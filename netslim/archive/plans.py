@@ -63,19 +63,21 @@ def plan_from(data: s.PlanData) -> Plan:
         raise ValueError(f"its programs have more than {s.STEPS:,} steps")
     return Plan(
         groups=tuple(Group(g.name, g.size, _slots_from(g.slots)) for g in data.groups),
-        frozen=tuple(Frozen(_slots_from(f.slots), f.size, f.reason, f.op, f.where) for f in data.frozen),
+        frozen=tuple(
+            Frozen(_slots_from(f.slots), f.size, text(f.reason), text(f.op), text(f.where)) for f in data.frozen
+        ),
         layouts={name: tuple(map(layout, dims)) for name, dims in data.layouts.items()},
         regions={region.path: _region_from(region) for region in data.regions},
         sizes=tuple((layout(place), at) for place, at in data.sizes),
         cuts=tuple(data.cuts),
         ints={path: {name: layout(place) for name, place in ints.items()} for path, ints in data.ints.items()},
         inputs=_inputs_from(data.inputs),
-        refusal=data.refusal,
+        refusal=text(data.refusal),
         blocks=tuple(_block_from(block) for block in data.blocks),
-        refused=tuple(Refused(found.where, found.reason) for found in data.refused),
-        specialised=tuple(data.specialised),
-        unknown=dict(data.unknown),
-        model=data.model,
+        refused=tuple(Refused(text(found.where), text(found.reason)) for found in data.refused),
+        specialised=tuple(map(text, data.specialised)),
+        unknown={text(name): n for name, n in data.unknown.items()},
+        model=text(data.model),
     )
 
 
@@ -88,8 +90,8 @@ def _check_places(data: s.PlanData) -> None:
 
 
 def text(value: str) -> str:
-    """What is only read by people: of a bounded length, without what UTF-8 cannot say."""
-    return value[:_MOST].encode("utf-8", "replace").decode()
+    """What is only read by people: of a bounded length, of letters that can be printed."""
+    return "".join(c if c.isprintable() else "?" for c in value[:_MOST])
 
 
 def _slots_data(slots: tuple[Slot, ...]) -> list[s.SlotData]:
@@ -122,7 +124,7 @@ def _layout_from(data: s.LayoutData, depth: int = 0) -> Layout:
         return Elastic(data.group, data.size)
     if isinstance(data, s.ConstData):
         reason = data.reason
-        return Const(data.size, Reason(reason.text, reason.op, reason.where) if reason else None)
+        return Const(data.size, Reason(text(reason.text), text(reason.op), text(reason.where)) if reason else None)
     if depth > DEEPEST:
         raise ValueError("a layout is nested too deeply")
     children = data.factors if isinstance(data, s.ProductData) else data.parts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,11 +27,20 @@ from netslim.proof.equivalence import draw_counts
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.tracer import LIFTED
 
-LARGEST = 1 << 33
+LARGEST = 1 << 31
 """Numbers in one tensor."""
 
 REAL = 1 << 24
 """Numbers in one tensor whose values are worked out: tables of indices that programs make."""
+
+REAL_TOGETHER = 1 << 26
+"""Numbers in all of them together."""
+
+HEAVY = 1 << 16
+"""Numbers that a step which is neither pointwise nor a view may be given where values are worked out."""
+
+OPERATORS = 200_000
+"""Operators in one run."""
 
 PIECES = 1 << 16
 """Tensors that one step gives."""
@@ -83,7 +93,7 @@ def _run(net: SlimNet, engine: Engine) -> list[Tensor]:
         engine.set(tensor, list(map(Const, tensor.shape)))
     try:
         with torch.inference_mode(), fast_path_off(), engine:
-            return list(every_tensor(net(**inputs)))
+            found = list(every_tensor(net(**inputs)))
     except Failed:
         raise
     except Misaligned as error:
@@ -91,6 +101,9 @@ def _run(net: SlimNet, engine: Engine) -> list[Tensor]:
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise Failed(f"its program does not run ({type(error).__name__}: {line})") from error
+    if not found:
+        raise Failed("it gives no tensor")
+    return found
 
 
 def _blank(leaf: Input) -> Tensor:
@@ -128,35 +141,70 @@ def _without_values(net: SlimNet) -> Iterator[dict[str, Tensor]]:
             table.update(held)
 
 
-class Typed(Engine):
-    """The operator rules, with limits on what is made."""
-
-    def run(self, call: Call, rule: Rule) -> Any:
-        _limit(call)
-        out = super().run(call, rule)
-        _check_made(call)
-        return out
-
-
 class Rehearsal(Engine):
     """Runs operators as the engine does, with limits on what is made, and types nothing."""
 
+    operators = 0
+    real = 0
+    """Numbers in the tensors whose values were worked out."""
+
     def run(self, call: Call, rule: Rule) -> Any:
+        self.operators += 1
+        if self.operators > OPERATORS:
+            raise Failed(f"it runs more than {OPERATORS:,} operators")
         _limit(call)
+        out = self.made(call, rule)
+        for tensor in call.outs:
+            self.real += 0 if tensor.is_meta else tensor.numel()
+            if tensor.numel() > LARGEST:
+                raise Failed(f"a step makes a tensor of {tensor.numel():,} numbers")
+        if self.real > REAL_TOGETHER:
+            raise Failed(f"its tables have more than {REAL_TOGETHER:,} numbers together")
+        return out
+
+    def made(self, call: Call, rule: Rule) -> Any:
         call.execute()
-        _check_made(call)
         return call.out
 
 
+class Typed(Rehearsal):
+    """The same under the operator rules."""
+
+    def made(self, call: Call, rule: Rule) -> Any:
+        return Engine.run(self, call, rule)
+
+
 def _limit(call: Call) -> None:
-    """Raises Failed before a step takes more memory than it may, gives too many tensors, or mixes dtypes."""
-    given = call.tensors
-    if call.name in _PIECEWISE and given and max(given[0].shape, default=0) > PIECES:
-        raise Failed(f"a step gives more than {PIECES:,} tensors")
+    """Raises Failed before a step takes more memory or time than it may, or is given what it would refuse."""
+    given, name = call.tensors, call.name.rpartition(".")[2]
+    longest = max(given[0].shape, default=0) if given else 0
+    if name in _PIECEWISE and longest > PIECES:
+        raise Failed(f"a step gives, or goes through, more than {PIECES:,} tensors")
     _check_dtypes(call, given)
     _check_lengths(call)
+    _check_indices(call, name)
     if not any(t.is_meta for t in given):
-        _limit_real(call)
+        if _COSTLY.fullmatch(name) and sum(t.numel() for t in given) > HEAVY:
+            raise Failed(f"{call.name} is given more than {HEAVY:,} numbers to work out")
+        _limit_real(call, name)
+
+
+def _check_indices(call: Call, name: str) -> None:
+    """Indices whose values are known lie within what they index, which the meta device cannot see."""
+    if name in ("index_select", "gather", "take_along_dim"):
+        x, dim, index = call.arg("self"), call.arg("dim", 0), call.arg("index")
+        pairs = [(index, x.shape[dim] if x.dim() else 1)] if isinstance(x, Tensor) and isinstance(dim, int) else []
+    elif name == "embedding":
+        pairs = [(call.arg("indices"), call.arg("weight").shape[0])]
+    elif name == "index":
+        found = call.arg("indices")
+        pairs = [(t, n) for t, n in zip(found, call.arg("self").shape, strict=False) if t is not None]
+    else:
+        return
+    for index, size in pairs:
+        known = isinstance(index, Tensor) and not index.is_meta and index.numel() and index.dtype in _INDICES
+        if known and not (-size <= int(index.min()) and int(index.max()) < size):
+            raise Failed(f"{call.name} is given an index beyond the {size} entries that there are")
 
 
 def _check_dtypes(call: Call, given: Sequence[Tensor]) -> None:
@@ -185,10 +233,10 @@ def _check_lengths(call: Call) -> None:
             raise Failed(f"{call.name} is given {len(given)} numbers for {argument}")
 
 
-def _limit_real(call: Call) -> None:
+def _limit_real(call: Call, name: str) -> None:
     """The same for a step whose values are worked out: its result is measured without values first."""
-    numbers = [n for n in tree_leaves((call.args, call.kwargs)) if isinstance(n, (int, float))]
-    if any(n != n or abs(n) > LARGEST for n in numbers if isinstance(n, int)):
+    numbers = [n for n in tree_leaves((call.args, call.kwargs)) if isinstance(n, int)]
+    if any(abs(n) > LARGEST for n in numbers):
         raise Failed(f"{call.name} is given a number above {LARGEST:,}")
     args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (call.args, call.kwargs))
     names = {argument.name for argument in call.func._schema.arguments}
@@ -196,7 +244,9 @@ def _limit_real(call: Call) -> None:
     try:
         made = call.func(*args, **{**kwargs, **device})
     except Exception:  # its size depends on values
-        if any(abs(n) > REAL for n in numbers if isinstance(n, int)):
+        whole = [t for t in call.tensors if t.dtype in _INDICES and t.numel()]
+        sizes = [int(t.sum() if name == "repeat_interleave" else t.max()) for t in whole] if name in _BY_VALUE else []
+        if any(abs(n) > REAL for n in (*numbers, *sizes)):
             raise Failed(f"{call.name} is given a number above {REAL:,}") from None
         return
     for tensor in tree_leaves(made):
@@ -204,14 +254,18 @@ def _limit_real(call: Call) -> None:
             raise Failed(f"a step makes a table of {tensor.numel():,} numbers")
 
 
-def _check_made(call: Call) -> None:
-    for tensor in call.outs:
-        if tensor.numel() > LARGEST:
-            raise Failed(f"a step makes a tensor of {tensor.numel():,} numbers")
-
+_INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_BY_VALUE = ("repeat_interleave", "bincount", "one_hot")
+_COSTLY = re.compile(
+    r"linalg_.*|.*(svd|eig|inverse|attention|cdist).*|cholesky.*|lu.*|qr|det|logdet|slogdet|matrix_.*|matmul|mm|bmm|addmm"
+    r"|baddbmm|addbmm|mv|addmv|dot|vdot|inner|tensordot|kron|conv.*|lstm|gru|rnn.*|bilinear|ormqr|orgqr|geqrf|lstsq"
+    r"|triangular_solve"
+)
+"""Operators that take more than a few operations a number."""
 
 _PIECEWISE = frozenset(
-    "unbind chunk split unsafe_chunk unsafe_split tensor_split split_with_sizes hsplit vsplit dsplit".split()
+    "unbind chunk split unsafe_chunk unsafe_split tensor_split split_with_sizes hsplit vsplit dsplit "
+    "lstm gru rnn_tanh rnn_relu".split()
 )
 _ONE_DTYPE = frozenset(
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm bmm addmm "

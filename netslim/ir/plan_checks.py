@@ -7,13 +7,14 @@ plan's groups; programs are what `program_checks` lets through, and `every_progr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 from torch import Tensor, nn
 
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan
-from netslim.ir.program_checks import Placed, Walk, need
-from netslim.layouts.axes import Const, Elastic, Layout, leaves
+from netslim.ir.program_checks import Placed, Walk, is_identifier, need
+from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, leaves
 
 
 def every_program(plan: Plan) -> Iterator[Placed]:
@@ -34,6 +35,8 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
     need("" in modules, "it has no network")
     for path in plan.regions:
         need(path in modules, f"it has a program for {path!r}, which it does not hold")
+    for inputs in (plan.inputs, *(region.inputs for region in plan.regions.values())):
+        need(all(is_identifier(name) for name in inputs), "it has an argument whose name is no word")
     for block in plan.blocks:
         need(block.region in plan.regions, f"its block {block.name!r} is in no program")
     names = [block.name for block in plan.blocks] + [group.name for group in plan.groups]
@@ -46,13 +49,31 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
 # ------------------------------------------------------------------------------------------------- layouts
 
 
+MOST_RUNS = 1 << 20
+"""Pieces that a layout's kept channels can be in."""
+
+
+def _most_runs(layout: Layout) -> int:
+    """Pieces that a layout can be cut into: one for a constant, at most every channel of a group, products of these."""
+    if isinstance(layout, Concat):
+        return sum(map(_most_runs, layout.parts))
+    if isinstance(layout, Product):
+        inner = max(map(_most_runs, layout.factors[1:]))
+        whole = all(isinstance(factor, Const) for factor in layout.factors[1:])
+        return _most_runs(layout.factors[0]) if whole else prod(f.size for f in layout.factors[:-1]) * inner
+    return layout.size if isinstance(layout, Elastic) else 1
+
+
 def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    pieces: list[int] = []
     inside: dict[int, set[int]] = {}  # groups by layout, which many dims share
 
     def check(layout: Layout) -> None:
         if id(layout) in inside:
             return
         found = inside[id(layout)] = set()
+        pieces.append(_most_runs(layout))
+        need(pieces[-1] <= MOST_RUNS and sum(pieces) <= 8 * MOST_RUNS, "its layouts are cut into too many pieces")
         for leaf in leaves(layout):
             need(isinstance(leaf, (Const, Elastic)), "a layout of it is not solved")
             if isinstance(leaf, Elastic):

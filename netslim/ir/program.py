@@ -139,7 +139,7 @@ def leaves(value: Literal) -> list[Leaf]:
 
 
 _REACHES_OUT = re.compile(
-    r"torch\.(.+_file|from_numpy|frombuffer|asarray|autocast|seed|.*sparse.*|_?foreach.*|fbgemm.*|nn\.functional\._.*)"
+    r"torch\.(.+_file|from_numpy|frombuffer|asarray|autocast|seed|(cudnn|miopen|mkldnn|quantized|mkl)_.*|lobpcg|chain_matmul|linalg\.multi_dot|functional\.(.*lowrank|chain_matmul)|.*sparse.*|_?foreach.*|fbgemm.*|nn\.functional\._.*)"
     r"|torch\.nn\.functional\.(has_torch_function.*|assert_.*)"
     r"|torch\.Tensor\.(apply_|map_|map2_|backward|.*register_.*|.*hook.*|retain.*|set_|resize.*|.*storage.*|share_memory_"
     r"|.*data_ptr|numpy|tolist|record_stream|pin_memory|to_mkldnn|_cdata\..*|_base\..*|_?grad.*|name\..*|volatile\..*"

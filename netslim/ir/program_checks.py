@@ -7,6 +7,7 @@ skipped block can do no more than any other; numbers stay small enough to be wor
 from __future__ import annotations
 
 import keyword
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -239,5 +240,10 @@ def structures(value: Literal) -> Iterator[Struct]:
 
 def _is_namedtuple(found: Struct) -> bool:
     words = [found.kind, *found.keys]
-    plain = all(isinstance(w, str) and w.isidentifier() and not keyword.iskeyword(w) and w[:1] != "_" for w in words)
-    return plain and len(set(found.keys)) == len(found.keys)
+    return all(is_identifier(w) and str(w)[:1] != "_" for w in words) and len(set(found.keys)) == len(found.keys)
+
+
+def is_identifier(name: object) -> bool:
+    """Whether Python takes a name as it is: an identifier that its parser reads as no other one, and no keyword."""
+    plain = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+    return plain and unicodedata.normalize("NFKC", str(name)) == name

@@ -16,6 +16,7 @@ from torch.amp import autocast_mode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
+from netslim.errors import InputError
 from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Input, Inputs
 from netslim.ir.program import AUTOCAST, Leaf, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
@@ -131,7 +132,17 @@ def _nested(graph: fx.Graph, inputs: Inputs) -> None:
     with graph.inserting_after(last):
         for _ in leaves:
             graph.placeholder("unused")
-    graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(list(inputs), tree_structure((tuple(inputs.values()), {})), None)))
+    graph.set_codegen(
+        _PyTreeCodeGen(_PyTreeInfo(_arguments(inputs), tree_structure((tuple(inputs.values()), {})), None))
+    )
+
+
+def _arguments(inputs: Inputs) -> list[str]:
+    """The names of a graph's arguments: those of forward, as far as they can stand in source."""
+    names: list[str] = []
+    for name in inputs:
+        names.append(_printable(name, names, dir(builtins)))
+    return names
 
 
 def _emit(
@@ -148,7 +159,8 @@ def _emit(
         return leaf
 
     path = node.target.removeprefix(prefix)
-    path = path if prefix else _spared(source.net, path)
+    if node.op in ("param", "module"):
+        path = _held(path) if prefix else _spared(source.net, path)
     if node.op == "input":
         values[node.name] = graph.placeholder(_printable(node.name, (), dir(builtins)))
     elif node.op == "param":
@@ -177,6 +189,14 @@ def _spared(net: nn.Module, path: str) -> str:
         parts.append(_printable(part, beside, _OF_MODULES if parts else _OF_GRAPHS))
         holder = holder._modules.get(part) or nn.Module()
     return ".".join(parts)
+
+
+def _held(path: str) -> str:
+    """The path of what a region's module holds under its own name. InputError where a graph cannot print it."""
+    for part in path.split("."):
+        if _printable(part, (), ()) != part:
+            raise InputError(f"a part called {part!r} cannot be extracted: its name cannot stand in source; rename it.")
+    return path
 
 
 _OF_MODULES = frozenset(dir(nn.Module()))

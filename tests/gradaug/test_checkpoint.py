@@ -124,6 +124,9 @@ WRONG = {
     "a generator of torch's that is none": lambda _d, t: t.update({"random/0/torch": torch.zeros(3)}),
     "a generator less": lambda _d, t: t.pop("random/0/torch"),
     "a name for nothing": lambda d, _t: d["same"].update({"model/x": "model/nothing"}),
+    "a number below zero": lambda _d, t: t.update({"optimizer/-1/momentum_buffer": torch.zeros(3)}),
+    "a number written otherwise": lambda _d, t: t.update({"optimizer/00/momentum_buffer": torch.zeros(3)}),
+    "a tensor that is there already": lambda d, _t: d["same"].update({"model/weight": "model/bias"}),
     "a number that is none": lambda _d, t: t.update({"optimizer/x/momentum_buffer": torch.zeros(3)}),
 }
 

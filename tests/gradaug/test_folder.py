@@ -26,10 +26,10 @@ import os, pathlib, sys, time
 from gradaug.training.folder import RunFolder
 with RunFolder(pathlib.Path(sys.argv[1])).held():
     if os.fork() == 0:  # as a process that loads images
+        print("held", flush=True)
         os.close(1)
         os.read(0, 1)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(600)
 """
 
