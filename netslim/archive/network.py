@@ -133,16 +133,16 @@ def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
     plan = plan_from(document.plan)
     if plan.whole is None and document.python is None:
         raise ValueError("it has neither a program of the whole network nor Python of its model")
-    if document.rules and not trust:
-        raise ArchiveError(
-            f"{path} was converted with rules of somebody's own for operators, which cannot be checked here; if you "
-            "trust the file, load it with trust=True, or --trust."
-        )
     names = [group.name for group in plan.groups] + [block.name for block in plan.blocks]
     if not all(map(str.isprintable, names)):
         raise ValueError("a group or a block of it has a name that cannot be printed")
     _check_inputs(plan)
     _check_operators(plan, path, trust)
+    if document.rules and not trust:
+        raise ArchiveError(
+            f"{path} was converted with rules of somebody's own for operators, which cannot be checked here; if you "
+            "trust the file, load it with trust=True, or --trust."
+        )
     _check_tensors(document, content.tensors)
     own = None if document.python is None else python.Shells(content.tensors[document.python.tensor])
     tree = built(document.modules, content.tensors, own)
