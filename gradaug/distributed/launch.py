@@ -61,13 +61,17 @@ def launch(processes: int, arguments: Sequence[str], max_restarts: int = 0) -> N
 
 
 def _cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
-    """The process that failed first: where one was killed, it and not those that missed it or were ended after it."""
-    after = (-signal.SIGABRT, -signal.SIGTERM)
+    """The process that failed first: where one was killed, it and not those that missed it or were ended after it.
 
-    def order(item: tuple[int, ProcessFailure]) -> tuple[int, int, int]:
+    Times are whole seconds: of several in one second, one that stopped because it was told to comes last.
+    """
+    after = (-signal.SIGABRT, -signal.SIGTERM)
+    told = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[int, int, bool, int]:
         rank, failure = item
         code = failure.exitcode
-        return (0 if code < 0 and code not in after else 1, failure.timestamp, rank)
+        return (0 if code < 0 and code not in after else 1, failure.timestamp, code in told, rank)
 
     return min(error.failures.items(), key=order)
 

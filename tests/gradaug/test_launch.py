@@ -165,7 +165,14 @@ def is_running(process: int) -> bool:
 
 @pytest.mark.parametrize(
     ("codes", "rank"),
-    [({0: 1, 1: -9}, 1), ({0: -9, 1: 1}, 0), ({0: 1, 1: -6}, 0), ({0: -15, 1: 1}, 1), ({0: 1, 1: 1}, 0)],
+    [
+        ({0: 1, 1: -9}, 1),
+        ({0: -9, 1: 1}, 0),
+        ({0: 1, 1: -6}, 0),
+        ({0: -15, 1: 1}, 1),
+        ({0: 1, 1: 1}, 0),
+        ({0: 143, 1: 1}, 1),
+    ],
 )
 def test_the_process_that_was_killed_is_named_not_one_that_missed_it(codes: dict[int, int], rank: int) -> None:
     """All failures seen at one look have the same time."""
