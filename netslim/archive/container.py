@@ -165,9 +165,3 @@ def _blank(header: bytes, name: str) -> bytearray:
     blank = bytearray(header)
     _put(blank, name, _EMPTY)
     return blank
-
-
-def dtype_named(name: str) -> torch.dtype | None:
-    """The dtype of a name such as "float32"."""
-    found = getattr(torch, name, None) if name.isascii() and name.isidentifier() else None
-    return found if isinstance(found, torch.dtype) else None

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import torch
 from msgspec import Meta, Struct
 
-from netslim.archive.container import dtype_named
 from netslim.ir import program
 from netslim.ir.inputs import Input
 from netslim.ir.program import Mode, Ref, Size
@@ -171,8 +170,14 @@ def value_from(data: Any, depth: int = 0) -> Any:
     return data if make is None else make(data)
 
 
+def _dtype_named(name: str) -> torch.dtype | None:
+    """The dtype of a name such as "float32"."""
+    found = getattr(torch, name, None) if name.isascii() and name.isidentifier() else None
+    return found if isinstance(found, torch.dtype) else None
+
+
 def _dtype(data: Any) -> torch.dtype:
-    found = dtype_named(data.name if isinstance(data, DtypeData) else data.dtype)
+    found = _dtype_named(data.name if isinstance(data, DtypeData) else data.dtype)
     if found is None:
         raise ValueError(f"{data} names no dtype")
     return found
