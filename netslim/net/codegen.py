@@ -23,7 +23,20 @@ from typing import Any
 import torch
 
 from netslim.ir.functions import memory
-from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
+from netslim.ir.program import (
+    AUTOCAST,
+    REQUIRE,
+    RESERVED,
+    Mode,
+    Node,
+    Program,
+    Ref,
+    Size,
+    Struct,
+    function,
+    is_listed,
+    is_word,
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +178,10 @@ class Printer:
 
     def _function(self, target: str) -> str:
         """How a function is called: by its own name where netslim knows it, else by a number."""
+        if target.startswith("builtins."):
+            return target.removeprefix("builtins.")
+        if target == REQUIRE:
+            return self._bind("require", function(target))
         if is_listed(target) or _THROUGH.fullmatch(target):
             return target
         return self._bind("operator", function(target))
@@ -213,7 +230,7 @@ def is_plain(word: str) -> bool:
     return is_word(word) and not (mine or hasattr(builtins, word))
 
 
-_NUMBERED = re.compile(r"(v|struct_|operator_)\d+|words")
+_NUMBERED = re.compile(r"(v|struct_|operator_|require_)\d+|words")
 _THROUGH = re.compile(r"through\[\d+\]")
 
 
