@@ -93,13 +93,15 @@ def evaluate(
     from gradaug.report import attack_table, corruption_table, score_table
     from gradaug.tasks import TASKS
     from gradaug.training.run import choose_device
+    from netslim.net.runtime import runtime
 
     net, notes = _opened(model, trust)
     if notes is not None:
         _require_as_it_is(model, explicit(context, {"widths": widths, "skips": skips, **values}))
     net.to(choose_device(config.device))
-    if not all(0 <= skip <= len(net.blocks) for skip in skips):
-        raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
+    blocks = len(runtime(net).plan.blocks)
+    if not all(0 <= skip <= blocks for skip in skips):
+        raise click.BadParameter(f"this network has {blocks} blocks that can be skipped", param_hint="--skips")
     source = load(data, image_shape(net), config.seed)
     task = TASKS[source.task].load().of(config)
     require_fit(net, source, task)

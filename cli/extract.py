@@ -58,6 +58,7 @@ def extract(
     import netslim
     from netslim.export import WRITERS
     from netslim.files import check_writable
+    from netslim.net.runtime import runtime
     from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
@@ -75,9 +76,10 @@ def extract(
         if found == FULL:
             found = _recalibrate(model, batches)
             images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
-    cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
+    plan, cut = runtime(net).plan, is_cut(net, width, blocks, round_to)
+    shapes = tuple(shape[1:] for shape in plan.input_shapes)
     notes = Notes(width, round_to, depth, cut, shapes, found, images)
-    writer.write(model, net.plan.inputs, output, notes)
+    writer.write(model, plan.inputs, output, notes)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
     if as_json:
         sizes = {"params": kept, "params_full": full, "output": str(output)}

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 
 
 def device_of(net: torch.nn.Module) -> torch.device:
@@ -30,6 +31,7 @@ def blank_images(net: SlimNet, count: int = 2) -> Tensor:
 
 def image_shape(net: SlimNet) -> tuple[int, ...]:
     """The one input's shape without the batch dimension, e.g. (3, 32, 32)."""
-    if len(net.input_shapes) != 1:
-        raise InputError(f"gradaug trains networks with one input, and this one takes {len(net.input_shapes)}")
-    return tuple(net.input_shapes[0][1:])
+    shapes = runtime(net).plan.input_shapes
+    if len(shapes) != 1:
+        raise InputError(f"gradaug trains networks with one input, and this one takes {len(shapes)}")
+    return tuple(shapes[0][1:])

@@ -126,8 +126,9 @@ def _place(model: nn.Module) -> torch.device:
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
     """The network with a passed proof, without the groups and blocks that had to be frozen for it."""
-    runtime(net).proof = Proof()
-    if not net.groups and not net.blocks:
+    held = runtime(net)
+    held.proof = Proof()
+    if not held.plan.groups and not held.plan.blocks:
         return net
     bench = prepare(net)
     for attempt in range(_ATTEMPTS):
@@ -136,7 +137,7 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
         try:
             proof = judge(bench, seed=attempt)
             if proof.passed:
-                runtime(net).proof = proof
+                held.proof = proof
                 return net
             say("prove", 0.5)
             groups = dict.fromkeys(failing_groups(bench, seed=attempt * 1000), _UNPROVED)
@@ -144,11 +145,11 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
         except Misaligned as error:  # it says itself what cannot be narrowed
             groups = error.groups
         if (not groups and not blocks) or attempt == _ATTEMPTS - 1:
-            groups, blocks = dict.fromkeys(range(len(net.groups)), _UNPROVED), set(range(len(net.blocks)))
-        plan = freeze_groups(refuse_blocks(runtime(net).plan, blocks, _UNPROVED.text), groups)
+            groups, blocks = dict.fromkeys(range(len(held.plan.groups)), _UNPROVED), set(range(len(held.plan.blocks)))
+        plan = freeze_groups(refuse_blocks(held.plan, blocks, _UNPROVED.text), groups)
         for rebuilt in (net, bench.net):
             runtime(rebuilt).rebuilt(plan)
-        if not net.groups and not net.blocks:
+        if not plan.groups and not plan.blocks:
             break
     return net
 

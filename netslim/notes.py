@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.ir.inputs import drawn
+from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
 from netslim.source.shapes import Shapes
 
@@ -104,13 +105,14 @@ def notes_of(path: str | Path) -> Notes | None:
 
 def is_cut(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> bool:
     """Whether the sub-network is another one than the full network."""
-    return not all(depth.values()) or keep_counts(net.plan, width, round_to) != keep_counts(net.plan, 1.0)
+    plan = runtime(net).plan
+    return not all(depth.values()) or keep_counts(plan, width, round_to) != keep_counts(plan, 1.0)
 
 
 def statistics(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> str:
     """The running statistics of the sub-network, extracted as it is: NONE, OWN or FULL."""
     seen = Normalised()
-    inputs = drawn(net.plan.inputs, torch.Generator().manual_seed(0))
+    inputs = drawn(runtime(net).plan.inputs, torch.Generator().manual_seed(0))
     with torch.no_grad(), net.sub(width, depth, round_to=round_to), seen:
         net(**inputs)
     if not seen.means:

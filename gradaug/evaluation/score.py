@@ -24,6 +24,7 @@ from gradaug.tasks.classification import Classification
 from gradaug.tasks.task import Meter, Task, TaskScore
 from netslim import SlimNet, cost
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
 
 if TYPE_CHECKING:
@@ -95,10 +96,11 @@ def subnetworks(
     """
     training, validation = _repeatable(training), _repeatable(validation)
     rows: dict[Any, SubnetScore] = {}
-    full = keep_counts(net.plan, 1.0), ()
+    plan = runtime(net).plan
+    full = keep_counts(plan, 1.0), ()
     for width, skip in itertools.product(widths, skips):
         skipped = tuple(spread(net, skip))
-        kept = keep_counts(net.plan, width, round_to), skipped
+        kept = keep_counts(plan, width, round_to), skipped
         if kept in rows:
             continue
         depth = dict.fromkeys(skipped, False)
@@ -119,7 +121,7 @@ def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
 
 def spread(net: SlimNet, skip: int) -> list[str]:
     """`skip` blocks of the network, evenly spaced, by name; InputError where it has not so many."""
-    names = [block.name for block in net.blocks]
+    names = [block.name for block in runtime(net).plan.blocks]
     if whole("skip", skip) > len(names):
         raise InputError(f"skip is {skip}, and this network has {len(names)} blocks that can be skipped")
     return [names[int((i + 0.5) * len(names) / skip)] for i in range(skip)]

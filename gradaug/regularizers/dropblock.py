@@ -13,6 +13,7 @@ from gradaug.inputs import blank_images, image_shape
 from gradaug.regularizers.hooks import Regularizer
 from gradaug.scopes import evaluating
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
     from netslim import SlimNet
@@ -108,7 +109,7 @@ def _shapes(net: SlimNet, width: float) -> dict[str, tuple[int, ...]]:
 
         return record
 
-    recorders = {block.name: recorder(block.name) for block in net.blocks}
+    recorders = {block.name: recorder(block.name) for block in runtime(net).plan.blocks}
     with evaluating(net), net.through(recorders), net.sub(width):
         net(blank_images(net))
     return shapes

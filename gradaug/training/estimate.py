@@ -18,6 +18,7 @@ from gradaug.subnets.resize import resized
 from gradaug.subnets.sampler import Draw, draw
 from netslim import SlimNet, cost
 from netslim.ir.inputs import of_one, of_two
+from netslim.net.runtime import runtime
 from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def saved_bytes(net: SlimNet) -> float:
         return tensor
 
     count = 2
-    copied, given = cost.light(net, of_two(of_one(net.plan.inputs)))
+    copied, given = cost.light(net, of_two(of_one(runtime(net).plan.inputs)))
     copied.train()
     own = {p.untyped_storage()._cdata for p in copied.parameters()}
     with OneDevice(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

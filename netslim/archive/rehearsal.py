@@ -55,10 +55,10 @@ def rehearse(net: SlimNet, *, typed: bool = True) -> None:
 
     typed: hold its layouts to the operator rules (a person's own rules are not in a file).
     """
-    training, rng = net.training, random.Random(0)
-    widths = {group.name: k for group, k in zip(net.groups, draw_counts(net.groups, rng), strict=True)}
-    none = {block.name: False for block in net.blocks}
-    whole = runtime(net).plan.regions[""]
+    training, rng, plan = net.training, random.Random(0), runtime(net).plan
+    widths = {group.name: k for group, k in zip(plan.groups, draw_counts(plan.groups, rng), strict=True)}
+    none = {block.name: False for block in plan.blocks}
+    whole = plan.regions[""]
     try:
         for mode in (False,) if whole.same else (False, True):
             with _without_values(net) as tensors:

@@ -20,7 +20,7 @@ from netslim.ir.transform import Further, by_block, followed_plan
 from netslim.layouts.engine import Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
-from netslim.net.tree import walk
+from netslim.net.tree import SlimLeaf, is_slim, walk
 from netslim.ops import RULES
 from netslim.trace.meta import at
 
@@ -50,7 +50,7 @@ class Runtime:
     """
 
     root: nn.Module
-    leaves: dict[str, nn.Module]  # slim layers by path, each once
+    leaves: dict[str, SlimLeaf]  # slim layers by path, each once
     regions: dict[str, nn.Module]  # modules below the root that run a program
     resolver: Resolver
     run: Run | None  # the root's functions, unless the shell runs
@@ -73,7 +73,7 @@ class Runtime:
         check_plan(self.plan, {"": root, **dict(walk(root))}, named_tensors(root))
         first = {id(m): path for path, m in reversed(list(walk(root)))}
         self.root, self.points, self.steps = root, {}, {}
-        self.leaves = {path: m for path, m in walk(root) if hasattr(type(m), "kept") and first[id(m)] == path}
+        self.leaves = {path: m for path, m in walk(root) if is_slim(m) and first[id(m)] == path}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.leaves.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
@@ -99,7 +99,7 @@ class Runtime:
         """Run as the sub-network of the context that was opened last and is still open, else at full width."""
         self.point = point = next(reversed(self.points.values()), self.resolver.full())
         for path, leaf in self.leaves.items():
-            leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
+            vars(leaf)["kept"] = None if point.leaves is None else point.leaves[path]
         for module in self.regions.values():
             module.__dict__["forward"].point = point
 

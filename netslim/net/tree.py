@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
 from netslim.errors import InputError
+from netslim.layouts.slices import Kept
 from netslim.ops import MODULES
 from netslim.trace.meta import computed, is_leaf
 
@@ -46,12 +47,13 @@ class Namesake(nn.Module):
     """A member of a converted network and a child of the user's that have one name.
 
     It is called, read and listed as the member. torch's own accessors (functional_call) find the child's modules and
-    tensors through it, since it shares the child's tables; what the member does not have is the child's.
+    tensors through it, since it shares the child's tables; what the member does not have is the child's. So a child's
+    child may still stand before what the member has: the package itself asks `runtime`, which nothing stands before.
     """
 
     def __init__(self, child: nn.Module, member: Any) -> None:
         super().__init__()
-        self.__dict__.update(child.__dict__)
+        self.__dict__.update({name: value for name, value in vars(child).items() if name in self.__dict__})
         self.__dict__[_BOTH] = (member, child)
 
     def __getattr__(self, name: str) -> Any:
@@ -139,6 +141,22 @@ def lift(root: nn.Module, path: str, tensor: Tensor) -> None:
             root._modules[name] = Tree("constants")
         root = root._modules[name]  # type: ignore[assignment]
     root.register_buffer(last, tensor.detach().clone(), persistent=False)
+
+
+class SlimLeaf(Protocol):
+    """A layer as `slim` makes it: it runs on the part of its tensors that is `kept`, or whole where that is None."""
+
+    kept: Kept | None
+    _parameters: dict[str, nn.Parameter | None]
+    _buffers: dict[str, Tensor | None]
+
+
+def is_slim(module: nn.Module) -> TypeGuard[SlimLeaf]:
+    """By its class: an attribute called `kept` may be one of the model's own."""
+    return type(module) in _SLIM
+
+
+_SLIM = frozenset(slim_class for slim_class, _ in MODULES.values())
 
 
 def slim(module: nn.Module) -> nn.Module:

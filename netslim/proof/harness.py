@@ -61,14 +61,15 @@ class Bench:
 
 def prepare(net: SlimNet, seed: int = 0) -> Bench:
     """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
-    whole = runtime(net).plan.whole
+    plan = runtime(net).plan
+    whole = plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
     tested: SlimNet = copy.deepcopy(net).to("cpu")
     randomize(tested, seed, keep=_constants(net))
     inputs, flops = _balanced(tested, modes, seed)
     trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_LARGE else None
     inputs, flops, idle = trial or (inputs, flops, _idle(tested, inputs, modes))
-    names = tuple(net.groups[i].name for i in sorted(idle))
+    names = tuple(plan.groups[i].name for i in sorted(idle))
     bench = Bench(tested, inputs, modes, TOLERANCE_FIRST_LOOK, True, flops, names)
     large = flops > FLOPS_LARGE
     if large and whole is not None and _dtype(tested) == torch.float32:  # Python may pick by the last digits
@@ -186,7 +187,7 @@ def without_dropout(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 def _idle(net: SlimNet, inputs: dict[str, Any], modes: tuple[bool, ...]) -> set[int]:
     """Groups whose last channel has no gradient in any parameter, in any of the modes: no output depends on it."""
-    idle = set(range(len(net.groups)))
+    idle = set(range(len(runtime(net).plan.groups)))
     for mode in modes:
         idle &= _idle_in(net, inputs, mode)
     return idle
@@ -213,7 +214,7 @@ def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
         for dim, layout in enumerate(layouts):
             weight = grad.abs().movedim(dim, 0).flatten(1).sum(1) if grad.dim() > 1 else grad.abs()
             alive |= _touched(layout, weight)
-    return set(range(len(net.groups))) - alive
+    return set(range(len(runtime(net).plan.groups))) - alive
 
 
 def _touched(layout: Layout, weight: Tensor) -> set[int]:
