@@ -249,3 +249,22 @@ _OPERATORS: dict[str, Function] = {
     for name in "add sub mul truediv floordiv mod pow matmul lshift rshift neg pos abs invert lt le gt ge eq ne getitem"
     .split()
 } | {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "div": operator.truediv}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- how a call is written
+
+ITEMS = {"torch.Tensor.__getitem__": "operator.getitem", "torch.Tensor.__setitem__": "operator.setitem"}
+"""Methods that read and write items, and the functions of Python that do so to whatever they are given."""
+
+
+def attribute_of(target: str) -> str | None:
+    """The attribute of a tensor that a function reads: torch.Tensor.dtype.__get__ -> dtype; None for another."""
+    method = method_of(target) or ""
+    return method.removesuffix(".__get__") if method.endswith(".__get__") else None
+
+
+def method_of(target: str) -> str | None:
+    """The method of a tensor that a function is: torch.Tensor.add_ -> add_, operator.setitem too; None for another."""
+    if target in _SETTERS:
+        return "__setitem__"
+    return target.removeprefix("torch.Tensor.") if target.startswith("torch.Tensor.") else None

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from netslim.ir.functions import memory
+from netslim.ir.functions import ITEMS, attribute_of, memory, method_of
 from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
 
 
@@ -152,15 +152,13 @@ class Printer:
         kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
         if node.op == "module":
             return f"{self.path(node.target, 'module', self.words)}({', '.join(args + kwargs)})"
-        if node.target == "torch.Tensor.__getitem__":
-            return f"operator.getitem({', '.join(args)})"
-        if node.target == "torch.Tensor.__setitem__":
-            return f"operator.setitem({', '.join(args)})"
-        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
-            method = node.target.removeprefix("torch.Tensor.")
-            if method.endswith(".__get__"):
-                return f"{args[0]}.{method.removesuffix('.__get__')}"
-            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
+        if node.target in ITEMS:
+            return f"{ITEMS[node.target]}({', '.join(args)})"
+        if node.args and isinstance(node.args[0], Ref):
+            if attribute := attribute_of(node.target):
+                return f"{args[0]}.{attribute}"
+            if method := method_of(node.target):
+                return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
         return f"{self._function(node.target)}({', '.join(args + kwargs)})"
 
     def _function(self, target: str) -> str:

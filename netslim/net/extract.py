@@ -17,7 +17,7 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
 from netslim.errors import InputError
-from netslim.ir.functions import operator_of
+from netslim.ir.functions import attribute_of, method_of, operator_of
 from netslim.ir.inputs import Input, Inputs
 from netslim.ir.program import AUTOCAST, Leaf, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.ir.transform import skips_of, without
@@ -220,13 +220,12 @@ def _training(graph: fx.Graph) -> fx.Node:
 
 
 def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
-    if target.endswith(".__get__"):
-        return graph.call_function(getattr, (args[0], target.split(".")[-2]))
+    if attribute := attribute_of(target):
+        return graph.call_function(getattr, (args[0], attribute))
     if operation := operator_of(target):
         python, reflected = operation
         return graph.call_function(python, args[::-1] if reflected else args)
-    method = "__setitem__" if target == "operator.setitem" else target.removeprefix("torch.Tensor.")
-    if method != target:  # also += and item assignment: read back from a file, a graph has no other word for them
+    if method := method_of(target):  # also += and x[i] = y: read back from a file, a graph has no other word for them
         return graph.call_method(method, args, kwargs)
     return graph.call_function(function(target), args, kwargs)
 
