@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 from netslim.analysis.analyse import analyse
 from netslim.analysis.overrides import Overrides
 from netslim.errors import ProofError
-from netslim.ir.inputs import Inputs, drawn, every_tensor, of_one, of_two
+from netslim.ir.inputs import Arguments, Inputs, drawn, every_tensor, of_one, of_two
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
 from netslim.layouts.axes import Misaligned, Reason
@@ -31,7 +31,7 @@ Progress = Callable[[str, float], None]
 
 def convert(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     *,
     prove: bool = True,
     freeze: Sequence[str] = (),
@@ -54,7 +54,7 @@ def convert(
         return _converted(model, example_inputs, Overrides(freeze, tie, rules or {}), prove, progress or _silent)
 
 
-def _converted(model: nn.Module, example_inputs: Any, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
+def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
     say("trace", 0.0)
     plan, constants = analyse(model, example_inputs, overrides=overrides)
     say("trace", 1.0)
@@ -106,7 +106,7 @@ def _copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, computed(model))
 
 
-def _two_runs(net: nn.Module, inputs: dict[str, Any]) -> list[Tensor]:
+def _two_runs(net: nn.Module, inputs: Mapping[str, object]) -> list[Tensor]:
     net.eval()
     with torch.no_grad(), fast_path_off(), random_numbers_kept():
         return [t.clone() for _ in range(2) for t in every_tensor(net(**copy.copy(inputs)))]
@@ -116,8 +116,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
-def _drawn_for(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    return tree_map_only(Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0)))
+def _drawn_for(model: nn.Module, inputs: Inputs) -> Arguments:
+    made: Arguments = tree_map_only(
+        Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0))
+    )
+    return made
 
 
 def _place(model: nn.Module) -> torch.device:

@@ -10,7 +10,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,8 +22,12 @@ from netslim.net.subnet import keep_counts
 from netslim.source.shapes import Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from torch._ops import OpOverload
+
+    from netslim.files import JSON
+    from netslim.layouts.engine import Args, Kwargs
     from netslim.net.slimnet import SlimNet
     from netslim.net.subnet import Width
 
@@ -65,7 +69,7 @@ class Notes:
         """What the person who uses the network should know."""
         return WARNINGS.get(self.statistics)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """JSON values."""
         return {**asdict(self), "warning": self.warning}
 
@@ -127,7 +131,9 @@ class Normalised(TorchDispatchMode):
         super().__init__()
         self.means: list[Tensor] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         if "batch_norm" in func._schema.name:
             given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | (kwargs or {})
             if given.get("training") is False:

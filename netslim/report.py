@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,7 +17,7 @@ from rich.text import Text
 from netslim.cost import elastic_share
 from netslim.errors import InputError
 from netslim.extras import needed
-from netslim.files import atomic_write
+from netslim.files import JSON, atomic_write
 from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _facts(net: SlimNet) -> Iterator[tuple[str, str]]:
     yield "proof", "not done" if proof is None else proof.summary()
 
 
-def conversion_dict(net: SlimNet) -> dict[str, Any]:
+def conversion_dict(net: SlimNet) -> dict[str, JSON]:
     """The same as data."""
     cost, plan, proof = elastic_share(net, width=HALF), runtime(net).plan, runtime(net).proof
     return {
@@ -140,20 +140,20 @@ def _refused(net: SlimNet) -> Iterator[Text | str]:
         yield Text(f"{plan.refusal} These parts were followed: {', '.join(plan.regions) or 'none'}.")
 
 
-def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
+def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, JSON]:
     """The same as data."""
     plan = runtime(net).plan
-    found = {
+    found: dict[str, JSON] = {
         "groups": [{"name": g.name, "size": g.size, "slots": [list(slot) for slot in g.slots]} for g in plan.groups],
         "blocks": [{"name": b.name, "params": b.params, "where": b.where, "region": b.region} for b in plan.blocks],
         "frozen": [_frozen_dict(frozen) for frozen in plan.frozen],
     }
-    about: dict[str, Any] = {
+    about: dict[str, JSON] = {
         "specialised": list(plan.specialised),
         "refusal": plan.refusal,
         "regions": list(plan.regions),
     }
-    refused = {"refused_blocks": [item._asdict() for item in plan.refused]}
+    refused: dict[str, JSON] = {"refused_blocks": [item._asdict() for item in plan.refused]}
     chosen = {part: found[part] for part in parts}
     return chosen | (about if "groups" in parts else {}) | (refused if "blocks" in parts else {})
 
@@ -214,7 +214,7 @@ def proof_table(proof: Proof) -> RenderableType:
     return _titled("sub-networks against the masked full network", table, Text(proof.summary()))
 
 
-def proof_dict(proof: Proof) -> dict[str, Any]:
+def proof_dict(proof: Proof) -> dict[str, JSON]:
     """The same as data."""
     return {"passed": proof.passed, **proof.to_data()}
 
@@ -237,7 +237,7 @@ def _places(slots: Sequence[Slot]) -> str:
     return f"{names} and {rest} more" if rest > 0 else names
 
 
-def _frozen_dict(frozen: Frozen) -> dict[str, Any]:
+def _frozen_dict(frozen: Frozen) -> dict[str, JSON]:
     return {
         "reason": frozen.reason,
         "op": frozen.op,

@@ -223,17 +223,15 @@ def function(name: str) -> Function:
 
     Raises ArchiveError for any other.
     """
-    found: Any = _functions().get(name)
-    if found is None and name.startswith(OPERATORS):
-        found = torch
-        for part in name.split(".")[1:]:
-            found = getattr(found, part, None)
-        if not isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-            raise ArchiveError(
-                f"the program calls {name!r}, an operator that is not registered here; import its module"
-            )
-    if found is None:
+    if (listed := _functions().get(name)) is not None:
+        return listed
+    if not name.startswith(OPERATORS):
         raise ArchiveError(f"the program calls {name!r}, which is not a function that netslim runs")
+    found: object = torch
+    for part in name.split(".")[1:]:
+        found = getattr(found, part, None)
+    if not isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        raise ArchiveError(f"the program calls {name!r}, an operator that is not registered here; import its module")
     return found
 
 

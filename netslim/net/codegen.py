@@ -23,7 +23,21 @@ from typing import Any
 import torch
 
 from netslim.ir.functions import ITEMS, attribute_of, memory, method_of
-from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
+from netslim.ir.program import (
+    AUTOCAST,
+    RESERVED,
+    Function,
+    Literal,
+    Mode,
+    Node,
+    Program,
+    Ref,
+    Size,
+    Struct,
+    function,
+    is_listed,
+    is_word,
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,13 @@ class Printer:
     def __init__(self, path: Callable[[str, str, Words], str]) -> None:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.words = Words()
-        self.bound: dict[str, Any] = {}  # classes of structures, operators that are not torch's own
+        self.bound: dict[str, object] = {}  # classes of structures, operators that are not torch's own
         self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
         self.locals: dict[str, str] = {}
 
     @property
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> dict[str, object]:
         """What the source means by names that are bound to it."""
         return {**self.bound, "words": tuple(self.words)}
 
@@ -167,13 +181,13 @@ class Printer:
             return target
         return self._bind("operator", function(target))
 
-    def _bind(self, kind: str, value: Any) -> str:
+    def _bind(self, kind: str, value: object) -> str:
         known = next((name for name, bound in self.bound.items() if bound is value), None)
         name = known or f"{kind}_{len(self.bound)}"
         self.bound[name] = value
         return name
 
-    def expr(self, value: Any) -> str:
+    def expr(self, value: Literal) -> str:
         if isinstance(value, Ref):
             return self.locals[value.name]
         if isinstance(value, Size):
@@ -239,12 +253,12 @@ def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
     return namedtuple(name, keys)
 
 
-def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
+def compile_source(source: str, names: dict[str, object]) -> Function:
     """The function `forward` that `source` defines, with the source shown in tracebacks for as long as it lives."""
     filename = f"<netslim forward {next(_number)}>"
     scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
     exec(compile(source, filename, "exec"), scope)
-    made: Callable[..., Any] = scope["forward"]
+    made: Function = scope["forward"]
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     weakref.finalize(made, linecache.cache.pop, filename, None).atexit = False
     return made

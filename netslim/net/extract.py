@@ -8,10 +8,10 @@ import operator
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
@@ -19,12 +19,13 @@ from torch.utils._pytree import tree_leaves, tree_structure
 from netslim.errors import InputError
 from netslim.ir.functions import attribute_of, method_of, operator_of
 from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import AUTOCAST, Leaf, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.program import AUTOCAST, Leaf, Literal, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.ir.transform import skips_of, without
-from netslim.layouts.slices import Kept, take
+from netslim.layouts.engine import Args, Kwargs
+from netslim.layouts.slices import Cut, Kept, take
 from netslim.net.runtime import runtime
 from netslim.net.subnet import Point
-from netslim.net.tree import walk
+from netslim.net.tree import Table, walk
 from netslim.ops import MODULES
 from netslim.trace.meta import at
 
@@ -55,9 +56,13 @@ class Source:
 
     net: nn.Module
     point: Point
-    parts: dict[int, Any] = field(default_factory=dict)
+    parts: dict[int, Tensor] = field(default_factory=dict)
 
-    def part(self, tensor: Any, cut: Any) -> Any:
+    @overload
+    def part(self, tensor: nn.Parameter, cut: Cut | None) -> nn.Parameter: ...
+    @overload
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor: ...
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor:
         """A copy of what is kept of a parameter or buffer."""
         if id(tensor) not in self.parts:
             kept = take(tensor.detach(), cut).clone()
@@ -175,7 +180,7 @@ def _emit(
         values[node.name] = _call(graph, node.target, *_given(node, put))
 
 
-def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Any, Any]:
+def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Args, Kwargs]:
     """The arguments of a call, with nodes of the graph for values."""
     return map_leaves(put, node.args), map_leaves(put, node.kwargs)
 
@@ -219,7 +224,7 @@ def _training(graph: fx.Graph) -> fx.Node:
     return graph.create_node("get_attr", "training")
 
 
-def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
+def _call(graph: fx.Graph, target: str, args: Args, kwargs: Kwargs) -> fx.Node:
     if attribute := attribute_of(target):
         return graph.call_function(getattr, (args[0], attribute))
     if operation := operator_of(target):
@@ -230,7 +235,7 @@ def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
     return graph.call_function(function(target), args, kwargs)
 
 
-def _structured(value: Any, graph: fx.Graph) -> Any:
+def _structured(value: Literal, graph: fx.Graph) -> Any:
     if isinstance(value, Struct):
         values = tuple(_structured(v, graph) for v in value.values)
         if value.kind == "OrderedDict":
@@ -257,11 +262,13 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
     before, _, own = node.target.rpartition(".")
     owner = at(source.net, before)
     cut = source.point.kept[node.args[0]] if node.args and isinstance(node.args[0], int) else None
-    if own in owner._parameters:
-        parent._parameters[name] = source.part(owner._parameters[own], cut)
+    is_parameter = own in owner._parameters
+    table: Table = owner._parameters if is_parameter else owner._buffers
+    part = source.part(table[own], cut)
+    if is_parameter:
+        parent._parameters[name] = part
     else:
-        persistent = own not in owner._non_persistent_buffers_set
-        parent.register_buffer(name, source.part(owner._buffers[own], cut), persistent)
+        parent.register_buffer(name, part, own not in owner._non_persistent_buffers_set)
 
 
 def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
@@ -272,7 +279,7 @@ def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
 
 def _plain_shell(source: Source) -> nn.Module:
     """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
-    net, memo = source.net, dict[int, Any]()
+    net, memo = source.net, dict[int, object]()
     modules = [("", runtime(net).top), *walk(net)]
     for path, module in modules:
         if type(module) in PLAIN and id(module) not in memo:

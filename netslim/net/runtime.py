@@ -8,19 +8,20 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 from torch import Tensor, nn
+from torch._ops import OpOverloadPacket
 
 from netslim.analysis.overrides import Overrides
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import check_plan
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, by_block, followed_plan
-from netslim.layouts.engine import Rule
+from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
-from netslim.net.tree import SlimLeaf, is_slim, walk
+from netslim.net.tree import SlimLeaf, Table, is_slim, walk
 from netslim.ops import RULES
 from netslim.trace.meta import at
 
@@ -42,6 +43,15 @@ def named_tensors(net: nn.Module) -> dict[str, Tensor]:
     return parameters | dict(net.named_buffers(remove_duplicate=False))
 
 
+class State(TypedDict):
+    """What is stored of a runtime; rules: by name, those that not every network has."""
+
+    plan: Plan
+    shell: nn.Module | None
+    proof: Proof | None
+    rules: Mapping[Operator, Rule]
+
+
 class Runtime:
     """Runs the modules below `root` by the plan.
 
@@ -61,7 +71,7 @@ class Runtime:
     def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
         self.plan, self.shell = plan, shell
         self.proof: Proof | None = None
-        self.rules: Mapping[Any, Rule] = RULES
+        self.rules: Mapping[Operator, Rule] = RULES
 
     @property
     def top(self) -> nn.Module:
@@ -113,24 +123,26 @@ class Runtime:
 
     # -- copies
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
+    def __deepcopy__(self, memo: dict[int, object]) -> Runtime:
         made = Runtime(self.plan, copy.deepcopy(self.shell, memo))
         made.proof, made.rules = self.proof, self.rules
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> State:
         """Without what is worked out, and without the rules that every network has."""
-        own = {_spelt(name): rule for name, rule in self.rules.items() if RULES.get(name) is not rule}
+        own: dict[Operator, Rule] = {
+            _spelt(name): rule for name, rule in self.rules.items() if RULES.get(name) is not rule
+        }
         return {"plan": self.plan, "shell": self.shell, "proof": self.proof, "rules": own}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: State) -> None:
         self.__dict__.update(state)
         self.rules = Overrides(rules=state["rules"]).all_rules if state["rules"] else RULES
 
 
-def _tables(root: nn.Module) -> dict[str, dict[str, Any]]:
+def _tables(root: nn.Module) -> dict[str, Table]:
     """The table that holds each parameter and buffer, by the tensor's name."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Table] = {}
     for path, module in [("", root), *walk(root)]:
         for table in (module._buffers, module._parameters):
             found |= dict.fromkeys((f"{path}.{name}" if path else name for name in table), table)
@@ -150,6 +162,6 @@ def _open(opened: dict[object, T], value: T, change: Callable[[], None]) -> Iter
         change()
 
 
-def _spelt(name: Any) -> Any:
-    """An operator by name, since torch's objects for them cannot be pickled."""
-    return getattr(name, "_qualified_op_name", name)
+def _spelt(name: Operator) -> Operator:
+    """An operator by name, where it is all its overloads, since torch's objects for them cannot be pickled."""
+    return name._qualified_op_name if isinstance(name, OpOverloadPacket) else name

@@ -18,8 +18,8 @@ from netslim.errors import InputError, SubnetError, did_you_mean
 from netslim.ir.plan import Block, Frozen, Group, Plan, why
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
-from netslim.layouts.axes import count, positions
-from netslim.layouts.engine import Rule
+from netslim.layouts.axes import Runs, count, positions
+from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
 from netslim.net.subnet import IndexSets, Ranking, Width, keep_counts, kept_channels, running
@@ -54,7 +54,7 @@ class SlimNet(nn.Module):
 
     # -- running
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Any:
         """The original's forward, at the width of the `sub()` context it runs in."""
         held: Runtime = self.__dict__[KEY]
         if held.run is None:
@@ -110,7 +110,7 @@ class SlimNet(nn.Module):
         running(runtime(self).plan, dict.fromkeys(more, True))
         return runtime(self).followed(tuple(more.items()))
 
-    def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
+    def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> tuple[Runs, ...]:
         plan = runtime(self).plan
         return kept_channels(plan, keep_counts(plan, width, round_to), ranking)
 
@@ -127,7 +127,7 @@ class SlimNet(nn.Module):
         return beside(self, "proof", runtime(self).proof)
 
     @property
-    def rules(self) -> Mapping[Any, Rule]:
+    def rules(self) -> Mapping[Operator, Rule]:
         """The operator rules that it was converted under."""
         return beside(self, "rules", runtime(self).rules)
 
@@ -236,10 +236,10 @@ class SlimNet(nn.Module):
         found = self.get_submodule(path)._buffers.get(name)
         return super().get_buffer(target) if found is None else found
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, Namesake)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self._ready()
 

@@ -6,7 +6,7 @@ import functools
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from netslim.errors import SubnetError, did_you_mean
 from netslim.ir.plan import Plan
 from netslim.layouts.axes import Layout, Runs, count, from_positions, runs
 from netslim.layouts.slices import Cut, Kept, make_cut
+from netslim.net.tree import Table
 
 Width = float | Mapping[str, float]
 Ranking = Mapping[str, Sequence[int] | Tensor]
@@ -74,29 +75,30 @@ def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
     return tuple(_truth(name, _plain(given.get(name, True))) for name in names)
 
 
-def _truth(name: str, value: Any) -> bool:
+def _truth(name: str, value: object) -> bool:
     if value not in (True, False):
         raise SubnetError(f"block {name} is given {value!r}: False skips it, True runs it.")
     return bool(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A number of numpy, or an array or tensor of one element, as Python's; anything else as it is."""
-    if not callable(getattr(value, "tolist", None)):
+    tolist = getattr(value, "tolist", None)
+    if not callable(tolist):
         return value
-    plain = value.tolist()
+    plain = tolist()
     return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _keep(name: str, size: int, width: Any, round_to: int) -> int:
+def _keep(name: str, size: int, width: object, round_to: int) -> int:
     if not _is_number(width):
         raise SubnetError(f"group {name} is given {width!r}; give a count from 1 to {size} or a ratio in (0, 1].")
     if _is_whole(width):
@@ -135,11 +137,13 @@ def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = N
     return tuple(chosen)
 
 
-def _order(given: Any) -> list[int]:
+def _order(given: Sequence[int] | Tensor) -> list[int]:
     """A list, an array or a tensor of channels as plain numbers; empty where it holds anything else."""
-    entries = given.tolist() if callable(getattr(given, "tolist", None)) else given
+    tolist = getattr(given, "tolist", None)
+    entries: object = tolist() if callable(tolist) else given
     plain = [_plain(each) for each in entries] if isinstance(entries, Iterable) else []
-    return [int(each) for each in plain] if all(map(_is_whole, plain)) else []
+    whole = [int(each) for each in plain if _is_whole(each)]
+    return whole if len(whole) == len(plain) else []
 
 
 class Resolver:
@@ -148,9 +152,7 @@ class Resolver:
     leaf_tensors: {leaf path: {attribute: tensor name}}; tables: where each tensor of a layout is held.
     """
 
-    def __init__(
-        self, plan: Plan, leaf_tensors: Mapping[str, Mapping[str, str]], tables: Mapping[str, Mapping[str, Any]]
-    ) -> None:
+    def __init__(self, plan: Plan, leaf_tensors: Mapping[str, Mapping[str, str]], tables: Mapping[str, Table]) -> None:
         self.plan, self.leaf_tensors = plan, leaf_tensors
         self._held = [(tables[name], name.rpartition(".")[2]) for name in plan.layouts]
         self._remembered = functools.lru_cache(_REMEMBERED)(self._work_out)

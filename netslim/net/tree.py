@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeGuard, TypeVar
+from typing import Any, NoReturn, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +14,9 @@ from netslim.ops import MODULES
 from netslim.trace.meta import computed, is_leaf
 
 T = TypeVar("T")
+
+Table = dict[str, Any]
+"""A module's own table of parameters or of buffers, by name; torch has a type for each, and none for either."""
 
 
 class Tree(nn.Module):
@@ -26,7 +29,7 @@ class Tree(nn.Module):
     def _get_name(self) -> str:
         return origin(self) or "Tree"
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
         raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
@@ -51,7 +54,7 @@ class Namesake(nn.Module):
     child may still stand before what the member has: the package itself asks `runtime`, which nothing stands before.
     """
 
-    def __init__(self, child: nn.Module, member: Any) -> None:
+    def __init__(self, child: nn.Module, member: object) -> None:
         super().__init__()
         self.__dict__.update({name: value for name, value in vars(child).items() if name in self.__dict__})
         self.__dict__[_BOTH] = (member, child)
@@ -62,16 +65,16 @@ class Namesake(nn.Module):
         member, child = self.__dict__[_BOTH]
         return getattr(member if hasattr(member, name) else child, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self.__dict__[_BOTH][0](*args, **kwargs)
 
     def __len__(self) -> int:
         return len(_listed(self))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(_listed(self))
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> object:
         return _listed(self)[index]
 
     def __bool__(self) -> bool:
@@ -102,7 +105,7 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield from walk(child, f"{path}.")
 
 
-def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def plain_tree(model: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn.Module:
     """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
     memo = {} if memo is None else memo
     if id(model) in memo:
