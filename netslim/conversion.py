@@ -20,7 +20,7 @@ from netslim.layouts.axes import Misaligned, Reason
 from netslim.layouts.engine import Rule
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.net.tree import plain_tree, shell_tree
+from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
 from netslim.trace.contexts import fast_path_off, random_numbers_kept
@@ -74,7 +74,7 @@ def _silent(_stage: str, _done: float) -> None:
 
 
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
-    tree = shell_tree(model) if plan.whole is None else plain_tree(model)
+    tree = shell_tree(model) if plan.whole is None else slim_tree(model)
     net = SlimNet(plan, tree, constants)
     net.training = model.training
     modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}

@@ -163,7 +163,7 @@ def test_a_layer_of_the_models_own_may_keep_something() -> None:
     net = netslim.convert(model, images).eval()
     assert runtime(net).plan.whole is None
     assert torch.equal(net(images), model(images))
-    assert set(runtime(net).leaves) == {"0", "1.conv", "2.0"}
+    assert set(runtime(net).layers) == {"0", "1.conv", "2.0"}
     assert isinstance(net.get_submodule("1"), Keeping)
     assert net.get_submodule("1").kept == 1.5
 

@@ -214,12 +214,12 @@ def without_unused(nodes: Iterable[Node]) -> list[Node]:
     Further calls all stay: who knows what they do besides.
     """
     used: set[str] = set()
-    kept: list[Node] = []
+    needed: list[Node] = []
     for node in reversed(list(nodes)):
         if node.name in used or not (node.op == "param" or (node.op == "call" and node.target in _FREE)):
             used.update(node.refs)
-            kept.append(node)
-    return kept[::-1]
+            needed.append(node)
+    return needed[::-1]
 
 
 def written_parameters(program: Program) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """A program as the source of a Python function, which a converted network then runs.
 
-No name of a model or a file stands in the source unless it is a plain word: an identifier in ASCII that is no keyword,
+No name of a model or a file stands in the source unless it is printable: an identifier in ASCII that is no keyword,
 no builtin, not private to Python and none of the function's own. Values of any other name become numbered locals,
 parts of any other name are looked up by entries of `words`, a tuple bound to the function.
 """
@@ -96,7 +96,7 @@ class Printer:
         self.locals = _locals([*program, *(step for _, steps, _ in guards.ends.values() for step in steps)])
         name = self.locals.__getitem__
         lines = [f"def forward(self, point, {', '.join(name(node.name) for node in program.inputs)}):"]
-        lines.append("    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run")
+        lines.append("    sizes, cuts, track, run = point.sizes, point.cuts, point.track, point.run")
         last_use = {
             ref: i
             for i, node in enumerate(program)
@@ -148,7 +148,7 @@ class Printer:
         if node.op == "param":
             slot = node.args[0] if node.args else None
             value = self.path(node.target, "param", self.words)
-            value = value if slot is None else f"take({value}, kept[{slot}])"
+            value = value if slot is None else f"take({value}, cuts[{slot}])"
             # What a forward writes to (the vectors of a spectral norm) stays as it is where statistics do.
             return f"{self.locals[node.name]} = " + (
                 f"({value}) if track else ({value}).clone()" if node.name in self.written else value
@@ -159,7 +159,7 @@ class Printer:
         """What a step has written to the kept part of a buffer, written to the buffer where statistics are tracked."""
         cut = [param for param in self.writes.get(node.name, ()) if param.args]
         whole = {p.name: self.path(p.target, "param", self.words) for p in cut}
-        return [f"if track: put_back({whole[p.name]}, kept[{p.args[0]}], {self.locals[p.name]})" for p in cut]
+        return [f"if track: put_back({whole[p.name]}, cuts[{p.args[0]}], {self.locals[p.name]})" for p in cut]
 
     def call(self, node: Node) -> str:
         args = [self.expr(arg) for arg in node.args]
@@ -219,7 +219,7 @@ class Printer:
         return f"{self._bind('struct', _namedtuple(value.kind, value.keys))}({items})"
 
 
-def is_plain(word: str) -> bool:
+def is_printable(word: str) -> bool:
     """Whether a name may stand in the source: an identifier in ASCII that Python and the function do not use."""
     mine = word in RESERVED or word.startswith("__") or _NUMBERED.fullmatch(word)
     return is_word(word) and not (mine or hasattr(builtins, word))
@@ -230,9 +230,9 @@ _THROUGH = re.compile(r"through\[\d+\]")
 
 
 def _locals(nodes: Sequence[Node]) -> dict[str, str]:
-    """The local of each value: its name if it is plain, else a number."""
+    """The local of each value: its name if it is printable, else a number."""
     names = dict.fromkeys(node.name for node in nodes)
-    return {name: name if is_plain(name) else f"v{i}" for i, name in enumerate(names)}
+    return {name: name if is_printable(name) else f"v{i}" for i, name in enumerate(names)}
 
 
 def _comment(where: str) -> str:

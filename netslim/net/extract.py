@@ -1,4 +1,4 @@
-"""A sub-network as a plain module: leaves with smaller weights, and a torch.fx graph with literal sizes."""
+"""A sub-network as a plain module: layers with smaller weights, and a torch.fx graph with literal sizes."""
 
 from __future__ import annotations
 
@@ -65,20 +65,20 @@ class Source:
     def part(self, tensor: Tensor, cut: Cut | None) -> Tensor:
         """A copy of what is kept of a parameter or buffer."""
         if id(tensor) not in self.parts:
-            kept = take(tensor.detach(), cut).clone()
+            part = take(tensor.detach(), cut).clone()
             is_parameter = isinstance(tensor, nn.Parameter)
-            self.parts[id(tensor)] = nn.Parameter(kept, tensor.requires_grad) if is_parameter else kept
+            self.parts[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if is_parameter else part
         return self.parts[id(tensor)]
 
-    def leaf(self, path: str) -> nn.Module:
-        """The plain torch layer with the kept part of a slim leaf's weights."""
-        leaf = at(self.net, path)
-        if type(leaf) not in PLAIN:
-            return copy.deepcopy(leaf)
-        kept = (None if self.point.leaves is None else self.point.leaves.get(path)) or Kept()
-        plain_class, shrink = PLAIN[type(leaf)]
+    def layer(self, path: str) -> nn.Module:
+        """The plain torch layer with the kept part of a slim one's weights."""
+        layer = at(self.net, path)
+        if type(layer) not in PLAIN:
+            return copy.deepcopy(layer)
+        kept = (None if self.point.layers is None else self.point.layers.get(path)) or Kept()
+        plain_class, shrink = PLAIN[type(layer)]
         made = plain_class.__new__(plain_class)
-        made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
+        made.__dict__.update({k: copy.copy(v) for k, v in layer.__dict__.items() if k != "kept"})
         for table in (made._parameters, made._buffers):
             for attr, tensor in table.items():
                 if tensor is not None:
@@ -172,7 +172,7 @@ def _emit(
         _adopt_tensor(source, root, path, node)
         values[node.name] = graph.create_node("get_attr", path, name=node.name)
     elif node.op == "module":
-        _adopt_leaf(source, root, path, node.target)
+        _adopt_layer(source, root, path, node.target)
         values[node.name] = graph.call_module(path, *_given(node, put))
     elif node.op == "output":
         graph.output(_structured(map_leaves(put, node.args[0]), graph))
@@ -261,7 +261,7 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
         return
     before, _, own = node.target.rpartition(".")
     owner = at(source.net, before)
-    cut = source.point.kept[node.args[0]] if node.args and isinstance(node.args[0], int) else None
+    cut = source.point.cuts[node.args[0]] if node.args and isinstance(node.args[0], int) else None
     is_parameter = own in owner._parameters
     table: Table = owner._parameters if is_parameter else owner._buffers
     part = source.part(table[own], cut)
@@ -271,20 +271,20 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
         parent.register_buffer(name, part, own not in owner._non_persistent_buffers_set)
 
 
-def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
+def _adopt_layer(source: Source, root: nn.Module, path: str, full: str) -> None:
     parent, name = _parent(root, path)
     if type(parent._modules.get(name, nn.Module())) is nn.Module:  # nothing yet, or a holder of tensors read before
-        parent._modules[name] = source.leaf(full)
+        parent._modules[name] = source.layer(full)
 
 
 def _plain_shell(source: Source) -> nn.Module:
-    """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
+    """The modules of a network that runs Python of its own, with plain layers and the kept part of every tensor."""
     net, memo = source.net, dict[int, object]()
     modules = [("", runtime(net).top), *walk(net)]
     for path, module in modules:
         if type(module) in PLAIN and id(module) not in memo:
-            memo[id(module)] = source.leaf(path)
-    cuts = dict(zip(runtime(net).plan.cuts, source.point.kept, strict=True))
+            memo[id(module)] = source.layer(path)
+    cuts = dict(zip(runtime(net).plan.cuts, source.point.cuts, strict=True))
     for path, module in modules:
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and id(module) not in memo:

@@ -11,7 +11,7 @@ from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Plan, Region
 from netslim.ir.program import Function
 from netslim.layouts.slices import put_back, take
-from netslim.net.codegen import Guards, Printer, Words, compile_source, is_plain
+from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
 from netslim.net.tree import Tree
 
@@ -64,14 +64,14 @@ _CONTAINERS = frozenset(
 def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] | None, words: Words) -> str:
     """The Python expression of a module or parameter below `module`, which is `self`.
 
-    A plain name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
+    A printable name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
     `module` are classes of the model's).
     """
     parts, expr = path.split("."), "self"
     for i, part in enumerate(parts):
         last = kind == "param" and i == len(parts) - 1
         table = "_modules" if not last else "_parameters" if part in module._parameters else "_buffers"
-        if taken is not None and is_plain(part) and part not in taken:
+        if taken is not None and is_printable(part) and part not in taken:
             expr = f"{expr}.{part}"
         elif part.isdecimal() and part.isascii() and not last:
             expr = f"{expr}._modules[{part!r}]"

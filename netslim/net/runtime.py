@@ -21,7 +21,7 @@ from netslim.ir.transform import Further, by_block, followed_plan
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
-from netslim.net.tree import SlimLeaf, Table, is_slim, walk
+from netslim.net.tree import SlimLayer, Table, is_slim, walk
 from netslim.ops import RULES
 from netslim.trace.meta import at
 
@@ -60,7 +60,7 @@ class Runtime:
     """
 
     root: nn.Module
-    leaves: dict[str, SlimLeaf]  # slim layers by path, each once
+    layers: dict[str, SlimLayer]  # slim layers by path, each once
     regions: dict[str, nn.Module]  # modules below the root that run a program
     resolver: Resolver
     run: Run | None  # the root's functions, unless the shell runs
@@ -83,8 +83,8 @@ class Runtime:
         check_plan(self.plan, {"": root, **dict(walk(root))}, named_tensors(root))
         first = {id(m): path for path, m in reversed(list(walk(root)))}
         self.root, self.points, self.steps = root, {}, {}
-        self.leaves = {path: m for path, m in walk(root) if is_slim(m) and first[id(m)] == path}
-        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.leaves.items()}
+        self.layers = {path: m for path, m in walk(root) if is_slim(m) and first[id(m)] == path}
+        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.layers.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
         self.compile()
@@ -108,8 +108,8 @@ class Runtime:
     def enter(self) -> None:
         """Run as the sub-network of the context that was opened last and is still open, else at full width."""
         self.point = point = next(reversed(self.points.values()), self.resolver.full())
-        for path, leaf in self.leaves.items():
-            vars(leaf)["kept"] = None if point.leaves is None else point.leaves[path]
+        for path, layer in self.layers.items():
+            vars(layer)["kept"] = None if point.layers is None else point.layers[path]
         for module in self.regions.values():
             module.__dict__["forward"].point = point
 

@@ -37,7 +37,7 @@ class SlimNet(nn.Module):
     """
 
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
-        """tree: the modules (`tree.plain_tree`, or `tree.shell_tree` where forward could not be followed)."""
+        """tree: the modules (`tree.slim_tree`, or `tree.shell_tree` where forward could not be followed)."""
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = tree.__dict__[table]

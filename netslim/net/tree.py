@@ -1,4 +1,4 @@
-"""The modules of a converted network: plain containers, torch's own leaves, and slim leaves."""
+"""The modules of a converted network: plain containers, torch's own layers, and slim ones."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield from walk(child, f"{path}.")
 
 
-def plain_tree(model: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn.Module:
-    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
+def slim_tree(model: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn.Module:
+    """A copy of a model made of slim layers, torch containers and Trees; sharing is kept, user classes are not."""
     memo = {} if memo is None else memo
     if id(model) in memo:
         return memo[id(model)]
@@ -122,13 +122,13 @@ def plain_tree(model: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn
             module._buffers[name] = copy.deepcopy(buffer, memo)
         module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
         for name, child in model._modules.items():
-            module._modules[name] = None if child is None else plain_tree(child, memo)
+            module._modules[name] = None if child is None else slim_tree(child, memo)
     memo[id(model)] = module
     return module
 
 
 def shell_tree(model: nn.Module) -> nn.Module:
-    """A copy of a model with slim leaves in the place of its own; all other modules stay what they are."""
+    """A copy of a model with slim layers in the place of its own; all other modules stay what they are."""
     memo = computed(model)
     for module in model.modules():
         if module is not model and is_leaf(module, MODULES):
@@ -146,7 +146,7 @@ def lift(root: nn.Module, path: str, tensor: Tensor) -> None:
     root.register_buffer(last, tensor.detach().clone(), persistent=False)
 
 
-class SlimLeaf(Protocol):
+class SlimLayer(Protocol):
     """A layer as `slim` makes it: it runs on the part of its tensors that is `kept`, or whole where that is None."""
 
     kept: Kept | None
@@ -154,7 +154,7 @@ class SlimLeaf(Protocol):
     _buffers: dict[str, Tensor | None]
 
 
-def is_slim(module: nn.Module) -> TypeGuard[SlimLeaf]:
+def is_slim(module: nn.Module) -> TypeGuard[SlimLayer]:
     """By its class: an attribute called `kept` may be one of the model's own."""
     return type(module) in _SLIM
 
@@ -163,7 +163,7 @@ _SLIM = frozenset(slim_class for slim_class, _ in MODULES.values())
 
 
 def slim(module: nn.Module) -> nn.Module:
-    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
+    """The slim form of a layer, holding the same tensors; a module without one is returned as it is."""
     if type(module) not in MODULES:
         return module
     slim_class = MODULES[type(module)][0]
@@ -173,7 +173,7 @@ def slim(module: nn.Module) -> nn.Module:
 
 
 def _container(model: nn.Module) -> nn.Module:
-    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
-        if type(model) is plain:
-            return plain()
+    for kind in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
+        if type(model) is kind:
+            return kind()
     return Tree(type(model).__name__)
