@@ -16,7 +16,7 @@ from netslim.layouts.axes import Layout, Reason, is_fixed, product
 from netslim.layouts.engine import Dims, Engine
 from netslim.ops import FITS
 from netslim.ops.fitting import Fitting, Unfitted
-from netslim.trace.tracer import Trace
+from netslim.trace.result import Trace
 
 
 class Rewriter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ PICKED = "picked by an index tensor"
 COUNTS = "an index tensor has this dimension"
 
 
-def whole(call: Call, sizes: Any, text: str = PICKED) -> list[Layout]:
+def whole(call: Call, sizes: Iterable[int], text: str = PICKED) -> list[Layout]:
     """Dimensions of fixed size, for the reason that those who read them will be told."""
     reason = call.why(text)()
     return [Const(n, reason) for n in sizes]

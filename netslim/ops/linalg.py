@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -85,7 +83,7 @@ def outer(call: Call) -> None:
     _onto(call, bias, call.dims(a)[0], call.dims(b)[0])
 
 
-def _onto(call: Call, bias: Tensor, *dims: Any) -> None:
+def _onto(call: Call, bias: Tensor, *dims: Layout) -> None:
     out = call.outs[0]
     call.set(out, dims)
     for i in range(1, bias.dim() + 1):
