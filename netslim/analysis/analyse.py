@@ -184,7 +184,7 @@ def find_blocks(
             shapes={name: tuple(value.shape) for name, value in values.items()},
             weights={node.name: sum(parameters(node).values()) for node in program},
             memory=memory(program, layer),
-            zeros=channels,
+            channels=channels,
         )
 
     return find(regions, facts, parameters)

@@ -48,6 +48,9 @@ VALUES = {
 }  # fmt: skip
 """What gives values of a tensor to Python."""
 CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
+COPY = "torch.Tensor.clone"
+ZEROS = ("torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand")
+"""What puts zeros in the place of a value, in this order: one channel of another, zeros like it, as many as needed."""
 MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
 
 _VIEWS = {

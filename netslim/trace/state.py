@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from netslim.errors import TraceError
-from netslim.ir.functions import written_parameters
+from netslim.ir.functions import COPY, written_parameters
 from netslim.ir.program import LIFTED, Leaf, Node, Program, Ref, map_leaves
 from netslim.trace.result import Trace
 from netslim.trace.tracer import Tracer
@@ -103,7 +103,7 @@ def settled(traced: Trace, replaced: Replaced) -> Trace:
         if node.name in made or node.name in replaced.written.values():
             copy = f"{node.name}_before"
             copies[node.name], tensors[copy] = copy, tensors[node.name]
-            nodes.append(Node(copy, "call", "torch.Tensor.clone", (Ref(node.name),), grad=False))
+            nodes.append(Node(copy, "call", COPY, (Ref(node.name),), grad=False))
     used = {name for node in nodes for name in node.refs}
     idle = set(copies.values()) - used
     return replace(
