@@ -1,16 +1,14 @@
-"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention, random numbers."""
+"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
 
 
@@ -169,18 +167,3 @@ def _fast_path_off() -> Callable[[], None]:
 
 fast_path_off = Everywhere(_fast_path_off)
 """While open, transformer layers do not call one fused kernel in eval mode."""
-
-
-@contextlib.contextmanager
-def random_numbers_kept() -> Iterator[None]:
-    """The global random generators of Python, numpy and torch go on as if nothing had been drawn inside."""
-    python, legacy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cudas = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)
-        torch.set_rng_state(torchs)
-        if cudas:
-            torch.cuda.set_rng_state_all(cudas)
