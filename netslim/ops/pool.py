@@ -6,13 +6,13 @@ import torch
 from torch.nn import functional as F
 
 from netslim.layouts.axes import Const, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
 from netslim.ops.family import Examples, Fits, Modules, Rules
 
 WINDOW = "a window runs along this dimension"
 
 
-def pool(ndim: int):  # type: ignore[no-untyped-def]
+def pool(ndim: int) -> Rule:
     """Windows run over the last `ndim` dimensions; the ones before them are untouched."""
 
     def rule(call: Call) -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from netslim.layouts.axes import Const, Layout, concat, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
 from netslim.ops.family import Examples, Fits, Modules, Rules
 
 
-def recurrent(gates: int) -> Callable[[Call], None]:
+def recurrent(gates: int) -> Rule:
     """A rule for lstm, gru, rnn: features, states (layers * directions, batch, hidden), weights of every cell."""
 
     def rule(call: Call) -> None:
@@ -67,7 +67,7 @@ def _run(call: Call, x: Tensor, states: Sequence[Tensor], features: Layout) -> N
         call.set(out, call.dims(state))
 
 
-def one_step(gates: int) -> Callable[[Call], None]:
+def one_step(gates: int) -> Rule:
     """A rule for a cell that is called by itself: x (..., inputs), states (..., hidden)."""
 
     def rule(call: Call) -> None:

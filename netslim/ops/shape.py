@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
@@ -10,7 +9,7 @@ import torch
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Layout, fresh, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
 from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting, spread
 
@@ -84,7 +83,7 @@ def expand(call: Call) -> None:
     call.set(out, [d if d.size == n else fresh(n) for d, n in zip(dims, out.shape, strict=True)])
 
 
-def like(rule: Callable[[Call], None]) -> Callable[[Call], None]:
+def like(rule: Rule) -> Rule:
     """view_as and its kin: the sizes are those of another tensor, so the result has its axes."""
 
     def as_other(call: Call) -> None:
