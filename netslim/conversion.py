@@ -23,8 +23,9 @@ from netslim.net.slimnet import SlimNet
 from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
-from netslim.trace.contexts import fast_path_off, random_numbers_kept
+from netslim.trace.contexts import fast_path_off
 from netslim.trace.meta import computed
+from netslim.trace.randomness import own_random_numbers
 
 Progress = Callable[[str, float], None]
 
@@ -50,7 +51,7 @@ def convert(
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
-    with random_numbers_kept():
+    with own_random_numbers():
         return _converted(model, example_inputs, Overrides(freeze, tie, rules or {}), prove, progress or _silent)
 
 
@@ -108,7 +109,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 def _two_runs(net: nn.Module, inputs: Mapping[str, object]) -> list[Tensor]:
     net.eval()
-    with torch.no_grad(), fast_path_off(), random_numbers_kept():
+    with torch.no_grad(), fast_path_off(), own_random_numbers():
         return [t.clone() for _ in range(2) for t in every_tensor(net(**copy.copy(inputs)))]
 
 

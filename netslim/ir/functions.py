@@ -14,7 +14,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -48,6 +48,9 @@ VALUES = {
 }  # fmt: skip
 """What gives values of a tensor to Python."""
 CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
+COPY = "torch.Tensor.clone"
+ZEROS = ("torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand")
+"""What puts zeros in the place of a value, in this order: one channel of another, zeros like it, as many as needed."""
 MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
 
 _VIEWS = {
@@ -121,7 +124,7 @@ def _is_inplace(target: str) -> bool:
 
 def _schemas(target: str) -> list[torch._C.FunctionSchema]:
     """The schemas of the operators of a function's name: all overloads of ATen's, or a registered operator's own."""
-    found: Any = torch
+    found: object = torch
     if not target.startswith("torch."):
         return []
     if target.startswith(OPERATORS):
@@ -131,8 +134,9 @@ def _schemas(target: str) -> list[torch._C.FunctionSchema]:
         found = getattr(torch.ops.aten, target.removesuffix(".__get__").rpartition(".")[2], None)
     if isinstance(found, torch._ops.OpOverload):
         return [found._schema]
-    packet = isinstance(found, torch._ops.OpOverloadPacket)
-    schemas = [getattr(found, name)._schema for name in found.overloads()] if packet else []
+    if not isinstance(found, torch._ops.OpOverloadPacket):
+        return []
+    schemas = [getattr(found, name)._schema for name in found.overloads()]
     return [schema for schema in schemas if target.startswith(OPERATORS) or not _is_of_a_list(schema)]
 
 

@@ -17,7 +17,7 @@ from netslim.analysis.overrides import Overrides
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import check_plan
 from netslim.ir.proof import Proof
-from netslim.ir.transform import Further, by_block, followed_plan
+from netslim.ir.transform import Further, by_block, continued_plan
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
@@ -98,7 +98,7 @@ class Runtime:
         """Let the regions run their programs, with the steps that follow blocks."""
         steps, functions = by_block(step for opened in self.steps.values() for step in opened)
         plan = self.plan
-        regions, blocks = followed_plan(plan, steps) if steps else (plan.regions, plan.blocks)
+        regions, blocks = continued_plan(plan, steps) if steps else (plan.regions, plan.blocks)
         self.run = compiled(regions[""], "", self.root, blocks, functions) if "" in regions else None
         for path, module in self.regions.items():
             run = compiled(regions[path], path, module, blocks, functions)
@@ -117,7 +117,7 @@ class Runtime:
         """Run at `point` inside."""
         return _open(self.points, point, self.enter)
 
-    def followed(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
+    def continued(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
         """Run with a further step after each of these blocks, beside those of other open contexts."""
         return _open(self.steps, steps, self.compile) if steps else contextlib.nullcontext()
 

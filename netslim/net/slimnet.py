@@ -93,7 +93,7 @@ class SlimNet(nn.Module):
         Stochastic depth (Huang et al., 2016) evaluates so: a residual is scaled by the probability that it was kept.
         Raises SubnetError for an unknown block.
         """
-        with self._followed({name: scaling(factor) for name, factor in factors.items()}):
+        with self._continued({name: scaling(factor) for name, factor in factors.items()}):
             yield self
 
     @contextlib.contextmanager
@@ -103,12 +103,12 @@ class SlimNet(nn.Module):
         What a block adds to its shortcut goes through its function first, in `sub()` too; a skipped block's gets
         nothing, or the zeros that stand for its features. A copy made inside has none. Raises as `scaled` does.
         """
-        with self._followed(functions):
+        with self._continued(functions):
             yield self
 
-    def _followed(self, more: Mapping[str, Further]) -> contextlib.AbstractContextManager[None]:
+    def _continued(self, more: Mapping[str, Further]) -> contextlib.AbstractContextManager[None]:
         running(runtime(self).plan, dict.fromkeys(more, True))
-        return runtime(self).followed(tuple(more.items()))
+        return runtime(self).continued(tuple(more.items()))
 
     def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> tuple[Runs, ...]:
         plan = runtime(self).plan

@@ -16,8 +16,8 @@ from netslim.ops import FITS
 
 TABLES = {name: table for name, table in vars(functions).items() if isinstance(table, (set, frozenset)) and table}
 STRINGS = {name: table for name, table in TABLES.items() if all(isinstance(entry, str) for entry in table)} | {
-    "FITS": set(FITS)
-}
+    "FITS": set(FITS), "ZEROS": {*functions.ZEROS, functions.COPY}
+}  # fmt: skip
 OVERRIDABLE = {
     torch.overrides.resolve_name(fn) for fns in torch.overrides.get_overridable_functions().values() for fn in fns
 }
