@@ -6,6 +6,7 @@ it gives one (WRN-28-10: learning rate 0.1 cosine, Nesterov momentum 0.9, weight
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradaug.config import ranges
@@ -13,7 +14,7 @@ from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
 from gradaug.config.registry import REGULARIZERS, SOURCES, TASKS, VIEWS
 
-_EPOCHS = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
+_EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn, optim
 
@@ -24,7 +24,10 @@ def sgd(net: nn.Module, config: TrainConfig) -> optim.SGD:
     wanted = [parameter for parameter in net.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in wanted if config.decay_norms or parameter.ndim > 1]
     free = [parameter for parameter in wanted if not (config.decay_norms or parameter.ndim > 1)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, Sequence[nn.Parameter] | float]] = [
+        {"params": decayed},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return optim.SGD(
         [group for group in groups if group["params"]],
         lr=config.lr,
