@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradaug.config.values import whole
 from gradaug.evaluation.recalibration import estimate
@@ -69,7 +69,9 @@ def score(
 
 
 @torch.no_grad()
-def measure(net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: AnyTask = CLASSIFICATION) -> Meter:
+def measure(
+    net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: AnyTask = CLASSIFICATION
+) -> Meter[Tensor]:
     """As :func:`score`, before the sums are made into figures."""
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
