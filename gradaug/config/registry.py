@@ -38,6 +38,14 @@ class DataRow(Row):
         return f"{name}:{self.where}" if self.where else name
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleRow(Row):
+    """A learning rate over a run, a function of gradaug.training.schedules."""
+
+    needs: str | None = None
+    """A setting that it cannot do without."""
+
+
 REGULARIZERS = {
     "cutout": Row("gradaug.regularizers.cutout:Cutout"),
     "mixup": Row("gradaug.regularizers.mixing:Mixup"),
@@ -64,6 +72,12 @@ TASKS = {
     "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
 }
 """Each a gradaug.tasks.task.Task."""
+
+SCHEDULES = {
+    "cosine": ScheduleRow("gradaug.training.schedules:cosine"),
+    "step": ScheduleRow("gradaug.training.schedules:step", needs="milestones"),
+    "constant": ScheduleRow("gradaug.training.schedules:constant"),
+}
 
 SOURCES = {
     "digits": DataRow("gradaug.data.digits:digits", images=1437),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gradaug.config import ranges
 from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
-from gradaug.config.registry import REGULARIZERS, SOURCES, TASKS, VIEWS
+from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, VIEWS
 
 _EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
@@ -87,7 +87,7 @@ class OptimSettings:
         "cosine",
         "Optimisation",
         "Learning rate: cosine to zero, divided by 10 at --milestones, or constant.",
-        one_of("cosine", "step", "constant"),
+        one_of(*SCHEDULES),
     )
     milestones: tuple[int, ...] | None = setting(
         None, "Optimisation", "Epochs after which the step schedule divides by 10.", _EPOCHS

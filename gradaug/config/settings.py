@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradaug.config import fields, kinds
+from gradaug.config.registry import SCHEDULES
 from gradaug.config.sections import DataSettings, OptimSettings, RegularizerSettings, RunSettings, StepSettings
 from gradaug.config.subnets import SubnetSettings
 from netslim.errors import InputError, did_you_mean
@@ -83,10 +84,13 @@ def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[kinds.Set
 
 def _together(config: TrainConfig) -> Iterable[tuple[bool, str]]:
     """What settings ask of each other."""
-    yield (
-        config.schedule != "step" or config.milestones is not None,
-        "--schedule step needs --milestones, such as 150,225",
-    )
+    needed = SCHEDULES[config.schedule].needs
+    if needed is not None:
+        legal = TrainConfig.__dataclass_fields__[needed].metadata["range"]
+        yield (
+            getattr(config, needed) is not None,
+            f"--schedule {config.schedule} needs {flag(needed)}, {legal.words}",
+        )
     yield (
         config.warmup < config.epochs,
         f"--warmup {config.warmup:g} leaves none of the {config.epochs} epochs to train at the full rate",
