@@ -52,7 +52,7 @@ THIRD_PARTY = {
     "click": "cli/*.py",
     "numpy": "gradaug/*/*.py netslim/trace/contexts.py",
     "PIL": "gradaug/data/decode.py",
-    "sklearn": "gradaug/data/digits.py gradaug/data/digit_scenes.py",
+    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -81,7 +81,7 @@ SCHEDULES = {
 
 SOURCES = {
     "digits": DataRow("gradaug.data.digits:digits", images=1437),
-    "digit-masks": DataRow("gradaug.data.digit_scenes:digit_scenes", images=1437),
+    "digit-masks": DataRow("gradaug.data.digit_masks:digit_masks", images=1437),
     "cifar10": DataRow("gradaug.data.in_memory:cifar10", "DIR", 50_000),
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),

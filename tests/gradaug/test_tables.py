@@ -48,6 +48,11 @@ def test_no_two_names_are_one_implementation(setting: str) -> None:
     assert len({row.load() for row in rows.values()}) == len(rows)
 
 
+@pytest.mark.parametrize("setting", ["views", "data", "schedule"])
+def test_a_function_is_called_as_its_row(setting: str) -> None:
+    assert [row.load().__name__ for row in TABLES[setting].values()] == [n.replace("-", "_") for n in TABLES[setting]]
+
+
 def test_every_regularizer_that_is_written_has_a_row() -> None:
     for file in pkgutil.iter_modules(regularizers.__path__):
         importlib.import_module(f"{regularizers.__name__}.{file.name}")
