@@ -44,7 +44,7 @@ THIRD_PARTY = {
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
     "safetensors": "netslim/archive/container.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
-    "torchmetrics": "gradaug/tasks/classification.py gradaug/tasks/segmentation.py",
+    "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",
     "numba": "gradaug/evaluation/robustness.py",
     "yaml": "gradaug/recipes/reading.py",

@@ -44,7 +44,7 @@ class StepSettings:
 class DataSettings:
     """Images, with and without labels."""
 
-    task: str = setting("classification", "Data", "What is learned: a class an image, or one a pixel.", one_of(*TASKS))
+    task: str = setting("classification", "Data", f"What is learned: {', '.join(TASKS)}.", one_of(*TASKS))
     data: str = setting(
         "digits", "Data", f"Images to train on: {', '.join(row.spelt(name) for name, row in SOURCES.items())}."
     )
