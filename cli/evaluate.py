@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -64,7 +64,7 @@ def evaluate(
     plot: Path | None,
     trust: bool,
     as_json: bool,
-    **values: Any,
+    **values: object,
 ) -> None:
     """Score MODEL at several widths on the validation images of a data set, attacked and corrupted ones too."""
     if not all(0 < width <= 1 for width in widths):
@@ -73,7 +73,7 @@ def evaluate(
         raise click.BadParameter("an epsilon is a share of the pixel range, in [0, 1]", param_hint="--fgsm")
     if not all(1 <= severity <= 5 for severity in severities):
         raise click.BadParameter("a severity is 1, 2, 3, 4 or 5", param_hint="--severities")
-    config = TrainConfig(data=data, **values)
+    config = TrainConfig.from_dict({"data": data, **values})
     from netslim.extras import require
     from netslim.files import check_writable
 
@@ -147,7 +147,7 @@ def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
     return netslim.convert(model.eval(), example_inputs(notes.shapes), prove=False).eval(), notes
 
 
-def _require_as_it_is(path: str, said: dict[str, Any]) -> None:
+def _require_as_it_is(path: str, said: dict[str, object]) -> None:
     """UsageError for options that cut or recalibrate: an extracted network is scored as it is."""
     wrong = [name for name in ("widths", "skips", "round_to", "calibration_batches", "batch_size") if name in said]
     if wrong:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,13 +12,15 @@ from netslim import SlimNet
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
 
+T = TypeVar("T")
+
 
 def device_of(net: torch.nn.Module) -> torch.device:
     """Where the network's first parameter lives (cpu without parameters)."""
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
-def on_device(batch: Any, device: torch.device) -> Any:
+def on_device(batch: T, device: torch.device) -> T:
     """Every tensor in lists, tuples and mappings on `device`; from pinned memory without waiting."""
     return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from netslim.errors import InputError
 from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netslim import SlimNet
 
 
@@ -102,7 +104,7 @@ def _shapes(net: SlimNet, width: float) -> dict[str, tuple[int, ...]]:
     """The shape of each block's result for two images, in the order in which the blocks run."""
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def recorder(name: str) -> Any:
+    def recorder(name: str) -> Callable[[Tensor], Tensor]:
         def record(x: Tensor) -> Tensor:
             shapes[name] = tuple(x.shape)
             return x

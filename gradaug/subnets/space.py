@@ -141,7 +141,7 @@ def space_of(net: SlimNet, given: Space | str | None, settings: dict[str, Any]) 
     return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings))
 
 
-def require_converted(net: Any) -> None:
+def require_converted(net: object) -> None:
     """InputError for anything else than a converted network."""
     from netslim import SlimNet
 

@@ -7,7 +7,7 @@ forwards. Memory is that of one full pass, whose saved tensors are counted, besi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Estimate:
         """Of the whole run at `tflops` TFLOP/s over all processes."""
         return self.steps * self.step_flops / (tflops * 1e12) / 3600
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
         return {**asdict(self), "ratio": self.ratio}
 
 
