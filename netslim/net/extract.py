@@ -79,7 +79,8 @@ class Source:
         plain_class, shrink = PLAIN[type(layer)]
         made = plain_class.__new__(plain_class)
         made.__dict__.update({k: copy.copy(v) for k, v in layer.__dict__.items() if k != "kept"})
-        for table in (made._parameters, made._buffers):
+        tables: tuple[Table, Table] = (made._parameters, made._buffers)
+        for table in tables:
             for attr, tensor in table.items():
                 if tensor is not None:
                     table[attr] = self.part(tensor, kept.tensors.get(attr))
