@@ -18,7 +18,7 @@ from netslim.ir.functions import COUNTS, without_unused
 from netslim.ir.program import REQUIRE, Leaf, Literal, Node, Program, Ref, Struct, function
 from netslim.trace.formulas import Apply, Feature, Formula, Number, formula
 from netslim.trace.recordings import Held, Path, Place, against, flat, number, shape_of, steps
-from netslim.trace.tracer import Comparison, Trace
+from netslim.trace.result import Comparison, Trace
 
 
 def dropped(traced: Trace) -> Trace:
@@ -198,7 +198,7 @@ class _Writer:
             return found
         if found not in self.made:
             if isinstance(found, Feature):
-                size = self.base.tensors[found.name].shape[found.dim]
+                size = (shape_of(self.base.tensors[found.name]) or ())[found.dim]
                 self.made[found] = self.call("torch.Tensor.size", (Ref(found.name), found.dim), size, where)
             else:
                 args = tuple(self.formula(arg, where) for arg in found.args)

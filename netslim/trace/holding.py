@@ -14,9 +14,10 @@ from netslim.errors import TraceError
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
-from netslim.trace.recordings import ConstantDiffers
+from netslim.trace.recordings import ConstantDiffers, shape_of
 from netslim.trace.resized import BATCHES, FIRST, FURTHER, Scale, batch, families, resized, sides, tensors_of
-from netslim.trace.tracer import Trace, Tracer
+from netslim.trace.result import Trace
+from netslim.trace.tracer import Tracer
 
 Inputs = Mapping[str, Any]
 
@@ -141,7 +142,7 @@ class Witnesses:
         for i, node in enumerate(base.program.inputs):
             tried = {d for f in range(families(self.inputs)) for j, d in sides(self.inputs, f) if j == i}
             tried |= {0} if batch(self.inputs) is not None else set()
-            shape = base.tensors[node.name].shape
+            shape = shape_of(base.tensors[node.name]) or ()
             same = [dim for dim in sorted(tried) if always or (i, dim) not in self.ran]
             pins += [Pin(node.name, dim, shape[dim], _refusal(node.name, dim, shape[dim], why)) for dim in same]
         return pins

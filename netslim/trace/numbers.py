@@ -1,7 +1,7 @@
 """Numbers that came from a tensor's size and remember their node, so that arithmetic on them is recorded.
 
 Python loses that memory in many places (`int`, `len`, `range`, numpy): what a program then holds is a number, and
-`recordings` finds out how it follows from the sizes. A comparison is told to the tracer with its outcome.
+`confirmation` finds out how it follows from the sizes. A comparison is told to the tracer with its outcome.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from math import ceil, floor, trunc
-from typing import Any, Protocol
+from typing import Protocol, overload
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from netslim.ir.program import Function
+from netslim.layouts.engine import Args, Kwargs
 
 
 class Recorder(Protocol):
     """Who writes the arithmetic down: the tracer."""
 
-    def number(self, fn: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+    numbers: dict[str, int | float]
+
+    def number(self, fn: Function, operands: tuple[object, ...]) -> object:
         """The result of `fn`, as a traced number while the tracer is at work."""
 
-    def compared(self, fn: Callable[..., Any], operands: tuple[Any, ...], outcome: bool) -> None:
+    def compared(self, fn: Function, operands: tuple[object, ...], outcome: object) -> None:
         """Note what Python has learnt of a number."""
 
 
@@ -38,8 +45,23 @@ class TracedFloat(float):
     tracer: Recorder
 
 
-def _arithmetic(op: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
-    def method(self: Any, *others: Any) -> Any:
+TracedNumber = TracedInt | TracedFloat
+
+
+@overload
+def traced(value: int, node: str, tracer: Recorder) -> TracedInt: ...
+@overload
+def traced(value: float, node: str, tracer: Recorder) -> TracedNumber: ...
+def traced(value: int | float, node: str, tracer: Recorder) -> TracedNumber:
+    """The number that a node gives, which remembers it."""
+    tracer.numbers[node] = value
+    number: TracedNumber = TracedInt(value) if isinstance(value, int) else TracedFloat(value)
+    number.node, number.tracer = node, tracer
+    return number
+
+
+def _arithmetic(op: Function, reflected: bool) -> Callable[..., object]:
+    def method(self: TracedNumber, *others: object) -> object:
         operands = (*others, self) if reflected else (self, *others)
         if not all(isinstance(o, (int, float)) for o in others):
             return NotImplemented
@@ -48,34 +70,34 @@ def _arithmetic(op: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
     return method
 
 
-def _both(reflected: bool) -> Callable[..., Any]:
-    def method(self: Any, other: Any) -> Any:
-        a, b = (other, self) if reflected else (self, other)
-        return (a // b, a % b) if isinstance(other, (int, float)) else NotImplemented
+def _both(reflected: bool) -> Callable[..., object]:
+    def method(self: TracedNumber, other: object) -> object:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        return (other // self, other % self) if reflected else (self // other, self % other)
 
     return method
 
 
-def _shift(base: type, name: str, by: Callable[..., Any]) -> Callable[..., Any]:
+def _shift(name: str, by: Function) -> Callable[..., object]:
     """A shift by a plain number is a product or a quotient."""
-    shifted = getattr(base, name, None)
 
-    def method(self: Any, count: Any) -> Any:
-        if isinstance(count, (TracedInt, TracedFloat)) or not isinstance(count, int) or count < 0:
-            return shifted(plain(self), plain(count)) if shifted else NotImplemented
+    def method(self: TracedInt, count: int) -> object:
+        if type(count) is not int or count < 0:
+            return getattr(int, name)(plain(self), plain(count))
         return self.tracer.number(by, (self, 2**count))
 
     return method
 
 
-def _rounded(self: Any, digits: int | None = None) -> Any:
+def _rounded(self: TracedNumber, digits: int | None = None) -> object:
     return self.tracer.number(round, (self,) if digits is None else (self, digits))
 
 
-def _comparison(base: type, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _comparison(base: type, name: str, fn: Function) -> Callable[..., object]:
     compare = getattr(base, name)
 
-    def method(self: Any, *others: Any) -> Any:
+    def method(self: TracedNumber, *others: object) -> object:
         outcome = compare(self, *others)
         if outcome is not NotImplemented:
             self.tracer.compared(fn, (self, *others), outcome)
@@ -85,7 +107,7 @@ def _comparison(base: type, name: str, fn: Callable[..., Any]) -> Callable[..., 
 
 
 def _equip(cls: type, base: type) -> None:
-    methods: dict[str, Callable[..., Any]] = {"__hash__": base.__hash__, "__round__": _rounded}
+    methods: dict[str, object] = {"__hash__": base.__hash__, "__round__": _rounded}
     for name in "add sub mul truediv floordiv mod pow".split():
         methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
         methods[f"__r{name}__"] = _arithmetic(getattr(operator, name), True)
@@ -93,13 +115,13 @@ def _equip(cls: type, base: type) -> None:
         methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
     for name, fn in (("floor", floor), ("ceil", ceil), ("trunc", trunc)):
         methods[f"__{name}__"] = _arithmetic(fn, False)
-    methods |= {"__divmod__": _both(False), "__rdivmod__": _both(True)}
-    if base is int:
-        methods["__lshift__"] = _shift(base, "__lshift__", operator.mul)
-        methods["__rshift__"] = _shift(base, "__rshift__", operator.floordiv)
     for name in "lt le gt ge eq ne".split():
         methods[f"__{name}__"] = _comparison(base, f"__{name}__", getattr(operator, name))
     methods["__bool__"] = _comparison(base, "__bool__", operator.truth)
+    methods |= {"__divmod__": _both(False), "__rdivmod__": _both(True)}
+    if base is int:
+        methods["__lshift__"] = _shift("__lshift__", operator.mul)
+        methods["__rshift__"] = _shift("__rshift__", operator.floordiv)
     for name, method in methods.items():
         setattr(cls, name, method)
 
@@ -108,7 +130,13 @@ _equip(TracedInt, int)
 _equip(TracedFloat, float)
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: Args) -> Args: ...
+@overload
+def plain(value: Kwargs) -> Kwargs: ...
+@overload
+def plain(value: object) -> object: ...
+def plain(value: object) -> object:
     """`value` with traced numbers replaced by ordinary ones."""
     if isinstance(value, TracedInt):
         return int(int.__add__(value, 0))
@@ -124,3 +152,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, slice):
         return slice(plain(value.start), plain(value.stop), plain(value.step))
     return value
+
+
+def is_computed(value: object) -> bool:
+    """Whether a tensor, or a number that came from one, is in `value`."""
+    return any(isinstance(leaf, (TracedInt, TracedFloat, Tensor)) for leaf in tree_leaves(value))

@@ -13,7 +13,7 @@ from netslim.errors import TraceError
 from netslim.ir.functions import COUNTS, without_unused
 from netslim.ir.program import LIFTED, Leaf, Literal, Node, Ref, Struct, function, leaves
 from netslim.trace.formulas import Number
-from netslim.trace.tracer import Comparison, Trace
+from netslim.trace.result import Comparison, Trace
 
 Path = tuple[str | int, ...]
 """Where a leaf is among the arguments of a node."""
