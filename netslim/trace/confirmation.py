@@ -35,8 +35,10 @@ def confirmed(
     sizes in a way that no formula gives, ConstantDiffers where a constant does.
     """
     held = [against(base, other) for other in tried]
-    if _wanting(base, held) or _guards(base, held, held):
-        held += [against(base, other) for other in further()]
+    for other in itertools.islice(further(), None if _wanting(base, held) else _FEW):
+        if not (_wanting(base, held) or _guards(base, held, held)):
+            break
+        held.append(against(base, other))
     kept = _agreeing(held)
     found = _formulas(base, kept)
     if found is None:
@@ -45,6 +47,10 @@ def confirmed(
     if found is None:
         raise TraceError(_unexplained(base, kept))
     return dropped(_written(base, found, _guards(base, held, kept), pins))
+
+
+_FEW = 3
+"""How many more recordings are made where comparisons alone are open."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,9 @@ def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[Com
         asked = [tuple(h.numbers.get(o.name) if isinstance(o, Ref) else o for o in comparison.operands) for h in held]
         here = tuple(base.numbers[o.name] if isinstance(o, Ref) else o for o in comparison.operands)
         shown = any(i in h.flipped for h in kept)
-        if not shown and not all(o.name in fixed for o in comparison.operands if isinstance(o, Ref)):
+        settled = all(o.name in fixed for o in comparison.operands if isinstance(o, Ref))
+        settled = settled or all(len(set(values)) == 1 < len(values) for values in asked)  # two reads of one size
+        if not shown and not settled:
             guards.setdefault((comparison.target, comparison.outcome, here, *asked), comparison)
     return list(guards.values())
 
@@ -197,10 +205,10 @@ class _Writer:
         if not isinstance(found, (Feature, Apply)):
             return found
         if found not in self.made:
-            if isinstance(found, Feature):
+            if isinstance(found, Feature) and found.dim is not None:
                 size = (shape_of(self.base.tensors[found.name]) or ())[found.dim]
                 self.made[found] = self.call("torch.Tensor.size", (Ref(found.name), found.dim), size, where)
-            else:
+            elif isinstance(found, Apply):
                 args = tuple(self.formula(arg, where) for arg in found.args)
                 plain = [self.number(arg) for arg in args]
                 self.made[found] = self.call(found.target, args, function(found.target)(*plain), where)

@@ -15,7 +15,18 @@ from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
 from netslim.trace.recordings import ConstantDiffers, shape_of
-from netslim.trace.resized import BATCHES, FIRST, FURTHER, Scale, batch, families, resized, sides, tensors_of
+from netslim.trace.resized import (
+    BATCHES,
+    FIRST,
+    FURTHER,
+    MORE_BATCHES,
+    Scale,
+    batch,
+    families,
+    resized,
+    sides,
+    tensors_of,
+)
 from netslim.trace.result import Trace
 from netslim.trace.tracer import Tracer
 
@@ -130,9 +141,11 @@ class Witnesses:
         return bool(self.chosen) and large
 
     def _further(self) -> Iterator[Trace]:
-        chosen: list[tuple[int | None, bool]] = [*self.chosen] or [(None, True)]
-        for family, batched in chosen:
-            yield from self._ran([(s if batched else replace(s, batch=None), family) for s in FURTHER])
+        scales: list[tuple[Scale, int | None]] = [(scale, None) for scale in MORE_BATCHES] if not self.chosen else []
+        for (family, batched), scale in itertools.product(self.chosen, FURTHER):
+            scales.append((scale if batched else replace(scale, batch=None), family))
+        for wanted in scales:  # each is made when it is asked for
+            yield from self._ran([wanted])
 
     # -- dimensions that were not resized
 

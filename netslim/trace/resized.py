@@ -47,6 +47,7 @@ FURTHER = (
 )
 """More of them, to find and to confirm formulas with."""
 BATCHES = (Scale(3), Scale(1))
+MORE_BATCHES = (Scale(4), Scale(7), Scale(12))
 _FAMILIES: Mapping[int, Sequence[tuple[int, ...]]] = {
     5: ((2, 3, 4), (3, 4), (1,)), 4: ((2, 3), (1, 2)), 3: ((2,), (1,), (1, 2)), 2: ((1,),),
 }  # fmt: skip
