@@ -130,8 +130,7 @@ class Engine(TorchDispatchMode):
         """A stand-in without values for a constant; integers keep theirs, which may decide about shapes."""
         if constant.is_meta or not constant.dim() or not (constant.is_floating_point() or constant.is_complex()):
             return constant
-        made = torch.empty_like(constant, device="meta")
-        self.set(made, self.dims(constant))
+        self.set(made := torch.empty_like(constant, device="meta"), self.dims(constant))
         return made
 
     def run(self, call: Call, rule: Rule) -> Any:
@@ -262,7 +261,6 @@ def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
 
 
 def _mixed(args: Args, kwargs: Kwargs) -> bool:
-    """Whether some operands have values and others have none."""
     devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
     return "meta" in devices and len(devices) > 1
 
