@@ -40,6 +40,7 @@ class Rewriter:
             notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
             fit = Fitting(values, numbers, notes, outs.get(node.name, []), self._size, names.__next__)
             nodes += self._one(node, fit, alias)
+            numbers |= fit.made
         return Program(tuple(without_unused(nodes)))
 
     def _one(self, node: Node, fit: Fitting, alias: dict[str, Ref | int]) -> list[Node]:

@@ -163,6 +163,7 @@ RULES: Rules = {
     "view": view, "reshape": view, "_unsafe_view": view, "_reshape_alias": view, "permute": permute,
     "transpose": transpose, "t": transpose, "squeeze": squeeze, "unsqueeze": unsqueeze, "expand": expand,
     "repeat": repeat, "repeat_interleave": repeat_interleave, "squeeze_": squeeze, "unsqueeze_": unsqueeze,
+    "transpose_": transpose, "t_": transpose,
     "view_as": like(view), "reshape_as": like(view), "expand_as": like(expand),
 }  # fmt: skip
 
@@ -185,6 +186,9 @@ EXAMPLES: Examples = {
     "permute": lambda r: r(2, 6, 4, 5).permute(0, 2, 3, 1),
     "transpose": lambda r: r(2, 6, 4).transpose(-1, 1),
     "squeeze": lambda r: r(2, 6, 1, 1).squeeze(-1).squeeze(),
+    "transpose in place": lambda r: (2 * r(2, 6, 4)).transpose_(1, 2) @ r(6, 3),
+    "t in place": lambda r: (2 * r(6, 4)).t_() @ r(6, 3),
+    "swapaxes in place": lambda r: (2 * r(2, 6, 4)).swapaxes_(1, -1) @ r(6, 3),
     "squeeze in place": lambda r: (2 * r(2, 6, 1, 1)).squeeze_(-1).squeeze_() * r(6),
     "unsqueeze": lambda r: r(2, 6)[:, None, :, None],
     "expand": lambda r: r(1, 6, 1).expand(2, -1, 4) * r(2, 6, 4),
