@@ -23,7 +23,20 @@ from typing import Any
 import torch
 
 from netslim.ir.functions import memory
-from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
+from netslim.ir.program import (
+    AUTOCAST,
+    RESERVED,
+    Mode,
+    Node,
+    Program,
+    Ref,
+    Size,
+    Struct,
+    function,
+    is_listed,
+    is_word,
+    named_class,
+)
 
 
 @dataclass(frozen=True)
@@ -205,7 +218,8 @@ class Printer:
         items = ", ".join(self.expr(v) for v in value.values)
         if value.kind == "OrderedDict":
             return f"OrderedDict(zip({value.keys!a}, ({items},)))"
-        return f"{self._bind('struct', _namedtuple(value.kind, value.keys))}({items})"
+        made = named_class(value) or _namedtuple(value.kind, value.keys)
+        return f"tuple.__new__({self._bind('struct', made)}, ({items},))"
 
 
 def is_plain(word: str) -> bool:

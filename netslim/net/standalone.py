@@ -14,7 +14,18 @@ import torch
 from netslim.errors import InputError
 from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import OPERATORS, RESERVED, Literal, Node, Program, Size, Struct, is_listed, is_word
+from netslim.ir.program import (
+    OPERATORS,
+    RESERVED,
+    Literal,
+    Node,
+    Program,
+    Size,
+    Struct,
+    is_listed,
+    is_word,
+    named_class,
+)
 from netslim.net.codegen import OFF, Printer, Words, comment, is_plain
 
 Paths = Callable[[str, str], str]
@@ -26,9 +37,23 @@ OWN = frozenset("nn torchvision namedtuple source filename linecache weakref cop
 
 @dataclass
 class Preamble:
-    """What has to stand before the functions: classes of outputs, by the name that they have there."""
+    """What has to stand before the functions: classes of outputs, by what is known of them."""
 
-    classes: dict[str, list[str]] = field(default_factory=dict)
+    classes: dict[tuple[str, tuple[str | int, ...], str], list[str]] = field(default_factory=dict)
+
+    def name(self, value: Struct) -> str:
+        """What the class of a namedtuple is called: imported where it is, else one of the same name and fields."""
+        key = value.kind, value.keys, value.module
+        known = list(self.classes)
+        name = f"Output{known.index(key) if key in known else len(known)}"
+        made = f"{name} = namedtuple({value.kind!a}, {value.keys!a})"
+        words = [*value.module.split("."), value.kind]
+        if named_class(value) is not None and all(map(is_word, words)):
+            place = f"from {value.module} import {value.kind} as {name}"
+            self.classes[key] = ["try:", f"    {place}", "except ImportError:", f"    {made}"]
+        else:
+            self.classes[key] = [made]
+        return name
 
     def lines(self, text: str) -> list[str]:
         """Imports of all that `text` mentions, and the classes."""
@@ -166,11 +191,8 @@ class Standalone(Printer):
         if value.kind == "OrderedDict":
             pairs = ", ".join(f"({k!a}, {self.expr(v)})" for k, v in zip(value.keys, value.values, strict=True))
             return f"OrderedDict([{pairs}])"
-        made = f"namedtuple({value.kind!a}, {value.keys!a})"
-        known = (n for n, lines in self.preamble.classes.items() if made in lines[-1])
-        name = next(known, None) or f"Output{len(self.preamble.classes) or ''}"
-        self.preamble.classes[name] = [f"{name} = {made}"]
-        return f"{name}({', '.join(map(self.expr, value.values))})"
+        values = ", ".join(map(self.expr, value.values))
+        return f"tuple.__new__({self.preamble.name(value)}, ({values},))"
 
 
 _BINARY = {
