@@ -20,6 +20,7 @@ from netslim.ir.plan import Region
 from netslim.ir.program import LIFTED, RESERVED, Program, is_word
 from netslim.ir.transform import skips_of, without
 from netslim.layouts.slices import Kept, take
+from netslim.net import places
 from netslim.net.runtime import runtime
 from netslim.net.standalone import OWN, Preamble, Standalone
 from netslim.net.subnet import Point
@@ -160,15 +161,14 @@ def _printed(
     """Source of the class `name`, whose forward runs the programs; for a region, of what stands for its forward."""
     prefix, whole, preamble = f"{path}." if path else "", not path, Preamble()
 
-    def place(full: str, kind: str) -> str:
-        return _place(constants.get(full, full.removeprefix(prefix)), kind, root, whole)
+    def path_of(full: str, kind: str) -> str:
+        return places.place(constants.get(full, full.removeprefix(prefix)), kind, root, whole)
 
-    printer = Standalone(place, source.point.sizes, preamble, name)
+    printer = Standalone(path_of, source.point.sizes, preamble, name)
     function = printer.function(programs, runtime(source.net).plan.regions[path].inputs)
     opening = _WHOLE.format(name=name) if whole else _PART.format(name=name, function=function)
     method = textwrap.indent(function, "    ") if whole else ""
-    head = ["import copy", "import linecache", "import weakref", *preamble.lines(function)]
-    return "\n".join(head) + f"\n\n\n{opening}{method}{_PICKLED.replace('NAME', name)}"
+    return "\n".join(preamble.lines(function)) + f"\n\n\n{opening}{method}{_PICKLED.replace('NAME', name)}"
 
 
 _WHOLE = '''class {name}(nn.Module):
@@ -198,6 +198,10 @@ _PICKLED = """
         return made
 
 
+import copy
+import linecache
+import weakref
+
 linecache.cache[filename] = len(source), None, source.splitlines(True), filename
 weakref.finalize(NAME, linecache.cache.pop, filename, None).atexit = False
 """
@@ -210,36 +214,6 @@ def with_state(source: str, name: str, state: Mapping[str, Any]) -> Any:
     made = eval(make, {"source": source, "filename": filename, "make": make})
     made.__dict__.update(state)
     return made
-
-
-def _place(path: str, kind: str, holder: nn.Module, whole: bool) -> str:
-    """The Python expression of a layer or tensor below `holder`, which is `self`.
-
-    whole: what is there are torch's own classes, so that a name is an attribute unless they have one of that name.
-    """
-    *parts, last = path.split(".")
-    expr = "self"
-    for part in [*parts, *([last] if kind == "module" else [])]:
-        expr += _child(part, holder, whole)
-        holder = holder._modules[part]  # type: ignore[assignment]
-    if kind == "module":
-        return expr
-    if whole and _is_attribute(last, holder):
-        return f"{expr}.{last}"
-    return f"{expr}.{'_parameters' if last in holder._parameters else '_buffers'}[{last!a}]"
-
-
-def _child(name: str, holder: nn.Module, whole: bool) -> str:
-    numbered = list(holder._modules) == [str(i) for i in range(len(holder._modules))]
-    if numbered and type(holder) in (nn.Sequential, nn.ModuleList):
-        return f"[{name}]"
-    if whole and _is_attribute(name, holder):
-        return f".{name}"
-    return f"._modules[{name!a}]"
-
-
-def _is_attribute(name: str, holder: nn.Module) -> bool:
-    return is_word(name) and name[:2] != "__" and not hasattr(type(holder), name) and name not in vars(holder)
 
 
 # -------------------------------------------------------------------------------- networks that run their Python

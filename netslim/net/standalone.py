@@ -31,8 +31,13 @@ from netslim.net.codegen import OFF, Printer, Words, comment, is_plain
 Paths = Callable[[str, str], str]
 """Of a module or parameter, and which of the two: its Python expression."""
 
-OWN = frozenset("nn torchvision namedtuple source filename linecache weakref copy forward".split())
+OWN = frozenset(
+    "nn torchvision namedtuple source filename make linecache weakref copy forward Path load load_file".split()
+)
 """Names that the printed module uses itself, beside those of every printed function."""
+
+_OUTPUT = "Output"
+"""What the classes of outputs are called, with a number."""
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Preamble:
         """What the class of a namedtuple is called: imported where it is, else one of the same name and fields."""
         key = value.kind, value.keys, value.module
         known = list(self.classes)
-        name = f"Output{known.index(key) if key in known else len(known)}"
+        name = f"{_OUTPUT}{known.index(key) if key in known else len(known)}"
         made = f"{name} = namedtuple({value.kind!a}, {value.keys!a})"
         words = [*value.module.split("."), value.kind]
         if named_class(value) is not None and all(map(is_word, words)):
@@ -92,7 +97,7 @@ class Standalone(Printer):
         text, names = "\n".join(line for body in bodies for line in body), dict[str, str]()
         for i, name in enumerate(inputs):
             called = hasattr(builtins, name) and (name in _CALLED or re.search(rf"\b{name}\(", text, re.ASCII))
-            plain = is_word(name) and name[:2] != "__" and name not in self.reserved | RESERVED
+            plain = is_word(name) and name[:2] != "__" and not self._is_ours(name) and name not in RESERVED
             names[name] = name if plain and not called else f"argument_{i}"
         return names
 
@@ -114,7 +119,10 @@ class Standalone(Printer):
         return lines
 
     def local(self, name: str, number: int) -> str:
-        return name if is_plain(name) and name not in self.reserved else f"v{number}"
+        return name if is_plain(name) and not self._is_ours(name) else f"v{number}"
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self.reserved or name.startswith(_OUTPUT)
 
     def _statement(self, i: int, node: Node) -> list[str]:
         """A step's lines. Its result takes the name of the first value that is needed no more."""
