@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Input, Inputs, batch, drawn
+from netslim.ir.inputs import Arguments, Input, Inputs, batch, drawn
 from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -63,7 +62,7 @@ def count(
     return Count(_kept_params(net, width, round_to, depth), flops.get_total_flops() // (batch(inputs) or 1))
 
 
-def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
+def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, Arguments]:
     """A copy of a network without weights, and arguments for it, which live on the meta device; run it in `OneDevice`.
 
     A network whose forward reads values, so that it needs them, is copied with its weights, to the CPU.
@@ -75,7 +74,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
     return meta_copy(net), given  # type: ignore[return-value]
 
 
-def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:
+def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> Inputs:
     """The network's inputs, with other shapes where they are given."""
     if shapes is None:
         return dict(runtime(net).plan.inputs)

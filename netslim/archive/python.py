@@ -43,13 +43,13 @@ def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
     return torch.frombuffer(bytearray(_pickled(classes, {}) + _pickled(states, places)), dtype=torch.uint8)
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
+def _attributes(module: nn.Module) -> dict[str, object]:
     return {k: v for k, v in vars(module).items() if k not in _TABLES and k not in OWN}
 
 
-def _pickled(value: Any, places: Mapping[int, tuple[str, str]]) -> bytes:
+def _pickled(value: object, places: Mapping[int, tuple[str, str]]) -> bytes:
     class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
+        def persistent_id(self, obj: object) -> tuple[str, str] | None:
             return places.get(id(obj)) if isinstance(obj, (nn.Module, Tensor)) else None
 
     stream = io.BytesIO()
@@ -78,12 +78,12 @@ class Shells:
 
     def _read(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Any:
         class Unpickler(pickle.Unpickler):
-            def persistent_load(self, place: Any) -> Any:
+            def persistent_load(self, place: tuple[str, str]) -> nn.Module | Tensor:
                 kind, name = place
                 return modules[name] if kind == "module" else tensors[name]
 
-            def find_class(self, module: str, name: str) -> Any:
-                home = importlib.import_module(_FROM_FILE.sub("", module))
+            def find_class(self, module: str, name: str) -> object:
+                home: object = importlib.import_module(_FROM_FILE.sub("", module))
                 for part in name.split("."):
                     home = getattr(home, part)
                 return home

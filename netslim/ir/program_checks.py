@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError, PlanError
-from netslim.ir.functions import ARITHMETIC, CATS, COUNTS, SUMS
+from netslim.ir.functions import ARITHMETIC, CATS, COPY, COUNTS, SUMS, ZEROS
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
 
@@ -37,7 +37,6 @@ class Placed:
 
 _KINDS = ("input", "param", "module", "call", "output")
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, Mode)
-_ZEROS = ["torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand"]
 _BITS = 1024
 """Of the largest number that a program may work out; one that is read from a tensor has 64."""
 
@@ -100,12 +99,12 @@ class Walk:
 
         users: what is called with the block's result.
         """
-        steps = [step.target for step in skip.instead]
+        steps = tuple(step.target for step in skip.instead)
         if skip.end in skip.bodies:
-            zeros = steps == _ZEROS and skip.value == skip.instead[-1].name
+            zeros = steps == ZEROS and skip.value == skip.instead[-1].name
             need(zeros and users and CATS.issuperset(users), "a block is replaced by something else than zeros")
             return
-        copied = steps == ["torch.Tensor.clone"] and skip.value == skip.instead[0].name
+        copied = steps == (COPY,) and skip.value == skip.instead[0].name
         stay = skip.instead[0].refs[:1] if copied else [] if steps else [skip.value]
         need(stay, "a block is replaced by something else than the other operand of its sum")
         found = _operands(skip.end, nodes, set(skip.body) - set(skip.bodies))

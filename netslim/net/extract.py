@@ -12,19 +12,19 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from netslim.ir.plan import Region
 from netslim.ir.program import LIFTED, RESERVED, Program, is_word
 from netslim.ir.transform import skips_of, without
-from netslim.layouts.slices import Kept, take
+from netslim.layouts.slices import Cut, Kept, take
 from netslim.net import places
 from netslim.net.runtime import runtime
 from netslim.net.standalone import OWN, Preamble, Standalone
 from netslim.net.subnet import Point
-from netslim.net.tree import walk
+from netslim.net.tree import Table, walk
 from netslim.ops import MODULES
 from netslim.trace.meta import at
 
@@ -55,42 +55,47 @@ class Source:
 
     net: nn.Module
     point: Point
-    parts: dict[int, Any] = field(default_factory=dict)
-    leaves: dict[int, nn.Module] = field(default_factory=dict)
+    parts: dict[int, Tensor] = field(default_factory=dict)
+    layers: dict[int, nn.Module] = field(default_factory=dict)
 
-    def part(self, tensor: Any, cut: Any) -> Any:
+    @overload
+    def part(self, tensor: nn.Parameter, cut: Cut | None) -> nn.Parameter: ...
+    @overload
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor: ...
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor:
         """A copy of what is kept of a parameter or buffer."""
         if id(tensor) not in self.parts:
-            kept = take(tensor.detach(), cut).clone()
+            part = take(tensor.detach(), cut).clone()
             is_parameter = isinstance(tensor, nn.Parameter)
-            self.parts[id(tensor)] = nn.Parameter(kept, tensor.requires_grad) if is_parameter else kept
+            self.parts[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if is_parameter else part
         return self.parts[id(tensor)]
 
-    def leaf(self, path: str) -> nn.Module:
-        """The plain torch layer with the kept part of a slim leaf's weights."""
-        leaf = at(self.net, path)
-        if id(leaf) not in self.leaves:
-            self.leaves[id(leaf)] = self._plain(path, leaf)
-        return self.leaves[id(leaf)]
+    def layer(self, path: str) -> nn.Module:
+        """The plain torch layer with the kept part of a slim one's weights."""
+        layer = at(self.net, path)
+        if id(layer) not in self.layers:
+            self.layers[id(layer)] = self._plain(path, layer)
+        return self.layers[id(layer)]
 
-    def _plain(self, path: str, leaf: nn.Module) -> nn.Module:
-        if type(leaf) not in PLAIN:
-            return copy.deepcopy(leaf)
-        kept = (None if self.point.leaves is None else self.point.leaves.get(path)) or Kept()
-        plain_class, shrink = PLAIN[type(leaf)]
+    def _plain(self, path: str, layer: nn.Module) -> nn.Module:
+        if type(layer) not in PLAIN:
+            return copy.deepcopy(layer)
+        kept = (None if self.point.layers is None else self.point.layers.get(path)) or Kept()
+        plain_class, shrink = PLAIN[type(layer)]
         made = plain_class.__new__(plain_class)
-        made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
-        for table in (made._parameters, made._buffers):
+        made.__dict__.update({k: copy.copy(v) for k, v in layer.__dict__.items() if k != "kept"})
+        tables: tuple[Table, Table] = (made._parameters, made._buffers)
+        for table in tables:
             for attr, tensor in table.items():
                 if tensor is not None:
                     table[attr] = self.part(tensor, kept.tensors.get(attr))
         shrink(made, kept)
         return made
 
-    def cut(self, name: str) -> Any:
+    def cut(self, name: str) -> Cut | None:
         """What is kept of a tensor that programs read."""
         cuts = runtime(self.net).plan.cuts
-        return self.point.kept[cuts.index(name)] if name in cuts else None
+        return self.point.cuts[cuts.index(name)] if name in cuts else None
 
     def programs(self, path: str) -> dict[bool, Program]:
         """A region's programs without the blocks that do not run, by mode."""
@@ -113,11 +118,12 @@ def _used(programs: Programs) -> dict[str, set[str]]:
 def _branch(source: Source, path: str, module: nn.Module, used: Mapping[str, set[str]]) -> nn.Module:
     """What is used of a module of the network and of all below it, in the network's order."""
     if path in used["module"]:
-        return source.leaf(path)
+        return source.layer(path)
     made = type(module)() if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict) else nn.Module()
     made.training = module.training
     below = f"{path}." if path else ""
-    for table, own in ((module._parameters, made._parameters), (module._buffers, made._buffers)):
+    for kind in ("_parameters", "_buffers"):
+        table, own = module.__dict__[kind], made.__dict__[kind]
         for name, tensor in table.items():
             if tensor is not None and below + name in used["param"]:
                 own[name] = source.part(tensor, source.cut(below + name))
@@ -137,8 +143,9 @@ def _hold_constants(source: Source, path: str, root: nn.Module, programs: Progra
         while hasattr(root, f"constant_{number}"):
             number += 1
         names[target] = f"constant_{number}"
-        tensor = at(source.net, target.rpartition(".")[0])._buffers[target.rpartition(".")[2]]
-        root.register_buffer(names[target], source.part(tensor, source.cut(target)), persistent=False)
+        held: Table = at(source.net, target.rpartition(".")[0])._buffers
+        part = source.part(held[target.rpartition(".")[2]], source.cut(target))
+        root.register_buffer(names[target], part, persistent=False)
     return names
 
 
@@ -234,13 +241,13 @@ def _shell(source: Source) -> nn.Module:
 
 
 def _plain_shell(source: Source) -> nn.Module:
-    """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
-    net, memo = source.net, dict[int, Any]()
+    """The modules of a network that runs Python of its own, with plain layers and the kept part of every tensor."""
+    net, memo = source.net, dict[int, object]()
     modules = [("", runtime(net).top), *walk(net)]
     for path, module in modules:
         if type(module) in PLAIN and id(module) not in memo:
-            memo[id(module)] = source.leaf(path)
-    cuts = dict(zip(runtime(net).plan.cuts, source.point.kept, strict=True))
+            memo[id(module)] = source.layer(path)
+    cuts = dict(zip(runtime(net).plan.cuts, source.point.cuts, strict=True))
     for path, module in modules:
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and id(module) not in memo:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
-from typing import Any
-
-import torch
 
 from netslim.errors import InputError
 from netslim.ir.functions import operator_of
-from netslim.ir.inputs import Input, Inputs
+from netslim.ir.inputs import Inputs
 from netslim.ir.program import (
     OPERATORS,
     RESERVED,
@@ -26,7 +23,8 @@ from netslim.ir.program import (
     is_word,
     named_class,
 )
-from netslim.net.codegen import OFF, Printer, Words, comment, is_plain
+from netslim.net.codegen import OFF, Printer, Words, comment, is_printable
+from netslim.net.signature import CALLED, checks, parameters, unpacked
 
 Paths = Callable[[str, str], str]
 """Of a module or parameter, and which of the two: its Python expression."""
@@ -85,18 +83,20 @@ class Standalone(Printer):
         both = [programs[True], programs[False]] if programs[True] != programs[False] else [programs[True]]
         bodies = [self._body(program) for program in both]
         names = self._argument_names(inputs, bodies)
-        bodies = [_unpacked(program, inputs, names, self) + body for program, body in zip(both, bodies, strict=True)]
+        bodies = [
+            unpacked(program, inputs, names, self.local) + body for program, body in zip(both, bodies, strict=True)
+        ]
         if len(bodies) == 2:
             bodies = [["if self.training:", *_indented(bodies[0]), *bodies[1]]]
-        lines = [f"def forward(self{''.join(_parameters(inputs, names))}):"]
-        lines += _indented([*_checks(inputs, names, self), *bodies[0]])
+        lines = [f"def forward(self{''.join(parameters(inputs, names))}):"]
+        lines += _indented([*checks(inputs, names, self), *bodies[0]])
         return "\n".join(lines) + "\n"
 
     def _argument_names(self, inputs: Inputs, bodies: Sequence[Sequence[str]]) -> dict[str, str]:
         """What each argument is called: as the original's, unless the source means something else by it."""
         text, names = "\n".join(line for body in bodies for line in body), dict[str, str]()
         for i, name in enumerate(inputs):
-            called = hasattr(builtins, name) and (name in _CALLED or re.search(rf"\b{name}\(", text, re.ASCII))
+            called = hasattr(builtins, name) and (name in CALLED or re.search(rf"\b{name}\(", text, re.ASCII))
             plain = is_word(name) and name[:2] != "__" and not self._is_ours(name) and name not in RESERVED
             names[name] = name if plain and not called else f"argument_{i}"
         return names
@@ -119,7 +119,7 @@ class Standalone(Printer):
         return lines
 
     def local(self, name: str, number: int) -> str:
-        return name if is_plain(name) and not self._is_ours(name) else f"v{number}"
+        return name if is_printable(name) and not self._is_ours(name) else f"v{number}"
 
     def _is_ours(self, name: str) -> bool:
         return name in self.reserved or name.startswith(_OUTPUT)
@@ -183,7 +183,7 @@ class Standalone(Printer):
         start, stop, step = ("" if v is None else self.expr(v) for v in (value.start, value.stop, value.step))
         return f"{start}:{stop}" + (f":{step}" if step else "")
 
-    def expr(self, value: Any) -> str:
+    def expr(self, value: Literal) -> str:
         if isinstance(value, Size):
             return str(self.sizes[value.index])
         if isinstance(value, tuple) and len(value) > 1:
@@ -224,76 +224,3 @@ def _last_uses(program: Program) -> dict[str, int]:
 
 def _indented(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines]
-
-
-# ------------------------------------------------------------------------------------------------- arguments
-
-
-_CALLED = frozenset("type len list tuple dict set TypeError eval".split())
-"""Builtins that the checks of arguments, and what the class adds to them, call."""
-
-
-def _parameters(inputs: Inputs, names: Mapping[str, str]) -> Iterator[str]:
-    """The parameters of forward. What was None for the example may be left out, and so what follows it can be."""
-    optional = False
-    for name, wanted in inputs.items():
-        optional = optional or wanted is None
-        yield f", {names[name]}" + ("=None" if optional else "")
-
-
-def _unpacked(program: Program, inputs: Inputs, names: Mapping[str, str], printer: Standalone) -> list[str]:
-    """The tensors of the arguments as locals, where they are not called so already."""
-    found = [f"{names[name]}{place}" for name, wanted in inputs.items() for place in _places(wanted, "")]
-    places = zip(found, program.inputs, strict=True)
-    made = [(printer.local(node.name, i), place) for i, (place, node) in enumerate(places)]
-    if any(place.partition("[")[0] in [local for local, _ in made[:i]] for i, (_, place) in enumerate(made)):
-        made = [(", ".join(local for local, _ in made), ", ".join(place for _, place in made))]
-    return [f"{local} = {place}" for local, place in made if local != place]
-
-
-def _places(wanted: Any, place: str) -> Iterator[str]:
-    """Where the tensors of an argument are within it."""
-    if isinstance(wanted, Input):
-        yield place
-    for key, item in _items(wanted):
-        yield from _places(item, f"{place}[{key!a}]")
-
-
-def _items(wanted: Any) -> list[tuple[Any, Any]]:
-    """What an argument holds, and under which keys."""
-    if isinstance(wanted, Mapping):
-        return list(wanted.items())
-    return list(enumerate(wanted)) if isinstance(wanted, (tuple, list)) else []
-
-
-def _checks(inputs: Inputs, names: Mapping[str, str], printer: Standalone) -> Iterator[str]:
-    """Lines that refuse arguments for which another program would have been recorded."""
-    for name, wanted in inputs.items():
-        yield from _check(wanted, names[name], name, printer)
-
-
-def _check(wanted: Any, given: str, name: str, printer: Standalone) -> Iterator[str]:
-    if isinstance(wanted, Input):
-        return
-    if isinstance(wanted, (Mapping, tuple, list)):
-        keys = [key for key, _ in _items(wanted)]
-        if not all(isinstance(key, (str, int)) for key in keys):
-            raise InputError(f"argument {name!r} has keys that cannot stand in source; it cannot be extracted.")
-        same = f"set({given}) == set({keys!a})" if isinstance(wanted, Mapping) else f"len({given}) == {len(keys)}"
-        kind = type(wanted).__name__ if type(wanted) in (list, tuple, dict) else ""
-        same = f"type({given}) is {kind} and {same}" if kind else same
-        yield from _refusal(f"not ({same})", name, f"another {kind or 'container'} than the example's")
-    elif wanted is None:
-        yield from _refusal(f"{given} is not None", name, "another value than None, the example's")
-    elif isinstance(wanted, (bool, int, float, complex, str, torch.dtype, torch.device)):
-        same = f"type({given}) is type({printer.expr(wanted)}) and {given} == {printer.expr(wanted)}"
-        yield from _refusal(f"not ({same})", name, f"another value than {wanted!a}, the example's")
-    else:
-        raise InputError(f"argument {name!r} is a {type(wanted).__name__}, which an extracted network cannot check.")
-    for key, item in _items(wanted):
-        yield from _check(item, f"{given}[{key!a}]", f"{name}[{key!r}]", printer)
-
-
-def _refusal(wrong: str, name: str, what: str) -> Iterator[str]:
-    yield f"if {wrong}:"
-    yield f"    raise TypeError({f'argument {name} is {what}'!a})"
