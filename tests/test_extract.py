@@ -359,6 +359,29 @@ def test_arguments_are_taken_as_the_example_had_them_and_refused_otherwise() -> 
             small(*wrong)
 
 
+def test_sizes_that_the_network_was_not_followed_for_are_refused_and_exported_where_they_can_be(tmp_path: Path) -> None:
+    class Choosing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            height, width = x.shape[-2:]
+            x = F.interpolate(self.conv(x), size=(int(height * 0.5), max(height, width)))
+            return self.head((2 * x if height > 4 else x).mean((2, 3)))
+
+    net = netslim.convert(Choosing(), IMAGES, prove=False).eval()
+    small = net.extract(0.5)
+    for form in ("slim", "slim.pt", "slim.pt2"):
+        path = tmp_path / form
+        assert WRITERS[path.suffix].write(small, net.plan.inputs, path, Notes(0.5, 1, (), True, ((3, 6, 6),), NONE))
+    other = torch.randn(3, 3, 8, 10)
+    with net.sub(0.5):
+        same(reloaded(small)(other), net(other))
+    with pytest.raises(ValueError, match="take another way through forward"):
+        reloaded(small)(torch.randn(2, 3, 4, 4))
+
+
 def test_an_error_inside_shows_the_line_of_the_program() -> None:
     small = reloaded(converted("none").extract(0.5))
     with pytest.raises(RuntimeError) as caught:

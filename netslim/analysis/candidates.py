@@ -204,7 +204,11 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
 
 def _candidate(
     flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int]
-) -> Candidate:
+) -> Candidate | None:
+    """The block; None where a size in its body is looked at after its end."""
+    body = flow.with_asides(body) - {end}
+    if any(i > end for i in body):
+        return None
     names = tuple(flow.name(i) for i in sorted(body))
     nodes = tuple(flow.nodes[i] for i in sorted(body | {end}))
     skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)))

@@ -12,7 +12,7 @@ from netslim.ir.inputs import Input, Inputs
 from netslim.ir.program import Program
 from netslim.net.codegen import Printer
 
-CALLED = frozenset("type len list tuple dict set TypeError eval".split())
+CALLED = frozenset("type len list tuple dict set TypeError ValueError eval".split())
 """Builtins that the checks of arguments, and what the class adds to them, call."""
 
 

@@ -13,6 +13,7 @@ from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Inputs
 from netslim.ir.program import (
     OPERATORS,
+    REQUIRE,
     RESERVED,
     Literal,
     Node,
@@ -131,6 +132,9 @@ class Standalone(Printer):
             return []
         if node.op == "output":
             return [f"return {self.expr(node.args[0])}"]
+        if node.target == REQUIRE:
+            self._held.difference_update(self.locals[ref] for ref in node.refs if self._dying[ref] == i)
+            return self._refusal(node)
         text = self._assignment(node) or self.call(node)
         over = list(dict.fromkeys(self.locals[ref] for ref in node.refs if self._dying[ref] == i))
         over = [name for name in over if is_word(name)]  # parameters are read where they are used
@@ -140,6 +144,15 @@ class Standalone(Printer):
             self._held.add(name)
         self._held.difference_update(over)
         return [text + comment(node.where), *([f"del {', '.join(over)}"] if over else [])]
+
+    def _refusal(self, node: Node) -> list[str]:
+        """Lines that refuse sizes which the network was not followed for; torch's exporters take any that they can."""
+        found, wanted, message = node.args
+        wrong = f"{'not ' if wanted else ''}{self._operand(found)}"
+        return [
+            f"if not torch.compiler.is_exporting() and {wrong}:{comment(node.where)}",
+            f"    raise ValueError({message!a})",
+        ]
 
     def _free(self) -> str:
         """The shortest name that no value has which is still needed."""
@@ -191,6 +204,8 @@ class Standalone(Printer):
         return super().expr(value)
 
     def _function(self, target: str) -> str:
+        if target.startswith("builtins."):
+            return target.removeprefix("builtins.")
         if is_listed(target) or re.fullmatch(r"torch(\.[A-Za-z_]\w*)+", target, re.ASCII):
             return target
         raise InputError(f"{target!r} cannot be called in an extracted network: its name cannot stand in source.")

@@ -26,9 +26,12 @@ from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
+from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
+from netslim.trace.holding import Witnesses
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
+from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
 from netslim.trace.state import require_decidable
 from netslim.trace.tracer import SET_DATA, Tracer
@@ -67,21 +70,34 @@ class Recording:
 
 
 def record(
-    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule]
-) -> Recording:
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool = False,
+) -> Recording:  # fmt: skip
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
+    fixed_size: whether a forward that takes other steps on other sizes is followed for this one.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    engine, root, constants = Engine(rules), meta_copy(model), Constants()
     try:
-        traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
-        require_decidable(traces.values(), constants)
+        try:
+            return _whole(model, inputs, two, rules, fixed_size)
+        except ConstantDiffers:
+            return _whole(model, inputs, two, rules, fixed_size, making=True)
     except TraceError as refusal:
         if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
             raise
         return _in_regions(model, inputs, refusal, rules)
-    return Recording(root, engine, {"": Traced(described(inputs), traces)}, constants)
+
+
+def _whole(
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool, making: bool = False,
+) -> Recording:  # fmt: skip
+    engine, root, constants = Engine(rules), meta_copy(model), Constants()
+    traces = {mode: trace(root, two, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
+    require_decidable(traces.values(), constants)
+    held = {mode: Witnesses(root, two, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
+    return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
 def _leaf(module: nn.Module) -> bool:
@@ -186,21 +202,19 @@ def _followed(
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
             require_decidable(found[-1].values(), lifted)
+        held = {
+            mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]).hold(found[0][mode])
+            for mode in (True, False)
+        }
     except TraceError:
         return None
-    if any(_plain(traces) != _plain(found[0]) for traces in found):
-        return None
-    constants |= {f"{path}.{name}": tensor for name, tensor in lifted.items()}
-    return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in found[0].items()})
+    constants |= {f"{path}.{name}": tensor for name, tensor in found[0][True].constants.items()}
+    return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in held.items()})
 
 
 def _only_tensors(inputs: Mapping[str, object]) -> bool:
     leaves = tree_leaves(dict(inputs))
     return any(isinstance(t, Tensor) for t in leaves) and all(t is None or isinstance(t, Tensor) for t in leaves)
-
-
-def _plain(traces: Mapping[bool, Trace]) -> list[Program]:
-    return [traces[mode].program for mode in (True, False)]
 
 
 def _at(path: str, traced: Trace) -> Trace:
@@ -221,7 +235,7 @@ def _shell(root: nn.Module, inputs: Mapping[str, object], engine: Engine, region
     def leaf(module: nn.Module) -> bool:
         return id(module) in regions or _leaf(module)
 
-    return trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer)
+    return dropped(trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer))
 
 
 class PermissiveTracer(Tracer):
