@@ -75,6 +75,7 @@ class StructData(Part, frozen=True, tag="struct"):
     kind: Name
     keys: Annotated[list[Text | Whole], Meta(max_length=4096)]
     values: Annotated[list[Value], Meta(max_length=4096)]
+    module: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class FloatData(Part, frozen=True, tag="float"):
@@ -147,7 +148,7 @@ _WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], Value]], ...] = (
     (Ref, lambda v: RefData(v.name)),
     (Size, lambda v: SizeData(v.index)),
     (Mode, lambda v: ModeData(v.negated)),
-    (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)))),
+    (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)), v.module)),
     (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high)),
     (tuple, lambda v: TupleData(list(map(value_data, v)))),
     (list, lambda v: ListData(list(map(value_data, v)))),
@@ -171,7 +172,8 @@ def value_from(data: Value, depth: int = 0) -> Any:
     if isinstance(data, SliceData):
         return slice(*(value_from(item, depth + 1) for item in (data.start, data.stop, data.step)))
     if isinstance(data, StructData):
-        return program.Struct(data.kind, tuple(data.keys), tuple(value_from(item, depth + 1) for item in data.values))
+        values = tuple(value_from(item, depth + 1) for item in data.values)
+        return program.Struct(data.kind, tuple(data.keys), values, data.module)
     make = _READ.get(type(data))
     return data if make is None else make(data)
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
-from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, name_of
+from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, module_of, name_of
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
@@ -308,7 +308,8 @@ class Tracer(TorchFunctionMode):
         if isinstance(value, OrderedDict):
             return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
         if isinstance(value, tuple) and isinstance(value, NamesFields):
-            return Struct(type(value).__name__, tuple(value._fields), tuple(map(self.output, value)))
+            values = tuple(map(self.output, value))
+            return Struct(type(value).__name__, tuple(value._fields), values, module_of(type(value)))
         if type(value) is tuple:
             return tuple(map(self.output, value))
         if type(value) is list:
