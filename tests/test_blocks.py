@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,6 +62,16 @@ def nested(m: Any, x: Tensor) -> Tensor:
     return x + m.body(inner + m.tail(inner))
 
 
+def normed_by_hand(m: Any, x: Tensor) -> Tensor:
+    out = m.body(x)
+    away = out - out.mean(1, keepdim=True)
+    return x + (m.gamma * away / (away.square().mean(1, keepdim=True) + 1e-5).sqrt() + m.beta)
+
+
+def affine() -> dict[str, nn.Parameter]:
+    return {"gamma": nn.Parameter(torch.ones(8, 1, 1)), "beta": nn.Parameter(torch.zeros(8, 1, 1))}
+
+
 def twice(m: Any, x: Tensor) -> Tensor:
     x = F.relu(x + m.body(x), inplace=True)
     return F.relu(x + m.body(x), inplace=True)
@@ -77,6 +88,11 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
     "scaled sum": (lambda m, x: (x + 0.2 * m.body(x)) * 0.7, {}, 1),
     "three branches": (lambda m, x: x + m.body(x) + m.other(x), {"other": nn.Conv2d(8, 8, 1)}, 1),
     "layer scale": (lambda m, x: x + m.gamma * m.body(x), {"gamma": nn.Parameter(torch.ones(8, 1, 1))}, 1),
+    "scale and shift": (lambda m, x: (m.gamma * m.body(x) + m.beta) + x, affine(), 1),
+    "shift in place": (lambda m, x: x + (m.gamma * m.body(x)).add_(m.beta), affine(), 1),
+    "shift of the sum": (lambda m, x: x + m.gamma * m.body(x) + m.beta, affine(), 1),
+    "frozen norm": (lambda m, x: m.norm(m.body(x)) + x, {"norm": torchvision.ops.FrozenBatchNorm2d(8)}, 1),
+    "norm by hand": (normed_by_hand, affine(), 1),
     "drop path": (lambda m, x: x + m.drop(m.body(x)), {"drop": nn.Dropout(0.5)}, 1),
     "pre-activation": (pre_activation, {"norm": nn.BatchNorm2d(8), "shortcut": nn.Conv2d(8, 8, 1)}, 1),
     "downsampling": (lambda m, x: m.pool(m.body(x)) + m.shortcut(x),

@@ -2,7 +2,8 @@
 
 residual   a sum of which one operand, the body, is computed for that sum only, from a value that the other operand also
            comes from. The body has more parameters than what the other operand does with that value, and the other
-           operand has the shape of the sum. Skipping puts the other operand in the place of the sum.
+           operand has the shape of the sum. Skipping puts the other operand in the place of the sum. A parameter that
+           is added is no branch: it belongs to the body that it shifts, or stays after the sum.
 dense      a value that is only ever concatenated with what it was computed from (a dense layer, an inner level of a
            U-Net). Skipping puts zeros in its place.
 
@@ -52,7 +53,7 @@ def find_blocks(program: Program, facts: Facts) -> tuple[list[Candidate], list[R
 
 def _residual(flow: Flow, node: Node) -> Candidate | Refused | None:
     end, operands = flow.at[node.name], flow.operands(node)
-    if len(set(operands)) != len(operands) or not all(flow.data[o] for o in operands):
+    if len(set(operands)) != len(operands):
         return None
     tree = _tree(flow, node)
     refusal: Refused | None = None

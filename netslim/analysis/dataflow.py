@@ -62,8 +62,10 @@ class Flow:
         return self.nodes[i].name
 
     def is_sum(self, node: Node) -> bool:
+        """Whether it adds two tensors that both depend on the input: a shift by a parameter joins no branches."""
         both = [arg for arg in node.args[:2] if isinstance(arg, Ref) and arg.name in self.facts.shapes]
-        return node.op == "call" and node.target in SUMS and len(both) == 2
+        added = node.op == "call" and node.target in SUMS and len(both) == 2
+        return added and all(self.data[self.at[arg.name]] for arg in both)
 
     def is_part_of_a_sum(self, node: Node) -> bool:
         """Whether the sum is only an operand of another one, so that both are one sum of several branches."""
