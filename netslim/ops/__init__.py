@@ -26,11 +26,12 @@ from netslim.ops import (
     recurrent,
     reduce,
     shape,
+    sync,
     vision,
 )  # fmt: skip
 
 FAMILIES = (
-    pointwise, conv, linear, linalg, norm, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
+    pointwise, conv, linear, linalg, norm, sync, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
 )  # fmt: skip
 
 

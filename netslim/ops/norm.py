@@ -125,7 +125,10 @@ class SlimBatchNorm:
         if training and kept.track and self.track_running_stats and mean is not None and var is not None:
             return self._tracked(x, mean, var, weight, bias)
         stats = (None, None) if training else (mean, var)
-        return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
+        return self._normalised(x, *stats, weight, bias, training, 0.0)
+
+    def _normalised(self, x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, training: bool, by: float) -> Tensor:
+        return F.batch_norm(x, mean, var, weight, bias, training, by, self.eps)
 
     def _named_stats(self) -> list[tuple[str, Tensor | None]]:
         return [(name, getattr(self, name)) for name in ("weight", "bias", "running_mean", "running_var")]
@@ -135,7 +138,7 @@ class SlimBatchNorm:
             self.num_batches_tracked.add_(1)
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         seen = mean.clone(), var.clone()
-        out = F.batch_norm(x, *seen, weight, bias, True, factor, self.eps)
+        out = self._normalised(x, *seen, weight, bias, True, factor)
         _put_back(self, seen)
         return out
 

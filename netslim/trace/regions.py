@@ -26,7 +26,7 @@ from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Rule
 from netslim.ops import MODULES
-from netslim.trace.contexts import fast_path_off
+from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.state import require_decidable
@@ -125,7 +125,7 @@ def _survey(root: nn.Module, inputs: Mapping[str, Any], engine: Engine) -> dict[
         return run
 
     root.eval()
-    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), fast_path_off(), alone(), contextlib.ExitStack() as stack:
         for path, module in root.named_modules():
             if path and not _leaf(module):
                 patched(stack, module, watched(path, module))
