@@ -66,16 +66,27 @@ class Recording:
 def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], rules: Mapping[Any, Rule]) -> Recording:
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
-    Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
+    A model that takes one image only is followed on that. Raises TraceError when forward fails, or can be followed
+    neither as a whole nor in parts.
     """
+    refusal: TraceError | None = None
+    for given in (two, inputs) if described(two) != described(inputs) else (two,):
+        try:
+            return _whole(model, inputs, given, rules)
+        except TraceError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise refusal
+    return _in_regions(model, inputs, refusal, rules)
+
+
+def _whole(
+    model: nn.Module, inputs: Mapping[str, Any], given: Mapping[str, Any], rules: Mapping[Any, Rule]
+) -> Recording:
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
-    try:
-        traces = {mode: trace(root, two, engine, _leaf, mode, constants) for mode in (True, False)}
-        require_decidable(traces.values(), constants)
-    except TraceError as refusal:
-        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-            raise
-        return _in_regions(model, inputs, refusal, rules)
+    traces = {mode: trace(root, given, engine, _leaf, mode, constants) for mode in (True, False)}
+    require_decidable(traces.values(), constants)
     return Recording(root, engine, {"": Traced(described(inputs), traces)}, constants)
 
 
