@@ -66,6 +66,18 @@ def gives_values(fn: Function) -> bool:
     return torch.overrides.resolve_name(fn) in VALUES
 
 
+def form_only(node: Node) -> frozenset[str]:
+    """The values of which a call reads the form alone, so that their entries do not matter to it."""
+    name = last(node.target)
+    found = node.args[:1] if name in _LIKE else node.args[1:] if name in _AS else ()
+    refs = node.refs if node.target in FORMS else [leaf.name for leaf in leaves(found) if isinstance(leaf, Ref)]
+    return frozenset(refs)
+
+
+_LIKE = set("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor".split())
+_AS = set("to type_as view_as reshape_as expand_as".split())
+
+
 def last(target: str) -> str:
     """The name alone: torch.Tensor.add_ -> add."""
     return target.removesuffix(".__get__").rpartition(".")[2].strip("_")
