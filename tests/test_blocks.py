@@ -72,6 +72,18 @@ def affine() -> dict[str, nn.Parameter]:
     return {"gamma": nn.Parameter(torch.ones(8, 1, 1)), "beta": nn.Parameter(torch.zeros(8, 1, 1))}
 
 
+def dual_path(m: Any, x: Tensor) -> Tensor:
+    out = m.body(x)
+    return m.mix(torch.cat([x[:, :6] + out[:, :6], x[:, 6:], out[:, 6:]], 1))
+
+
+def dual_paths_apart(m: Any, x: Tensor) -> Tensor:
+    kept, more = x, m.dense(x)
+    out = m.body(m.before(torch.cat([kept, more], 1)))
+    added, joined = out.split([6, 2], 1)
+    return m.after(torch.cat([kept[:, :6] + added, more, joined], 1))
+
+
 def twice(m: Any, x: Tensor) -> Tensor:
     x = F.relu(x + m.body(x), inplace=True)
     return F.relu(x + m.body(x), inplace=True)
@@ -100,6 +112,9 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
     "nested": (nested, {"inner": nn.Conv2d(8, 8, 1), "tail": nn.Conv2d(8, 8, 1)}, 2),
     "two blocks with shared layers": (twice, {}, 2),
     "dense": (lambda m, x: m.mix(torch.cat([x, m.body(x)], 1)), {"mix": nn.Conv2d(16, 8, 1)}, 1),
+    "dual path": (dual_path, {"mix": nn.Conv2d(10, 8, 1)}, 1),
+    "dual paths apart": (dual_paths_apart,
+                         {"dense": nn.Conv2d(8, 4, 1), "before": nn.Conv2d(12, 8, 1), "after": nn.Conv2d(12, 8, 1)}, 1),
     "an inner level": (lambda m, x: m.mix(torch.cat([m.up(m.body(m.down(x))), x], 1)),
                        {"down": nn.MaxPool2d(2), "up": nn.Upsample(scale_factor=2), "mix": nn.Conv2d(16, 8, 1)}, 1),
 }  # fmt: skip

@@ -6,6 +6,8 @@ residual   a sum of which one operand, the body, is computed for that sum only, 
            is added is no branch: it belongs to the body that it shifts, or stays after the sum.
 dense      a value that is only ever concatenated with what it was computed from (a dense layer, an inner level of a
            U-Net). Skipping puts zeros in its place.
+dual       a value of which some channels are added to, and others concatenated with, what it was computed from (a dual
+           path). Skipping puts zeros in its place.
 
 A value is computed for a node only when nothing else uses it; writing in place counts as a use by every later reader.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from netslim.analysis.dataflow import Facts, Flow
 from netslim.ir.functions import CATS, effect
@@ -40,7 +43,7 @@ def find_blocks(program: Program, facts: Facts) -> tuple[list[Candidate], list[R
         if flow.is_sum(node) and not flow.is_part_of_a_sum(node):
             result = _residual(flow, node)
         elif node.op in ("call", "module"):
-            result = _dense(flow, node)
+            result = _dense(flow, node) or _dual(flow, node)
         if isinstance(result, Candidate):
             found.append(result)
         elif result is not None:
@@ -202,6 +205,61 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
     return steps, f"{name}_kept"
 
 
+# ----------------------------------------------------------------------------------------------------------- dual
+
+
+def _dual(flow: Flow, node: Node) -> Candidate | Refused | None:
+    end, shape, uses = flow.at[node.name], flow.shape(flow.at[node.name]), list(_uses(flow, flow.at[node.name]))
+    kinds = {flow.nodes[user].target in CATS if not flow.is_sum(flow.nodes[user]) else None for user, _ in uses}
+    if shape is None or kinds != {None, True} or not flow.data[end] or _is_view(node):
+        return None
+    beside = {user: [o for o in sorted(flow.reads[user]) if not flow.above[o] >> end & 1] for user, _ in uses}
+    partners = sorted({o for others in beside.values() for o in others})
+    body = flow.only_for({end}, flow.users[end], partners)
+    sources = flow.boundary(body)
+    if not flow.weight(body) or any(_takes_a_part(flow, sources, i) for i in body):
+        return None
+
+    def beside_it(other: int) -> bool:
+        """Whether it comes from what the body comes from, by less than the body."""
+        above = [s for s in sources if flow.above[other] >> s & 1]
+        return bool(above) and flow.weight(flow.between(max(above), other)) < flow.weight(body)
+
+    added = all(flow.shape(user) == flow.shape(value) for user, value in uses if flow.is_sum(flow.nodes[user]))
+    seen = all(any(flow.above[o] >> s & 1 for o in partners) for s in sources)
+    if not (sources and added and seen and all(any(map(beside_it, others)) for others in beside.values())):
+        return None
+    dims = {_cat_dim(flow.nodes[user]) for user, _ in uses if not flow.is_sum(flow.nodes[user])}
+    along = dims.pop()
+    zeros = (
+        _zeros(flow, end, {*partners, *sources}, along % len(shape)) if isinstance(along, int) and not dims else None
+    )
+    written = any(flow.writes(i) & flow.facts.memory.owners[node.name] for i in range(end + 1, len(flow.nodes)))
+    if zeros is None or written:
+        return Refused(node.where, "what stands for the branch cannot be made before it")
+    return _candidate(flow, end, body - {end}, *zeros, [end])
+
+
+def _uses(flow: Flow, value: int) -> Iterator[tuple[int, int]]:
+    """Who uses a value, and which part of it: (user, the value or a view of it)."""
+    seen, queue = {value}, [value]
+    while queue:
+        part = queue.pop()
+        for user in sorted(flow.users[part]):
+            if not _is_view(flow.nodes[user]):
+                yield user, part
+            elif user not in seen:
+                seen.add(user)
+                queue.append(user)
+
+
+def _takes_a_part(flow: Flow, sources: set[int], i: int) -> bool:
+    """Whether a node is a view of a part of one of the values."""
+    mine = flow.shape(i)
+    read = [flow.shape(j) for j in flow.reads[i] & sources]
+    return _is_view(flow.nodes[i]) and any(mine is None or s is None or prod(mine) < prod(s) for s in read)
+
+
 def _candidate(
     flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int]
 ) -> Candidate:
@@ -209,31 +267,3 @@ def _candidate(
     nodes = tuple(flow.nodes[i] for i in sorted(body | {end}))
     skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)))
     return Candidate(skip, nodes, flow.nodes[end].where)
-
-
-# ------------------------------------------------------------------------------------------------------------ names
-
-
-def named(candidates: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Each block's name: the path that all its layers share, made different by what lies below it where several do.
-
-    candidates: paths of the layers and parameters of each block.
-    """
-    bases = [_shared(paths) for paths in candidates]
-    for base, paths in zip(bases, candidates, strict=True):
-        if bases.count(base) == 1 and base:
-            yield base
-        else:
-            depth = base.count(".") + 2 if base else 1
-            below = [".".join(path.split(".")[:depth]) for path in paths]
-            yield max(dict.fromkeys(below), key=below.count)
-
-
-def _shared(paths: Sequence[str]) -> str:
-    parts = [path.split(".") for path in paths]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return ".".join(shared)
