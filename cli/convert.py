@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,7 +18,7 @@ from .options import SourceOptions, convert_loaded, json_option, load_model, sou
 @source_options
 @click.option("--prove/--no-prove", default=True, help="Prove the conversion.  [default: prove]")
 @json_option
-def convert(source: str, output: Path, prove: bool, as_json: bool, **values: Any) -> None:
+def convert(source: str, output: Path, prove: bool, as_json: bool, options: SourceOptions) -> None:
     """Make a model run at any width, and prove it.
 
     SOURCE is mymodel.py, package.module:callable, torchvision:NAME or timm:NAME. The result needs none of the model's
@@ -31,7 +30,6 @@ def convert(source: str, output: Path, prove: bool, as_json: bool, **values: Any
     import netslim
     from netslim.report import conversion, conversion_dict, say, stages
 
-    options = SourceOptions(**values)
     with stages() as progress:
         progress("load", 0.0)
         loaded = load_model(source, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -64,7 +64,7 @@ def evaluate(
     plot: Path | None,
     trust: bool,
     as_json: bool,
-    **values: Any,
+    **values: object,
 ) -> None:
     """Score MODEL at several widths on the validation images of a data set, attacked and corrupted ones too."""
     if not all(0 < width <= 1 for width in widths):
@@ -73,7 +73,7 @@ def evaluate(
         raise click.BadParameter("an epsilon is a share of the pixel range, in [0, 1]", param_hint="--fgsm")
     if not all(1 <= severity <= 5 for severity in severities):
         raise click.BadParameter("a severity is 1, 2, 3, 4 or 5", param_hint="--severities")
-    config = TrainConfig(data=data, **values)
+    config = TrainConfig.from_dict({"data": data, **values})
     from netslim.extras import require
     from netslim.files import check_writable
 
@@ -93,13 +93,15 @@ def evaluate(
     from gradaug.report import attack_table, corruption_table, score_table
     from gradaug.tasks import TASKS
     from gradaug.training.run import choose_device
+    from netslim.net.runtime import runtime
 
     net, notes = _opened(model, trust)
     if notes is not None:
         _require_as_it_is(model, explicit(context, {"widths": widths, "skips": skips, **values}))
     net.to(choose_device(config.device))
-    if not all(0 <= skip <= len(net.blocks) for skip in skips):
-        raise click.BadParameter(f"this network has {len(net.blocks)} blocks that can be skipped", param_hint="--skips")
+    blocks = len(runtime(net).plan.blocks)
+    if not all(0 <= skip <= blocks for skip in skips):
+        raise click.BadParameter(f"this network has {blocks} blocks that can be skipped", param_hint="--skips")
     source = load(data, image_shape(net), config.seed)
     task = TASKS[source.task].load().of(config)
     require_fit(net, source, task)
@@ -145,7 +147,7 @@ def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
     return netslim.convert(model.eval(), example_inputs(notes.shapes), prove=False).eval(), notes
 
 
-def _require_as_it_is(path: str, said: dict[str, Any]) -> None:
+def _require_as_it_is(path: str, said: dict[str, object]) -> None:
     """UsageError for options that cut or recalibrate: an extracted network is scored as it is."""
     wrong = [name for name in ("widths", "skips", "round_to", "calibration_batches", "batch_size") if name in said]
     if wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -43,7 +43,9 @@ def extract(
     round_to: int,
     trust: bool,
     as_json: bool,
-    **calibration: Any,
+    batch_size: int,
+    calibration_batches: int,
+    seed: int,
 ) -> None:
     """Cut a plain, smaller network out of a converted one.
 
@@ -54,10 +56,11 @@ def extract(
     file holds the very network that gradaug eval scores at this width.
     """
     if data is None:
-        require_data(context, calibration)
+        require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, "seed": seed})
     import netslim
     from netslim.export import WRITERS
     from netslim.files import check_writable
+    from netslim.net.runtime import runtime
     from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
@@ -71,13 +74,14 @@ def extract(
     model = net.extract(width, blocks, round_to=round_to)
     found, images = statistics(net, width, blocks, round_to), None
     if data is not None:
-        batches = _batches(net, data, **calibration)
+        batches = _batches(net, data, batch_size, calibration_batches, seed)
         if found == FULL:
             found = _recalibrate(model, batches)
-            images = f"{len(batches)} batches of {calibration['batch_size']} training images of {data}"
-    cut, shapes = is_cut(net, width, blocks, round_to), tuple(shape[1:] for shape in net.input_shapes)
+            images = f"{len(batches)} batches of {batch_size} training images of {data}"
+    plan, cut = runtime(net).plan, is_cut(net, width, blocks, round_to)
+    shapes = tuple(shape[1:] for shape in plan.input_shapes)
     notes = Notes(width, round_to, depth, cut, shapes, found, images)
-    writer.write(model, net.plan.inputs, output, notes)
+    writer.write(model, plan.inputs, output, notes)
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
     if as_json:
         sizes = {"params": kept, "params_full": full, "output": str(output)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,7 +31,7 @@ def inspect(
     plot: Path | None,
     trust: bool,
     as_json: bool,
-    **values: Any,
+    options: SourceOptions,
 ) -> None:
     """Show the channel groups of a model and what is frozen.
 
@@ -45,7 +44,7 @@ def inspect(
 
         require("matplotlib", "pictures")
         check_writable(plot)
-    net = open_net(target, SourceOptions(**values), trust)
+    net = open_net(target, options, trust)
     from netslim.report import inspection, inspection_dict, plot_groups, say
 
     wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -40,7 +40,7 @@ class Failure(click.ClickException):
         self.exit_code = getattr(error, "exit_code", 1)  # type: ignore[misc]
         self.silent = _follows() and type(error).__name__ != "TrainingError"
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: IO[str] | None = None) -> None:
         if self.silent:
             return
         from rich.console import Console
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
         with guarded():
             return super().main(*args, **kwargs)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,21 @@ class SourceOptions:
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options of SourceOptions; the command gets them as **values for `SourceOptions(**values)`."""
+    """Adds the options of SourceOptions; the command gets them together, as `options`."""
+
+    @functools.wraps(command)
+    def gathering(
+        entry: str | None,
+        args: tuple[tuple[str, object], ...],
+        weights: Path | None,
+        input_shape: tuple[Shape, ...],
+        freeze: tuple[str, ...],
+        tie: tuple[tuple[str, str], ...],
+        **others: object,
+    ) -> None:
+        command(options=SourceOptions(entry, args, weights, input_shape, freeze, tie), **others)
+
+    with_options: Callable[..., None] = gathering
     for option in (
         click.option("--weights", type=click.Path(path_type=Path), metavar="CKPT", help="Load this state_dict."),
         click.option(
@@ -112,8 +127,8 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Shape of one input without the batch; repeat for several inputs.",
         ),
     ):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
 
 
 def calibration_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +22,9 @@ class Listed(click.ParamType):
         self.kind = kind
         self.name = f"{kind.__name__},..."
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | float | str, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -31,7 +33,7 @@ class Listed(click.ParamType):
             self.fail(f"{value!r} is not a comma-separated list of numbers", param, ctx)
 
 
-TYPES: dict[str, Any] = {
+TYPES: dict[str, click.ParamType | type[int] | type[float] | type[str]] = {
     "str": str,
     "int": int,
     "float": float,
@@ -56,7 +58,7 @@ class Sectioned(click.Command):
                 formatter.write_dl(records)
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def settings(command: Callable[..., None]) -> Callable[..., None]:
     """Adds one option per field of TrainConfig."""
     for field in reversed(dataclasses.fields(TrainConfig)):
         name, kind = flag(field.name), str(field.type).removesuffix(" | None")
@@ -70,7 +72,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def checked(values: dict[str, Any]) -> TrainConfig:
+def checked(values: dict[str, object]) -> TrainConfig:
     """The settings; one out of its range is bad usage."""
     try:
         return TrainConfig.from_dict(values)

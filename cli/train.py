@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -65,7 +65,7 @@ def train(
     max_restarts: int,
     trust: bool,
     as_json: bool,
-    **values: Any,
+    **values: object,
 ) -> None:
     """Train the converted network MODEL, or the recipe's, and write the run to a folder.
 
@@ -77,7 +77,7 @@ def train(
     given = explicit(context, values)
     if model is None and (chosen is None or chosen.model is None):
         raise click.UsageError("say what to train: --model FILE (from netslim convert), or a --recipe with a network")
-    out = out or Path("runs") / (recipe or values["mode"]).replace(",", "-")
+    out = out or Path("runs") / (recipe or str(values["mode"])).replace(",", "-")
     config = _continued(out, given) if resume else checked({**values, **(chosen.settings if chosen else {}), **given})
 
     if dry_run:
@@ -118,7 +118,7 @@ def _recipe(name: str | None) -> Recipe | None:
     return load(name) if name else None
 
 
-def _continued(out: Path, given: dict[str, Any]) -> TrainConfig:
+def _continued(out: Path, given: dict[str, object]) -> TrainConfig:
     """The settings of the run in `out`; what the command line says explicitly takes precedence (and must agree)."""
     from gradaug.training.checkpoint import load
     from gradaug.training.folder import RunFolder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -15,13 +14,13 @@ from .options import SourceOptions, json_option, open_net, source_options, trust
 @source_options
 @trust_option
 @json_option
-def verify(target: str, trust: bool, as_json: bool, **values: Any) -> None:
+def verify(target: str, trust: bool, as_json: bool, options: SourceOptions) -> None:
     """Prove that every sub-network equals the masked full network.
 
     Random widths of all groups are tried, then, where blocks can be skipped, random widths and depths. Exit code 1 when
     one disagrees.
     """
-    net = open_net(target, SourceOptions(**values), trust)
+    net = open_net(target, options, trust)
     import netslim
     from netslim.errors import ProofError
     from netslim.report import proof_dict, proof_table, say

@@ -6,7 +6,6 @@ Every function raises InputError, in one sentence, for what is something else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from gradaug.subnets.sampler import Draw
 from netslim.errors import InputError
 
 
-def one_number(loss: Any) -> Tensor:
+def one_number(loss: object) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise InputError(f"the criterion is to return one number, a mean over the batch, and returned {shown}")
@@ -40,13 +39,13 @@ def require_common(optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
         )
 
 
-def precision(amp: Any) -> torch.dtype | None:
+def precision(amp: torch.dtype | None) -> torch.dtype | None:
     if amp not in (None, torch.bfloat16, torch.float16):
         raise InputError(f"amp must be torch.bfloat16, torch.float16 or None, not {amp!r}")
     return amp
 
 
-def loss_scaler(scaler: Any) -> torch.amp.GradScaler | None:
+def loss_scaler(scaler: object) -> torch.amp.GradScaler | None:
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise InputError(f"scaler must be a torch.amp.GradScaler or None, not {scaler!r}")
     return scaler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch.utils._pytree import tree_map_only
 
 from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
+
+T = TypeVar("T")
 
 
 def device_of(net: torch.nn.Module) -> torch.device:
@@ -17,7 +20,7 @@ def device_of(net: torch.nn.Module) -> torch.device:
     return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
-def on_device(batch: Any, device: torch.device) -> Any:
+def on_device(batch: T, device: torch.device) -> T:
     """Every tensor in lists, tuples and mappings on `device`; from pinned memory without waiting."""
     return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
 
@@ -30,6 +33,7 @@ def blank_images(net: SlimNet, count: int = 2) -> Tensor:
 
 def image_shape(net: SlimNet) -> tuple[int, ...]:
     """The one input's shape without the batch dimension, e.g. (3, 32, 32)."""
-    if len(net.input_shapes) != 1:
-        raise InputError(f"gradaug trains networks with one input, and this one takes {len(net.input_shapes)}")
-    return tuple(net.input_shapes[0][1:])
+    shapes = runtime(net).plan.input_shapes
+    if len(shapes) != 1:
+        raise InputError(f"gradaug trains networks with one input, and this one takes {len(shapes)}")
+    return tuple(shapes[0][1:])

@@ -36,7 +36,7 @@ class GradAugMixin:
         self.automatic_optimization = False
         self.__dict__["gradaug"] = GradAug(net, space, **options)
 
-    def training_step(self, batch: Any, _: int) -> None:
+    def training_step(self, batch: tuple[object, object], _: int) -> None:
         """One GradAug step on (images, labels), or one of its `accumulate` parts; logs the losses.
 
         They are ``train_loss`` and ``subnet_loss``. Raises InputError where Lightning scales the loss itself.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradaug.errors import OutputError
 from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from gradaug.evaluation.assessment import Assessment
 
 
@@ -32,18 +34,18 @@ def plot(found: Assessment, path: Path, title: str = "") -> None:
         figure.savefig(temporary, format=path.suffix[1:])
 
 
-def _sizes(found: Assessment, axes: Any) -> None:
+def _sizes(found: Assessment, axes: Axes) -> None:
     rows = sorted(found.scores, key=lambda row: row.flops)
     axes.plot([row.flops / 1e6 for row in rows], [row.score.headline for row in rows], "o-")
     axes.set(xlabel="MFLOPs", title="sub-networks")
 
 
-def _attacks(found: Assessment, axes: Any) -> None:
+def _attacks(found: Assessment, axes: Axes) -> None:
     axes.plot(list(found.attacks), list(found.attacks.values()), "o-")
     axes.set(xlabel="epsilon", title="FGSM", ylim=(0, 100))
 
 
-def _corruptions(found: Assessment, axes: Any) -> None:
+def _corruptions(found: Assessment, axes: Axes) -> None:
     means = {kind: sum(values.values()) / len(values) for kind, values in found.corruptions.items()}
     axes.bar(range(len(means)), list(means.values()))
     axes.set_xticks(range(len(means)), [kind.replace("_", " ") for kind in means], rotation=90)

@@ -38,7 +38,7 @@ from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
 from gradaug.tasks.classification import Classification
 from gradaug.tasks.losses import without_autocast
-from gradaug.tasks.task import Task, adapted
+from gradaug.tasks.task import AnyTask, adapted
 from netslim import SlimNet
 from netslim.errors import InputError
 
@@ -109,7 +109,7 @@ class GradAug:
         rank: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
         view: View | None = None,
-        task: Task | None = None,
+        task: AnyTask | None = None,
         criterion: Callable[[Any, Tensor], Tensor] = _TASKS,
         temperature: float = _TASKS,
         divergence: str = _TASKS,
@@ -118,8 +118,8 @@ class GradAug:
         accumulate: int = 1,
         amp: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        forward: Callable[[Tensor], Any] | None = None,
-        **settings: Any,
+        forward: Callable[[Tensor], object] | None = None,
+        **settings: object,
     ) -> None:
         self.net = net
         self.space = space_of(net, space, settings | ({"widths": "per-group"} if truth("per_group", per_group) else {}))
@@ -128,12 +128,12 @@ class GradAug:
         self.view = function("view", view)
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
-        self.task: Task = adapted(Classification() if task is None else task, said)
+        self.task: AnyTask = adapted(Classification() if task is None else task, said)
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
         self.amp, self.scaler = precision(amp), loss_scaler(scaler)
-        self.forward: Callable[[Tensor], Any] = net if forward is None else function("forward", forward)
+        self.forward: Callable[[Tensor], object] = net if forward is None else function("forward", forward)
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
@@ -142,10 +142,10 @@ class GradAug:
 
     def backward(
         self,
-        images: Any,
-        labels: Any,
+        images: object,
+        labels: object,
         draws: Sequence[Draw] | None = None,
-        unlabelled: Any = None,
+        unlabelled: object = None,
     ) -> Losses:
         """Adds the step's gradients to the parameters' ``.grad``; zeroing them and the optimizer step are the caller's.
 
@@ -173,7 +173,7 @@ class GradAug:
         self.steps += self._part == 0
         return Losses(full.detach(), subnets, answer, self.subnet_weight)
 
-    def step(self, images: Any, labels: Any, optimizer: torch.optim.Optimizer) -> Losses:
+    def step(self, images: object, labels: object, optimizer: torch.optim.Optimizer) -> Losses:
         """:meth:`backward` on one part of a batch, with what stands around it in a loop.
 
         The gradients are zeroed before the first of `accumulate` parts; after the last, their mean over the processes
@@ -196,7 +196,7 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Any, target: Any, chosen: Draw, number: int) -> Tensor:
+    def _subnet_backward(self, images: Tensor, target: object, chosen: Draw, number: int) -> Tensor:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
         images, target = self.task.resized(images, target, chosen.resolution)
@@ -219,13 +219,13 @@ class GradAug:
         with without_autocast(loss):
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _require_target(self, target: Any, labels: Any) -> None:
+    def _require_target(self, target: object, labels: object) -> None:
         """InputError unless the full network's output is a target for sub-networks."""
         on_cpu = isinstance(labels, Tensor) and labels.device.type == "cpu"
         self.task.require_target(target, labels, values=on_cpu or not self._seen, moves=self.view is not None)
         self._seen = True
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
         """Around one pass: `amp`, or whatever the caller has around this."""
         torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph, or weights before an update
         return contextlib.nullcontext() if self.amp is None else torch.autocast(device_of(self.net).type, self.amp)

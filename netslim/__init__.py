@@ -9,7 +9,7 @@ small = net.extract(width=0.5)
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from netslim.analysis.analyse import analyse as analyse
@@ -34,7 +34,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Public names load on first use, so that importing the package does not import torch."""
     if name == "__version__":
         from importlib.metadata import version

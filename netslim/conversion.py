@@ -13,25 +13,26 @@ from torch.utils._pytree import tree_map_only
 from netslim.analysis.analyse import analyse
 from netslim.analysis.overrides import Overrides
 from netslim.errors import ProofError
-from netslim.ir.inputs import Inputs, drawn, every_tensor, of_one, of_two
+from netslim.ir.inputs import Arguments, Inputs, drawn, every_tensor, of_one, of_two
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
 from netslim.layouts.axes import Misaligned, Reason
 from netslim.layouts.engine import Rule
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.net.tree import plain_tree, shell_tree
+from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
-from netslim.trace.contexts import fast_path_off, random_numbers_kept
+from netslim.trace.contexts import fast_path_off
 from netslim.trace.meta import computed
+from netslim.trace.randomness import own_random_numbers
 
 Progress = Callable[[str, float], None]
 
 
 def convert(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     *,
     prove: bool = True,
     freeze: Sequence[str] = (),
@@ -50,11 +51,11 @@ def convert(
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
-    with random_numbers_kept():
+    with own_random_numbers():
         return _converted(model, example_inputs, Overrides(freeze, tie, rules or {}), prove, progress or _silent)
 
 
-def _converted(model: nn.Module, example_inputs: Any, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
+def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
     say("trace", 0.0)
     plan, constants = analyse(model, example_inputs, overrides=overrides)
     say("trace", 1.0)
@@ -74,7 +75,7 @@ def _silent(_stage: str, _done: float) -> None:
 
 
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
-    tree = shell_tree(model) if plan.whole is None else plain_tree(model)
+    tree = shell_tree(model) if plan.whole is None else slim_tree(model)
     net = SlimNet(plan, tree, constants)
     net.training = model.training
     modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
@@ -106,9 +107,9 @@ def _copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, computed(model))
 
 
-def _two_runs(net: nn.Module, inputs: dict[str, Any]) -> list[Tensor]:
+def _two_runs(net: nn.Module, inputs: Mapping[str, object]) -> list[Tensor]:
     net.eval()
-    with torch.no_grad(), fast_path_off(), random_numbers_kept():
+    with torch.no_grad(), fast_path_off(), own_random_numbers():
         return [t.clone() for _ in range(2) for t in every_tensor(net(**copy.copy(inputs)))]
 
 
@@ -116,8 +117,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
-def _drawn_for(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    return tree_map_only(Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0)))
+def _drawn_for(model: nn.Module, inputs: Inputs) -> Arguments:
+    made: Arguments = tree_map_only(
+        Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0))
+    )
+    return made
 
 
 def _place(model: nn.Module) -> torch.device:
@@ -126,8 +130,9 @@ def _place(model: nn.Module) -> torch.device:
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:
     """The network with a passed proof, without the groups and blocks that had to be frozen for it."""
-    runtime(net).proof = Proof()
-    if not net.groups and not net.blocks:
+    held = runtime(net)
+    held.proof = Proof()
+    if not held.plan.groups and not held.plan.blocks:
         return net
     bench = prepare(net)
     for attempt in range(_ATTEMPTS):
@@ -136,7 +141,7 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
         try:
             proof = judge(bench, seed=attempt)
             if proof.passed:
-                runtime(net).proof = proof
+                held.proof = proof
                 return net
             say("prove", 0.5)
             groups = dict.fromkeys(failing_groups(bench, seed=attempt * 1000), _UNPROVED)
@@ -144,11 +149,11 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
         except Misaligned as error:  # it says itself what cannot be narrowed
             groups = error.groups
         if (not groups and not blocks) or attempt == _ATTEMPTS - 1:
-            groups, blocks = dict.fromkeys(range(len(net.groups)), _UNPROVED), set(range(len(net.blocks)))
-        plan = freeze_groups(refuse_blocks(runtime(net).plan, blocks, _UNPROVED.text), groups)
+            groups, blocks = dict.fromkeys(range(len(held.plan.groups)), _UNPROVED), set(range(len(held.plan.blocks)))
+        plan = freeze_groups(refuse_blocks(held.plan, blocks, _UNPROVED.text), groups)
         for rebuilt in (net, bench.net):
             runtime(rebuilt).rebuilt(plan)
-        if not net.groups and not net.blocks:
+        if not plan.groups and not plan.blocks:
             break
     return net
 

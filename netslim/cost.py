@@ -6,14 +6,13 @@ import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Input, Inputs, batch, drawn, of_one
+from netslim.ir.inputs import Arguments, Input, Inputs, batch, drawn, of_one
 from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -73,7 +72,7 @@ def _flops(net: SlimNet, inputs: Inputs, width: Width, depth: Mapping[str, bool]
     return flops.get_total_flops()
 
 
-def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
+def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, Arguments]:
     """A copy of a network without weights, and arguments for it, which live on the meta device; run it in `OneDevice`.
 
     A network whose forward reads values, so that it needs them, is copied with its weights, to the CPU.
@@ -85,7 +84,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, dict[str, Any]]:
     return meta_copy(net), given  # type: ignore[return-value]
 
 
-def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, Any]:
+def _of_shapes(net: SlimNet, shapes: tuple[tuple[int, ...], ...] | None) -> Inputs:
     """The network's inputs, with other shapes where they are given."""
     if shapes is None:
         return dict(runtime(net).plan.inputs)

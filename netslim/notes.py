@@ -10,19 +10,24 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.ir.inputs import drawn
+from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
 from netslim.source.shapes import Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from torch._ops import OpOverload
+
+    from netslim.files import JSON
+    from netslim.layouts.engine import Args, Kwargs
     from netslim.net.slimnet import SlimNet
     from netslim.net.subnet import Width
 
@@ -64,7 +69,7 @@ class Notes:
         """What the person who uses the network should know."""
         return WARNINGS.get(self.statistics)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """JSON values."""
         return {**asdict(self), "warning": self.warning}
 
@@ -104,13 +109,14 @@ def notes_of(path: str | Path) -> Notes | None:
 
 def is_cut(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> bool:
     """Whether the sub-network is another one than the full network."""
-    return not all(depth.values()) or keep_counts(net.plan, width, round_to) != keep_counts(net.plan, 1.0)
+    plan = runtime(net).plan
+    return not all(depth.values()) or keep_counts(plan, width, round_to) != keep_counts(plan, 1.0)
 
 
 def statistics(net: SlimNet, width: Width, depth: Mapping[str, bool], round_to: int) -> str:
     """The running statistics of the sub-network, extracted as it is: NONE, OWN or FULL."""
     seen = Normalised()
-    inputs = drawn(net.plan.inputs, torch.Generator().manual_seed(0))
+    inputs = drawn(runtime(net).plan.inputs, torch.Generator().manual_seed(0))
     with torch.no_grad(), net.sub(width, depth, round_to=round_to), seen:
         net(**inputs)
     if not seen.means:
@@ -125,7 +131,9 @@ class Normalised(TorchDispatchMode):
         super().__init__()
         self.means: list[Tensor] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         if "batch_norm" in func._schema.name:
             given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | (kwargs or {})
             if given.get("training") is False:

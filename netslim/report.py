@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,7 +17,8 @@ from rich.text import Text
 from netslim.cost import elastic_share
 from netslim.errors import InputError
 from netslim.extras import needed
-from netslim.files import atomic_write
+from netslim.files import JSON, atomic_write
+from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
     from netslim.ir.plan import Frozen, Slot
@@ -74,37 +75,38 @@ def conversion(net: SlimNet, title: str) -> RenderableType:
     facts = Table(show_header=False, box=None, pad_edge=False)
     for name, fact in _facts(net):
         facts.add_row(name, Text(fact))
-    frozen = ("", frozen_table(net.frozen, limit=_SHOWN_REASONS)) if net.frozen else ()
+    found = runtime(net).plan.frozen
+    frozen = ("", frozen_table(found, limit=_SHOWN_REASONS)) if found else ()
     return Group(Text(title, style="bold"), facts, *frozen)
 
 
 def _facts(net: SlimNet) -> Iterator[tuple[str, str]]:
-    cost = elastic_share(net, width=HALF)
-    slots = sum(len(group.slots) for group in net.groups)
-    yield "groups", f"{len(net.groups)} of {sum(g.size for g in net.groups):,} channels, in {slots} places"
+    cost, plan, proof = elastic_share(net, width=HALF), runtime(net).plan, runtime(net).proof
+    slots = sum(len(group.slots) for group in plan.groups)
+    yield "groups", f"{len(plan.groups)} of {sum(g.size for g in plan.groups):,} channels, in {slots} places"
     yield "parameters", f"{cost.params_full:,}; at width {HALF} {cost.params_kept:,} ({cost.params_share:.1%})"
     yield "FLOPs", f"{cost.flops_full:,}; at width {HALF} {cost.flops_kept:,} ({cost.flops_share:.1%})"
-    if net.blocks:
-        yield "blocks", f"{len(net.blocks)} can be skipped"
-    if net.frozen:
-        yield "frozen", f"{sum(len(frozen.slots) for frozen in net.frozen)} places stay at full width"
+    if plan.blocks:
+        yield "blocks", f"{len(plan.blocks)} can be skipped"
+    if plan.frozen:
+        yield "frozen", f"{sum(len(frozen.slots) for frozen in plan.frozen)} places stay at full width"
     else:
         yield "frozen", "nothing"
-    yield "proof", "not done" if net.proof is None else net.proof.summary()
+    yield "proof", "not done" if proof is None else proof.summary()
 
 
-def conversion_dict(net: SlimNet) -> dict[str, Any]:
+def conversion_dict(net: SlimNet) -> dict[str, JSON]:
     """The same as data."""
-    cost = elastic_share(net, width=HALF)
+    cost, plan, proof = elastic_share(net, width=HALF), runtime(net).plan, runtime(net).proof
     return {
-        "groups": len(net.groups),
-        "channels": sum(group.size for group in net.groups),
-        "blocks": len(net.blocks),
+        "groups": len(plan.groups),
+        "channels": sum(group.size for group in plan.groups),
+        "blocks": len(plan.blocks),
         "width": HALF,
         "params": {"full": cost.params_full, "kept": cost.params_kept, "share": cost.params_share},
         "flops": {"full": cost.flops_full, "kept": cost.flops_kept, "share": cost.flops_share},
-        "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
-        "proof": None if net.proof is None else proof_dict(net.proof),
+        "frozen": [_frozen_dict(frozen) for frozen in plan.frozen],
+        "proof": None if proof is None else proof_dict(proof),
     }
 
 
@@ -113,7 +115,7 @@ def inspection(net: SlimNet, parts: Sequence[str]) -> RenderableType:
     tables = {
         "groups": lambda: groups_table(net),
         "blocks": lambda: blocks_table(net),
-        "frozen": lambda: frozen_table(net.frozen),
+        "frozen": lambda: frozen_table(runtime(net).plan.frozen),
     }
     shown = [renderable for part in parts for renderable in ("", tables[part]())]
     if "groups" in parts:
@@ -123,62 +125,65 @@ def inspection(net: SlimNet, parts: Sequence[str]) -> RenderableType:
 
 def _specialised(net: SlimNet) -> Iterator[Text | str]:
     """Where the program holds for inputs like the example only."""
-    if net.plan.specialised:
+    if found := runtime(net).plan.specialised:
         yield ""
         yield Text("decided by a size of the example input; other sizes must agree", style="bold")
-        yield from map(Text, net.plan.specialised)
+        yield from map(Text, found)
 
 
 def _refused(net: SlimNet) -> Iterator[Text | str]:
     """Why parts of the network stay Python."""
-    if net.plan.refusal:
+    plan = runtime(net).plan
+    if plan.refusal:
         yield ""
         yield Text("followed in parts", style="bold")
-        yield Text(f"{net.plan.refusal} These parts were followed: {', '.join(net.plan.regions) or 'none'}.")
+        yield Text(f"{plan.refusal} These parts were followed: {', '.join(plan.regions) or 'none'}.")
 
 
-def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, Any]:
+def inspection_dict(net: SlimNet, parts: Sequence[str]) -> dict[str, JSON]:
     """The same as data."""
-    found = {
-        "groups": [{"name": g.name, "size": g.size, "slots": [list(slot) for slot in g.slots]} for g in net.groups],
-        "blocks": [{"name": b.name, "params": b.params, "where": b.where, "region": b.region} for b in net.blocks],
-        "frozen": [_frozen_dict(frozen) for frozen in net.frozen],
+    plan = runtime(net).plan
+    found: dict[str, JSON] = {
+        "groups": [{"name": g.name, "size": g.size, "slots": [list(slot) for slot in g.slots]} for g in plan.groups],
+        "blocks": [{"name": b.name, "params": b.params, "where": b.where, "region": b.region} for b in plan.blocks],
+        "frozen": [_frozen_dict(frozen) for frozen in plan.frozen],
     }
-    about: dict[str, Any] = {
-        "specialised": list(net.plan.specialised),
-        "refusal": net.plan.refusal,
-        "regions": list(net.plan.regions),
+    about: dict[str, JSON] = {
+        "specialised": list(plan.specialised),
+        "refusal": plan.refusal,
+        "regions": list(plan.regions),
     }
-    refused = {"refused_blocks": [item._asdict() for item in net.plan.refused]}
+    refused: dict[str, JSON] = {"refused_blocks": [item._asdict() for item in plan.refused]}
     chosen = {part: found[part] for part in parts}
     return chosen | (about if "groups" in parts else {}) | (refused if "blocks" in parts else {})
 
 
 def groups_table(net: SlimNet) -> RenderableType:
     """One row per elastic group."""
-    table = _table("group", "channels", "places", right=(1,))
-    for group in net.groups:
+    groups, table = runtime(net).plan.groups, _table("group", "channels", "places", right=(1,))
+    for group in groups:
         table.add_row(Text(group.name), str(group.size), Text(_places(group.slots)))
-    return _titled(f"{len(net.groups)} elastic groups", table)
+    return _titled(f"{len(groups)} elastic groups", table)
 
 
 def blocks_table(net: SlimNet) -> RenderableType:
     """One row per skippable block."""
-    refused = _refused_table(net)
-    if not net.blocks:
+    blocks, refused = runtime(net).plan.blocks, _refused_table(net)
+    if not blocks:
         return Group(Text("no block can be skipped"), *refused)
     table = _table("block", "parameters", "where", right=(1,))
-    for block in net.blocks:
+    for block in blocks:
         table.add_row(Text(block.name), f"{block.params:,}", Text(block.where))
-    return _titled(f"{len(net.blocks)} skippable blocks", table, *refused)
+    return _titled(f"{len(blocks)} skippable blocks", table, *refused)
 
 
 def _refused_table(net: SlimNet) -> list[RenderableType]:
     """Sums that look like the end of a block, with the reason why they are none."""
-    if not net.plan.refused:
+    found = runtime(net).plan.refused
+    if not found:
         return []
     table = _table("sum", "not a block, because")
-    for refused in net.plan.refused:
+    for refused in found:
         table.add_row(Text(refused.where), Text(refused.reason))
     return ["", _titled("refused", table)]
 
@@ -209,7 +214,7 @@ def proof_table(proof: Proof) -> RenderableType:
     return _titled("sub-networks against the masked full network", table, Text(proof.summary()))
 
 
-def proof_dict(proof: Proof) -> dict[str, Any]:
+def proof_dict(proof: Proof) -> dict[str, JSON]:
     """The same as data."""
     return {"passed": proof.passed, **proof.to_data()}
 
@@ -232,7 +237,7 @@ def _places(slots: Sequence[Slot]) -> str:
     return f"{names} and {rest} more" if rest > 0 else names
 
 
-def _frozen_dict(frozen: Frozen) -> dict[str, Any]:
+def _frozen_dict(frozen: Frozen) -> dict[str, JSON]:
     return {
         "reason": frozen.reason,
         "op": frozen.op,

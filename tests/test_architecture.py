@@ -44,15 +44,15 @@ THIRD_PARTY = {
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
     "safetensors": "netslim/archive/container.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
-    "torchmetrics": "gradaug/tasks/classification.py gradaug/tasks/segmentation.py",
+    "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",
     "numba": "gradaug/evaluation/robustness.py",
     "yaml": "gradaug/recipes/reading.py",
     "onnx": "netslim/export.py",
     "click": "cli/*.py",
-    "numpy": "gradaug/*/*.py netslim/trace/contexts.py",
+    "numpy": "gradaug/*/*.py netslim/trace/randomness.py",
     "PIL": "gradaug/data/decode.py",
-    "sklearn": "gradaug/data/digits.py gradaug/data/digit_scenes.py",
+    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

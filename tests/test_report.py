@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -12,6 +12,7 @@ import netslim
 from netslim import report
 from netslim.ir.plan import Block, Frozen, Group, Slot
 from netslim.ir.proof import Case, Proof
+from netslim.net.runtime import KEY, runtime
 
 SLOTS = tuple(Slot(name, 0) for name in ("a.weight", "b.weight", "c.weight", "d.weight", "e.weight"))
 PROOF = Proof((Case("all at [0.5]", 0.25, 0.5, False),), ("all at [0.5] differs",))
@@ -19,8 +20,11 @@ PROOF = Proof((Case("all at [0.5]", 0.25, 0.5, False),), ("all at [0.5] differs"
 
 @pytest.fixture
 def net() -> Any:
-    return SimpleNamespace(
-        plan=SimpleNamespace(refused=(), specialised=(), refusal="", regions={"": None}),
+    plan = SimpleNamespace(
+        refused=(),
+        specialised=(),
+        refusal="",
+        regions={"": None},
         groups=(Group("a.weight[0]", 8, SLOTS), Group("f.weight[0]", 4, (Slot("f.weight", 0),))),
         frozen=(
             Frozen(SLOTS[:2], 8, "no rule for [this]", "aten.unique", "mymodel.py:12 in forward"),
@@ -28,8 +32,8 @@ def net() -> Any:
             Frozen((Slot("fc.bias", 0),), 10, "model output", "", ""),
         ),
         blocks=(Block("layer1.0.add", 1234, "mymodel.py:30"),),
-        proof=PROOF,
     )
+    return SimpleNamespace(**{KEY: SimpleNamespace(plan=plan, proof=PROOF)})
 
 
 def text(what: Any) -> str:
@@ -44,18 +48,18 @@ def test_a_group_shows_its_first_places(net: Any) -> None:
 
 
 def test_equal_reasons_are_one_row(net: Any) -> None:
-    shown = text(report.frozen_table(net.frozen))
+    shown = text(report.frozen_table(runtime(net).plan.frozen))
     assert shown.count("no rule for [this]") == 1
     assert "mymodel.py:12 in forward" in shown
     assert "a.weight[0], b.weight[0], c.weight[0]" in shown
 
 
 def test_a_long_list_says_how_to_see_the_rest(net: Any) -> None:
-    assert "... and 1 more: netslim inspect --frozen" in text(report.frozen_table(net.frozen, limit=1))
+    assert "... and 1 more: netslim inspect --frozen" in text(report.frozen_table(runtime(net).plan.frozen, limit=1))
 
 
 def test_nothing_found_is_said(net: Any) -> None:
-    net.blocks = ()
+    cast(Any, runtime(net).plan).blocks = ()
     assert text(report.blocks_table(net)) == "no block can be skipped\n"
     assert text(report.frozen_table(())) == "nothing is frozen\n"
 

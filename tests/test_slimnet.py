@@ -495,7 +495,7 @@ def test_indices_lie_where_the_weights_do_and_can_be_trained_through(net: netsli
         net.to_empty(device=device)
         with net.sub(0.5, ranking=ranking):
             cuts = [
-                part for kept in runtime(net).point.leaves.values() for cut in kept.tensors.values() for part in cut
+                part for kept in runtime(net).point.layers.values() for cut in kept.tensors.values() for part in cut
             ]  # type: ignore[union-attr]
         indices = [part[1] for part in cuts if len(part) == 2]
         assert indices

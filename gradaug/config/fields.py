@@ -17,10 +17,10 @@ from netslim.errors import InputError
 
 
 def setting(
-    default: Any,
+    default: object,
     section: str,
     meaning: str,
-    legal: ranges.Range = ranges.ANYTHING,
+    legal: ranges.Range[Any] = ranges.ANYTHING,
     flag: str = "",
     runtime: bool = False,
 ) -> Any:
@@ -29,7 +29,7 @@ def setting(
     return dataclasses.field(default=default, metadata=described)
 
 
-def read(cls: type, name: str, value: Any, called: str) -> Any:
+def read(cls: type, name: str, value: object, called: str) -> kinds.Setting:
     """One setting as its type in plain Python; InputError, in which it is `called` so, for another type or range."""
     (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
     kind, legal = kinds.of_fields(cls)[name], field.metadata["range"]

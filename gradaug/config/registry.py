@@ -38,6 +38,14 @@ class DataRow(Row):
         return f"{name}:{self.where}" if self.where else name
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleRow(Row):
+    """A learning rate over a run, a function of gradaug.training.schedules."""
+
+    needs: str | None = None
+    """A setting that it cannot do without."""
+
+
 REGULARIZERS = {
     "cutout": Row("gradaug.regularizers.cutout:Cutout"),
     "mixup": Row("gradaug.regularizers.mixing:Mixup"),
@@ -65,9 +73,15 @@ TASKS = {
 }
 """Each a gradaug.tasks.task.Task."""
 
+SCHEDULES = {
+    "cosine": ScheduleRow("gradaug.training.schedules:cosine"),
+    "step": ScheduleRow("gradaug.training.schedules:step", needs="milestones"),
+    "constant": ScheduleRow("gradaug.training.schedules:constant"),
+}
+
 SOURCES = {
     "digits": DataRow("gradaug.data.digits:digits", images=1437),
-    "digit-masks": DataRow("gradaug.data.digit_scenes:digit_scenes", images=1437),
+    "digit-masks": DataRow("gradaug.data.digit_masks:digit_masks", images=1437),
     "cifar10": DataRow("gradaug.data.in_memory:cifar10", "DIR", 50_000),
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),

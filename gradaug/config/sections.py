@@ -6,14 +6,15 @@ it gives one (WRN-28-10: learning rate 0.1 cosine, Nesterov momentum 0.9, weight
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradaug.config import ranges
 from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
-from gradaug.config.registry import REGULARIZERS, SOURCES, TASKS, VIEWS
+from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, VIEWS
 
-_EPOCHS = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
+_EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class StepSettings:
 class DataSettings:
     """Images, with and without labels."""
 
-    task: str = setting("classification", "Data", "What is learned: a class an image, or one a pixel.", one_of(*TASKS))
+    task: str = setting("classification", "Data", f"What is learned: {', '.join(TASKS)}.", one_of(*TASKS))
     data: str = setting(
         "digits", "Data", f"Images to train on: {', '.join(row.spelt(name) for name, row in SOURCES.items())}."
     )
@@ -86,7 +87,7 @@ class OptimSettings:
         "cosine",
         "Optimisation",
         "Learning rate: cosine to zero, divided by 10 at --milestones, or constant.",
-        one_of("cosine", "step", "constant"),
+        one_of(*SCHEDULES),
     )
     milestones: tuple[int, ...] | None = setting(
         None, "Optimisation", "Epochs after which the step schedule divides by 10.", _EPOCHS

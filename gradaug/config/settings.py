@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradaug.config import fields, kinds
+from gradaug.config.registry import SCHEDULES
 from gradaug.config.sections import DataSettings, OptimSettings, RegularizerSettings, RunSettings, StepSettings
 from gradaug.config.subnets import SubnetSettings
 from netslim.errors import InputError, did_you_mean
@@ -37,17 +38,17 @@ class TrainConfig(RunSettings, RegularizerSettings, OptimSettings, DataSettings,
             if not holds:
                 raise InputError(sentence)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, kinds.Written]:
         """Plain JSON values, in the order above."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> TrainConfig:
+    def from_dict(cls, settings: Mapping[str, object]) -> TrainConfig:
         """The inverse of :meth:`to_dict`; an unknown name is an InputError that suggests the nearest one."""
         return cls(**checked(settings))
 
 
-def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked(settings: Mapping[str, object]) -> dict[str, Any]:
     """Each of some settings as its annotated type in plain Python; what they ask of each other is TrainConfig's to say.
 
     InputError for a name that does not exist, a value of another type, or one out of its range.
@@ -62,7 +63,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: read(name, value, flag(name)) for name, value in settings.items()}
 
 
-def read(name: str, value: Any, called: str) -> Any:
+def read(name: str, value: object, called: str) -> kinds.Setting:
     """One setting as its type in plain Python; InputError, in which it is `called` so, for another type or range."""
     return fields.read(TrainConfig, name, value, called)
 
@@ -72,7 +73,7 @@ def flag(name: str) -> str:
     return TrainConfig.__dataclass_fields__[name].metadata["flag"] or "--" + name.replace("_", "-")
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]]:
+def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[kinds.Setting, kinds.Setting]]:
     """Settings that change what is computed: name -> (old value, new value)."""
     return {
         field.name: (getattr(old, field.name), getattr(new, field.name))
@@ -83,10 +84,13 @@ def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[Any, Any]
 
 def _together(config: TrainConfig) -> Iterable[tuple[bool, str]]:
     """What settings ask of each other."""
-    yield (
-        config.schedule != "step" or config.milestones is not None,
-        "--schedule step needs --milestones, such as 150,225",
-    )
+    needed = SCHEDULES[config.schedule].needs
+    if needed is not None:
+        legal = TrainConfig.__dataclass_fields__[needed].metadata["range"]
+        yield (
+            getattr(config, needed) is not None,
+            f"--schedule {config.schedule} needs {flag(needed)}, {legal.words}",
+        )
     yield (
         config.warmup < config.epochs,
         f"--warmup {config.warmup:g} leaves none of the {config.epochs} epochs to train at the full rate",

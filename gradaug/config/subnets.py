@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +27,9 @@ MODES = {
 }
 """With neither there are no sub-networks."""
 
-_SIDES = ranges.each("a list of image sides in pixels, such as 32,28,24", lambda side: side >= 1)
+_SIDES: ranges.Range[Sequence[int]] = ranges.each(
+    "a list of image sides in pixels, such as 32,28,24", lambda side: side >= 1
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gradaug.data.source import Batch, DataSource, Images, Key
 from gradaug.errors import DataError
 from netslim.errors import InputError
+
+T = TypeVar("T")
 
 EVALUATION_BATCH = 256
 
@@ -154,7 +156,7 @@ class Batches:
             yield batch
 
 
-class Guarded(Dataset[Any]):
+class Guarded(Dataset[Batch | DataError]):
     """Hands an error over as a value, so that its sentence comes through from a worker as it is."""
 
     def __init__(self, images: Images) -> None:
@@ -167,6 +169,6 @@ class Guarded(Dataset[Any]):
             return error
 
 
-def _as_is(batch: Any) -> Any:
+def _as_is(batch: T) -> T:
     """The images come as a batch already."""
-    return cast("Batch", batch)
+    return batch

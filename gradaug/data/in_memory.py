@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from gradaug.data.paths import opened, reason, root, shown
 from gradaug.data.source import Batch, DataSource, Images, Joined, Key
 from gradaug.data.splits import few_labels
 from gradaug.errors import DataError
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 URLS = {
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -153,10 +156,10 @@ def _cifar(
     )
 
 
-def _checked(path: Path, read: Callable[..., Any], *options: Any) -> Any:
+def _checked(path: Path, read: Callable[Concatenate[Path, P], T], *options: P.args, **named: P.kwargs) -> T:
     """What `read` makes of a file; DataError with its path for one that holds something else."""
     try:
-        return read(path, *options)
+        return read(path, *options, **named)
     except (OSError, ValueError) as error:
         raise DataError(
             f"the files of {shown(path.parent)} are damaged ({path.name}: {reason(error)}); unpack them again"
@@ -178,18 +181,19 @@ def _cifar_batch(path: Path, key: str, classes: int) -> tuple[Tensor, list[int]]
     return torch.tensor(pixels.reshape(-1, 3, 32, 32)), _labels(content[key], len(pixels), classes)
 
 
-def _labels(found: Any, count: int, classes: int) -> list[int]:
+def _labels(found: object, count: int, classes: int) -> list[int]:
     """`count` whole numbers from 0 to `classes` - 1; ValueError otherwise."""
     listed = found.numpy().tolist() if isinstance(found, pickles.Array) else found
     plain = [each.numpy().tolist() if isinstance(each, pickles.Array) else each for each in _list(listed)]
     if len(plain) != count:
         raise ValueError(f"it has {count} images and {len(plain)} labels")
-    if not all(type(label) is int and 0 <= label < classes for label in plain):
+    known = [label for label in plain if type(label) is int and 0 <= label < classes]
+    if len(known) < count:
         raise ValueError(f"it has labels that are not from 0 to {classes - 1}")
-    return plain
+    return known
 
 
-def _list(found: Any) -> list[Any]:
+def _list(found: object) -> list[object]:
     if not isinstance(found, list):
         raise ValueError("its labels are no list")
     return found

@@ -15,11 +15,12 @@ import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 MOST_DIMENSIONS = 8
+K = TypeVar("K")
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Type:
     code: str
     order: str = "|"
 
-    def build(self, state: Any) -> None:
+    def build(self, state: tuple[object, ...]) -> None:
         self.order = _text(state[1])
 
 
@@ -37,12 +38,12 @@ class Type:
 class Array:
     """A numpy array as its pickle has it."""
 
-    shape: Any = None
-    type: Any = None
-    columns_first: Any = False
-    data: Any = None
+    shape: object = None
+    type: object = None
+    columns_first: object = False
+    data: object = None
 
-    def build(self, state: Any) -> None:
+    def build(self, state: tuple[object, ...]) -> None:
         _, self.shape, self.type, self.columns_first, self.data = state
 
     def numpy(self) -> np.ndarray:
@@ -57,7 +58,7 @@ class Array:
         return np.frombuffer(data, dtype).reshape(self.shape, order="F" if self.columns_first else "C")
 
 
-def plain(pickled: bytes) -> Any:
+def plain(pickled: bytes) -> object:
     """The value that a pickle holds. ValueError says what it does instead."""
     machine = _Machine()
     try:
@@ -77,21 +78,21 @@ class _Name:
 
 class _Machine:
     def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.outer: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.stack: list[object] = []
+        self.outer: list[list[object]] = []
+        self.memo: dict[object, object] = {}
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def pop(self) -> Any:
+    def pop(self) -> object:
         return self.stack.pop()
 
-    def since_mark(self) -> list[Any]:
+    def since_mark(self) -> list[object]:
         items, self.stack = self.stack, self.outer.pop()
         return items
 
-    def carry_out(self, name: str, argument: Any) -> None:
+    def carry_out(self, name: str, argument: object) -> None:
         if name in _VALUES:
             self.push(argument)
         elif name in _ACTIONS:
@@ -99,42 +100,42 @@ class _Machine:
         else:
             raise ValueError(f"it has the instruction {name}")
 
-    def mark(self, _: Any) -> None:
+    def mark(self, _: object) -> None:
         self.outer.append(self.stack)
         self.stack = []
 
-    def append(self, _: Any) -> None:
+    def append(self, _: object) -> None:
         value = self.pop()
         _exactly(list, self.stack[-1]).append(value)
 
-    def extend(self, _: Any) -> None:
+    def extend(self, _: object) -> None:
         values = self.since_mark()
         _exactly(list, self.stack[-1]).extend(values)
 
-    def set_item(self, _: Any) -> None:
+    def set_item(self, _: object) -> None:
         value, key = self.pop(), self.pop()
         _exactly(dict, self.stack[-1]).update(_pairs([key, value]))
 
-    def set_items(self, _: Any) -> None:
+    def set_items(self, _: object) -> None:
         items = self.since_mark()
         _exactly(dict, self.stack[-1]).update(_pairs(items))
 
-    def put(self, index: int) -> None:
+    def put(self, index: object) -> None:
         self.memo[index] = self.stack[-1]
 
-    def refer(self, dotted: str) -> None:
-        module, _, name = dotted.partition(" ")
+    def refer(self, dotted: object) -> None:
+        module, _, name = _text(dotted).partition(" ")
         self.push(_named(module, name))
 
-    def refer_to_stack(self, _: Any) -> None:
+    def refer_to_stack(self, _: object) -> None:
         name, module = self.pop(), self.pop()
         self.push(_named(module, name))
 
-    def call(self, _: Any) -> None:
+    def call(self, _: object) -> None:
         arguments, what = _exactly(tuple, self.pop()), _exactly(_Name, self.pop())
         self.push(_CALLS[what.name](*arguments))
 
-    def build(self, _: Any) -> None:
+    def build(self, _: object) -> None:
         state, what = _exactly(tuple, self.pop()), self.stack[-1]
         if not isinstance(what, (Array, Type)):
             raise ValueError("it sets the state of something else than an array")
@@ -146,7 +147,7 @@ _VALUES = frozenset(
     "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
 """Instructions that push their argument."""
-_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
+_ACTIONS: dict[str, Callable[[_Machine, object], object]] = {
     "PROTO": lambda _machine, _: None,
     "FRAME": lambda _machine, _: None,
     "STOP": lambda _machine, _: None,
@@ -180,7 +181,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "REDUCE": _Machine.call,
     "BUILD": _Machine.build,
 }
-_CALLS: dict[str, Callable[..., Any]] = {
+_CALLS: dict[str, Callable[..., object]] = {
     "_reconstruct": lambda _class, _shape, _code: Array(),
     "_frombuffer": lambda data, type_, shape, order: Array(shape, type_, order == "F", data),
     "scalar": lambda type_, data: Array((), type_, False, data),
@@ -198,28 +199,29 @@ _MODULES = {
 }
 
 
-def _named(module: Any, name: Any) -> _Name:
-    if _text(name) not in _MODULES.get(_text(module), ()):
+def _named(module: object, name: object) -> _Name:
+    module, name = _text(module), _text(name)
+    if name not in _MODULES.get(module, ()):
         raise ValueError(f"it would call {module[:50]}.{name[:50]}")
     return _Name(name)
 
 
-def _exactly(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
+def _exactly(kind: type[K], value: object) -> K:
+    if not isinstance(value, kind) or type(value) is not kind:
         raise ValueError(f"it has a {type(value).__name__} where a {kind.__name__} belongs")
     return value
 
 
-def _pairs(items: list[Any]) -> dict[str, Any]:
+def _pairs(items: list[object]) -> dict[str, object]:
     return dict(zip(map(_text, items[::2]), items[1::2], strict=True))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A text; Python 2 wrote its texts as bytes."""
     return value.decode("latin-1") if isinstance(value, bytes) else _exactly(str, value)
 
 
-def _bytes(value: Any) -> bytes | bytearray:
+def _bytes(value: object) -> bytes | bytearray:
     """The data of an array; Python 2 wrote bytes as texts."""
     if isinstance(value, str):
         return value.encode("latin-1")
@@ -228,5 +230,5 @@ def _bytes(value: Any) -> bytes | bytearray:
     return value
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return type(value) is int and value >= 0

@@ -28,8 +28,12 @@ class synchronised_norms(TorchFunctionMode):  # noqa: N801 - used like contextli
     """
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func is not F.batch_norm or current().size == 1:
             return func(*args, **kwargs)
@@ -70,7 +74,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ARG004
+        ctx: object,  # noqa: ARG004
         value: Tensor,
     ) -> Tensor:
         value = value.clone()
@@ -80,7 +84,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any,  # noqa: ARG004
+        ctx: object,  # noqa: ARG004
         gradient: Tensor,
     ) -> Tensor:
         gradient = gradient.contiguous().clone()

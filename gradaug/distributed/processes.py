@@ -177,7 +177,7 @@ def _read(letters: Tensor) -> Tensor:
     return letters.to(torch.uint8).view(torch.float64)
 
 
-def gathered(value: Any) -> list[Any]:
+def gathered(value: T) -> list[T]:
     """`value` of every process, in the order of their ranks."""
     world = current()
     if world.size == 1:
@@ -206,7 +206,7 @@ def from_main(call: Callable[[], T]) -> T:
     return found[0]
 
 
-def require_own(net: nn.Module, forward: Callable[..., Any]) -> None:
+def require_own(net: nn.Module, forward: Callable[..., object]) -> None:
     """InputError where DistributedDataParallel wraps the network `net` and `forward` does not call the wrapper.
 
     Such a wrapper exchanges no gradients, in silence. A network does not know who wraps it: where processes have

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 LAUNCHER = "GRADAUG_LAUNCHER"
 """Environment variable with the process id of the launcher, for the processes it starts."""
@@ -31,7 +31,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def note(number: int, _: Any) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         if asked.is_set():
             raise SystemExit(128 + number)
         asked.set()

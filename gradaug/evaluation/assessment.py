@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradaug import data
 from gradaug.evaluation.robustness import corrupted, fgsm, mean_over
 from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
-from gradaug.tasks.task import Column, Task
+from gradaug.tasks.task import AnyTask, Column
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
@@ -32,9 +32,9 @@ class Assessment:
         """The first figure of the task."""
         return self.scores[0].score.columns[0]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON values; only what was asked for."""
-        values: dict[str, Any] = {"scores": [row.to_dict() for row in self.scores]}
+        values: dict[str, object] = {"scores": [row.to_dict() for row in self.scores]}
         if self.attacks:
             values["fgsm"] = {f"{epsilon:g}": value for epsilon, value in self.attacks.items()}
         if self.corruptions:
@@ -52,7 +52,7 @@ def assess(
     epsilons: Sequence[float] = (),
     kinds: Sequence[str] = (),
     severities: Sequence[int] = (),
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> Assessment:
     """Scores `net` and its sub-networks; attacks and corruptions are those of the full network."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)

@@ -6,7 +6,7 @@ variance, as a module or as a function.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,13 @@ from torch.overrides import TorchFunctionMode
 from gradaug.inputs import device_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gradaug.data import Batch
 
 _PYTHON = "input running_mean running_var weight bias own momentum eps"
 _ATEN = "input weight bias running_mean running_var own momentum eps cudnn_enabled"
-_NORMS: dict[Any, tuple[str, str]] = {
+_NORMS: dict[Callable[..., object], tuple[str, str]] = {
     F.batch_norm: (_PYTHON, "training"),
     F.instance_norm: (_PYTHON, "use_input_stats"),
     torch.batch_norm: (_ATEN, "training"),
@@ -66,18 +66,23 @@ class _Estimating(TorchFunctionMode):
         """By the memory of a running mean: how often it was met."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         names, own = _NORMS.get(func, ("", ""))
         if not names:
             return func(*args, **(kwargs or {}))
         ordered = names.replace("own", own).split()
         given = {**dict(zip(ordered, args, strict=False)), **(kwargs or {})}
         mean, variance = given.get("running_mean"), given.get("running_var")
-        reads = mean is not None and variance is not None and not given.get(own, func is F.instance_norm)
-        return func(**self._estimated(given, own, mean, variance)) if reads else func(*args, **(kwargs or {}))
+        if not (isinstance(mean, Tensor) and isinstance(variance, Tensor)) or given.get(own, func is F.instance_norm):
+            return func(*args, **(kwargs or {}))
+        return func(**self._estimated(given, own, mean, variance))
 
-    def _estimated(self, given: dict[str, Any], own: str, mean: Any, variance: Any) -> dict[str, Any]:
+    def _estimated(self, given: dict[str, object], own: str, mean: Tensor, variance: Tensor) -> dict[str, object]:
         calls = self.calls[mean.data_ptr()] = self.calls.get(mean.data_ptr(), 0) + 1
         if calls == 1:  # whatever is there, an infinity too, is gone
             mean.zero_()

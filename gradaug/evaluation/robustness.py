@@ -11,7 +11,7 @@ import functools
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from gradaug.data import DataSource, Images, Key, evaluation_batches
 from gradaug.evaluation.score import CLASSIFICATION, score
 from gradaug.inputs import device_of, on_device
 from gradaug.scopes import evaluating
-from gradaug.tasks.task import Task, TaskScore
+from gradaug.tasks.task import AnyTask, TaskScore
 from netslim.errors import InputError
 from netslim.extras import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gradaug.data import Batch
 
@@ -47,7 +47,7 @@ def fgsm(
     epsilon: float,
     mean: Sequence[float],
     std: Sequence[float],
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> TaskScore:
     """The score on images moved by `epsilon` (of the pixel range [0, 1]) along the sign of the loss's gradient.
 
@@ -64,11 +64,11 @@ def fgsm(
 def attack(
     net: nn.Module,
     images: Tensor,
-    labels: Any,
+    labels: Tensor,
     epsilon: float,
     mean: Sequence[float],
     std: Sequence[float],
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> Tensor:
     """Normalised images (N, C, H, W) after the step, on the network's device; its gradients stay untouched."""
     device = device_of(net)
@@ -116,7 +116,7 @@ def corrupted(
     kinds: Sequence[str] = KINDS,
     severities: Sequence[int] = SEVERITIES,
     workers: int = 0,
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> dict[str, dict[int, float]]:
     """{kind: {severity: the task's first figure}} on the corrupted validation images.
 
@@ -150,7 +150,7 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     return scaled[0].round().clamp(0, 255).to(torch.uint8)
 
 
-def _library() -> Any:
+def _library() -> Callable[..., np.ndarray]:
     with needed("imagecorruptions-imaug", "corrupted images"):
         from imagecorruptions import corrupt
     return corrupt
@@ -164,7 +164,7 @@ def _seeded(key: str) -> Iterator[None]:
     """
     seed, here = random.Random(key).getrandbits(32), threading.get_ident()
 
-    def seeded(given: Any = None) -> np.random.Generator:
+    def seeded(given: int | None = None) -> np.random.Generator:
         return new(seed if given is None and threading.get_ident() == here else given)
 
     with _one_at_a_time:
@@ -185,7 +185,7 @@ _one_at_a_time = threading.Lock()
 
 
 @functools.cache
-def _numba_seed() -> Any:
+def _numba_seed() -> Callable[[int], None]:
     """Compiled code has a generator of its own, which only compiled code can seed."""
     with needed("imagecorruptions-imaug", "corrupted images"):
         from numba import njit

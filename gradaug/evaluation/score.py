@@ -10,10 +10,10 @@ import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradaug.config.values import whole
 from gradaug.evaluation.recalibration import estimate
@@ -21,14 +21,16 @@ from gradaug.evaluation.recalibration import recalibrate as recalibrate
 from gradaug.inputs import blank_images, device_of, on_device
 from gradaug.scopes import evaluating
 from gradaug.tasks.classification import Classification
-from gradaug.tasks.task import Meter, Task, TaskScore
+from gradaug.tasks.task import AnyTask, Meter, TaskScore
 from netslim import SlimNet, cost
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gradaug.config.kinds import JSON
     from gradaug.data import Batch, DataSource
 
 CLASSIFICATION = Classification()
@@ -52,13 +54,13 @@ class SubnetScore:
     full: bool = False
     """Whether it is the whole network."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         values = asdict(self)
         return {**{k: v for k, v in values.items() if k != "score"}, **values["score"]}
 
 
 def score(
-    net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: Task = CLASSIFICATION
+    net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: AnyTask = CLASSIFICATION
 ) -> TaskScore:
     """The figures of `task` for `net` in eval mode; every module's mode is put back afterwards.
 
@@ -68,7 +70,9 @@ def score(
 
 
 @torch.no_grad()
-def measure(net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: Task = CLASSIFICATION) -> Meter:
+def measure(
+    net: nn.Module, batches: Iterable[Batch], calibration: bool = False, task: AnyTask = CLASSIFICATION
+) -> Meter[Tensor]:
     """As :func:`score`, before the sums are made into figures."""
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
@@ -85,7 +89,7 @@ def subnetworks(
     round_to: int = 1,
     skips: Sequence[int] = (0,),
     calibration: bool = False,
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> list[SubnetScore]:
     """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
@@ -94,11 +98,12 @@ def subnetworks(
     Raises SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
     """
     training, validation = _repeatable(training), _repeatable(validation)
-    rows: dict[Any, SubnetScore] = {}
-    full = keep_counts(net.plan, 1.0), ()
+    rows: dict[tuple[object, tuple[str, ...]], SubnetScore] = {}
+    plan = runtime(net).plan
+    full = keep_counts(plan, 1.0), ()
     for width, skip in itertools.product(widths, skips):
         skipped = tuple(spread(net, skip))
-        kept = keep_counts(net.plan, width, round_to), skipped
+        kept = keep_counts(plan, width, round_to), skipped
         if kept in rows:
             continue
         depth = dict.fromkeys(skipped, False)
@@ -119,14 +124,14 @@ def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
 
 def spread(net: SlimNet, skip: int) -> list[str]:
     """`skip` blocks of the network, evenly spaced, by name; InputError where it has not so many."""
-    names = [block.name for block in net.blocks]
+    names = [block.name for block in runtime(net).plan.blocks]
     if whole("skip", skip) > len(names):
         raise InputError(f"skip is {skip}, and this network has {len(names)} blocks that can be skipped")
     return [names[int((i + 0.5) * len(names) / skip)] for i in range(skip)]
 
 
 @torch.no_grad()
-def require_fit(net: SlimNet, source: DataSource, task: Task = CLASSIFICATION) -> None:
+def require_fit(net: SlimNet, source: DataSource, task: AnyTask = CLASSIFICATION) -> None:
     """DataError unless the network's answer to an image is one that can learn the labels of `source`."""
     with evaluating(net):
         output = net(blank_images(net, 1))

@@ -15,13 +15,18 @@ import stat
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gradaug.config.settings import checked
 from gradaug.recipes import network
 from gradaug.recipes.network import Model as Model
 from netslim.errors import InputError, did_you_mean
 from netslim.extras import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gradaug.config.kinds import JSON
 
 KEYS = ("about", "model", "settings")
 LARGEST = 2**16
@@ -35,7 +40,7 @@ class Recipe:
     name: str
     about: str
     model: Model | None
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
 
 def names() -> list[str]:
@@ -61,12 +66,17 @@ def load(name: str) -> Recipe:
     InputError says which key of which recipe is wrong, and suggests the nearest one.
     """
     parts = [_parsed(part) for part in name.split(",")]
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for part in parts:
-        both = [*settings.get("regularizers", ()), *part.settings.get("regularizers", ())]
+        both = [*_regularizers(settings), *_regularizers(part.settings)]
         settings |= part.settings | ({"regularizers": list(dict.fromkeys(both))} if both else {})
     models = [part.model for part in parts if part.model]
     return Recipe(name, "\n\n".join(part.about for part in parts), models[-1] if models else None, settings)
+
+
+def _regularizers(settings: Mapping[str, object]) -> Sequence[object]:
+    chosen = settings.get("regularizers")
+    return chosen if isinstance(chosen, (list, tuple)) else ()
 
 
 def _read(path: Path) -> str:
@@ -107,7 +117,7 @@ def _parsed(name: str) -> Recipe:
         raise InputError(f"the recipe {name}: {error}") from error
 
 
-def _content(name: str) -> Any:
+def _content(name: str) -> JSON:
     with needed("pyyaml", "recipes"):
         from gradaug.recipes.reading import plain
     written = text(name)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gradaug.config import kinds
 from netslim.errors import InputError
@@ -36,7 +35,7 @@ class Model:
 
     source: str
     input: tuple[int, ...]
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, kinds.JSON] = field(default_factory=dict)
 
     def command(self) -> str:
         """The command that converts it."""
@@ -61,7 +60,7 @@ class Model:
             )
 
 
-def parsed(content: Any) -> Model:
+def parsed(content: kinds.JSON) -> Model:
     """A recipe's ``model``; ValueError says what is wrong with it."""
     if not isinstance(content, Mapping) or not {"source", "input"} <= content.keys():
         raise ValueError("model needs source and input, such as [3, 32, 32]")
@@ -71,15 +70,15 @@ def parsed(content: Any) -> Model:
     return Model(_source(content["source"]), _input(content["input"]), _arguments(content.get("arguments")))
 
 
-def _source(content: Any) -> str:
+def _source(content: kinds.JSON) -> str:
     if not _is_text(content) or not content:
         raise ValueError(f"source must be a text such as torchvision:resnet50, not {kinds.shown(content)}")
     return str(content)
 
 
-def _input(content: Any) -> tuple[int, ...]:
+def _input(content: kinds.JSON) -> tuple[int, ...]:
     try:
-        shape: tuple[int, ...] = kinds.kind(tuple[int, ...]).read(content)
+        shape = kinds.listed(kinds.WHOLE).read(content)
     except ValueError:
         shape = ()
     if not 0 < len(shape) <= MOST_SIDES or min(shape) < 1 or math.prod(shape) > LARGEST_INPUT:
@@ -87,7 +86,7 @@ def _input(content: Any) -> tuple[int, ...]:
     return shape
 
 
-def _arguments(content: Any) -> dict[str, Any]:
+def _arguments(content: kinds.JSON) -> dict[str, kinds.JSON]:
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -100,9 +99,9 @@ def _arguments(content: Any) -> dict[str, Any]:
     return dict(content)
 
 
-def _values(content: Any) -> Iterator[Any]:
+def _values(content: Sequence[kinds.JSON] | Mapping[str, kinds.JSON]) -> Iterator[kinds.JSON]:
     """Every value and every key in lists and mappings in each other."""
-    inner = [*content, *content.values()] if isinstance(content, Mapping) else content
+    inner: Sequence[kinds.JSON] = [*content, *content.values()] if isinstance(content, Mapping) else content
     for value in inner:
         if isinstance(value, (Mapping, list, tuple)):
             yield from _values(value)
@@ -110,11 +109,11 @@ def _values(content: Any) -> Iterator[Any]:
             yield value
 
 
-def _is_bounded(value: Any) -> bool:
+def _is_bounded(value: object) -> bool:
     if isinstance(value, (int, float)):
         return abs(value) <= LARGEST_NUMBER  # and not nan
     return value is None or _is_text(value)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()

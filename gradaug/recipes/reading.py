@@ -7,11 +7,11 @@ ten. Tags, aliases, merging and repeated keys are refused, so that what is read 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import ClassVar
 
 import yaml
 
-from gradaug.config.kinds import shown
+from gradaug.config.kinds import JSON, shown
 
 DEEPEST = 10
 """Levels of lists and mappings in each other."""
@@ -26,7 +26,7 @@ _FORMS = {
 """What a plain scalar is, tried in this order; anything else is a text."""
 
 
-def plain(text: str) -> Any:
+def plain(text: str) -> JSON:
     """The data in a YAML text. ValueError says what is wrong, and in which line."""
     try:
         return _Plain(text).get_single_data()
@@ -39,13 +39,13 @@ def plain(text: str) -> Any:
 
 
 class _Plain(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (yaml's own interface)
+    yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise _refusal(f"the alias *{event.anchor}: write the value out", event)
@@ -59,8 +59,8 @@ class _Plain(yaml.SafeLoader):
         finally:
             self._depth -= 1
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, JSON]:
+        found: dict[str, JSON] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key that is no text", key)
@@ -69,7 +69,7 @@ class _Plain(yaml.SafeLoader):
             found[key.value] = self.construct_object(value, deep=True)
         return found
 
-    def construct_number(self, node: Any) -> int:
+    def construct_number(self, node: yaml.ScalarNode) -> int:
         return int(node.value, {"0x": 16, "0o": 8}.get(node.value[:2], 10))
 
 
@@ -78,5 +78,5 @@ for _name, _form in _FORMS.items():
 _Plain.add_constructor(f"{_TAG}int", _Plain.construct_number)
 
 
-def _refusal(problem: str, place: Any) -> yaml.MarkedYAMLError:
+def _refusal(problem: str, place: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)

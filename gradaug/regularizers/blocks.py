@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from gradaug.regularizers.hooks import Regularizer
+from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
     from netslim import SlimNet
@@ -27,8 +28,9 @@ class AtEveryBlock(Regularizer):
         raise NotImplementedError
 
     def on_blocks(self, net: SlimNet) -> dict[str, nn.Module]:
-        rates = drop_rates(len(net.blocks), self.settings.drop_rate)
-        return {block.name: self.at_rate(rate) for block, rate in zip(net.blocks, rates, strict=True)}
+        blocks = runtime(net).plan.blocks
+        rates = drop_rates(len(blocks), self.settings.drop_rate)
+        return {block.name: self.at_rate(rate) for block, rate in zip(blocks, rates, strict=True)}
 
 
 class DroppedBodies(AtEveryBlock):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,11 @@ from gradaug.inputs import blank_images, image_shape
 from gradaug.regularizers.hooks import Regularizer
 from gradaug.scopes import evaluating
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netslim import SlimNet
 
 
@@ -101,14 +104,14 @@ def _shapes(net: SlimNet, width: float) -> dict[str, tuple[int, ...]]:
     """The shape of each block's result for two images, in the order in which the blocks run."""
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def recorder(name: str) -> Any:
+    def recorder(name: str) -> Callable[[Tensor], Tensor]:
         def record(x: Tensor) -> Tensor:
             shapes[name] = tuple(x.shape)
             return x
 
         return record
 
-    recorders = {block.name: recorder(block.name) for block in net.blocks}
+    recorders = {block.name: recorder(block.name) for block in runtime(net).plan.blocks}
     with evaluating(net), net.through(recorders), net.sub(width):
         net(blank_images(net))
     return shapes

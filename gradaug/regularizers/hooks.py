@@ -20,6 +20,7 @@ from gradaug.config.registry import REGULARIZERS
 from gradaug.config.settings import flag
 from gradaug.scopes import drawn_from
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
     from gradaug.config.sections import RegularizerSettings
@@ -86,7 +87,7 @@ class Regularizers:
         model that is trained, and the target of a sub-network is what that model said. A block that a sub-network skips
         is not dropped besides. Raises InputError where there are no blocks for them.
         """
-        blocks = [block.name for block in net.blocks]
+        blocks = [block.name for block in runtime(net).plan.blocks]
         wanting = [name for name, one in self.chosen.items() if one.needs_blocks]
         if wanting and not blocks:
             raise InputError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 from gradaug.regularizers.blocks import AtEveryBlock
 
@@ -56,11 +55,11 @@ class _Shake(torch.autograd.Function):
     """x times a factor, and its gradient times another one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
         ctx.save_for_backward(backward)
         return x * forward
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: BackwardCFunction, *grads: Tensor) -> tuple[Tensor, None, None]:
         (factor,) = ctx.saved_tensors
         return grads[0] * factor, None, None

@@ -16,7 +16,7 @@ a resume, and in a test.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     if not (space.random_width or space.random_depth):
         return ()
     rng = random.Random(f"gradaug/{seed}/{step}" + (f"/{rank}" if rank else ""))
-    widths: list[Any] = [1.0] * space.num_subnets
+    widths: Sequence[float | tuple[tuple[str, float], ...]] = [1.0] * space.num_subnets
     if space.random_width:
         widths = _group_widths(rng, space) if space.groups else _widths(rng, space)
     return tuple(
@@ -116,13 +116,13 @@ def _in_stage(space: Space, chosen: list[int], block: int) -> int:
 # ------------------------------------------------------------------------------------------ arguments
 
 
-def _set(frozen: Any, **values: Any) -> None:
+def _set(frozen: object, **values: object) -> None:
     """Fields of a frozen object, while it is made."""
     for name, value in values.items():
         object.__setattr__(frozen, name, value)
 
 
-def _by_group(widths: Any) -> tuple[tuple[str, float], ...]:
+def _by_group(widths: Mapping[str, float] | Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     """(group, count or ratio) pairs, from a mapping too."""
     pairs = list(widths.items()) if isinstance(widths, Mapping) else list(widths)
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):

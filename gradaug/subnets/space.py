@@ -88,18 +88,20 @@ class Space(SubnetSettings):
         Raises InputError that says what cannot work with this network and why.
         """
         from gradaug.subnets import limits  # needs torch, which a space does not
+        from netslim.net.runtime import runtime
 
         require_converted(net)
+        plan = runtime(net).plan
         settings = SubnetSettings() if settings is None else settings
         if not isinstance(settings, SubnetSettings):
             raise InputError(f"settings are to be a gradaug.SubnetSettings or a TrainConfig, not {settings!r}")
-        groups = tuple(group.name for group in net.groups) if settings.widths == "per-group" else ()
+        groups = tuple(group.name for group in plan.groups) if settings.widths == "per-group" else ()
         chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS if name != "widths"}
         space = cls(
             **chosen,
             widths="per-group" if groups else "uniform",
-            blocks=tuple(block.name for block in net.blocks),
-            stages=tuple(block.stage for block in net.blocks),
+            blocks=tuple(block.name for block in plan.blocks),
+            stages=tuple(block.stage for block in plan.blocks),
             groups=groups,
         )
         limits.require_resolutions(net, space.resolutions or ())
@@ -111,9 +113,11 @@ class Space(SubnetSettings):
     def require_of(self, net: SlimNet) -> None:
         """InputError unless `net` has these blocks and groups and runs at these resolutions."""
         from gradaug.subnets import limits
+        from netslim.net.runtime import runtime
 
         require_converted(net)
-        for what, mine, there in (("block", self.blocks, net.blocks), ("group", self.groups, net.groups)):
+        plan = runtime(net).plan
+        for what, mine, there in (("block", self.blocks, plan.blocks), ("group", self.groups, plan.groups)):
             known = [part.name for part in there]
             for name in mine:
                 if name not in known:
@@ -137,7 +141,7 @@ def space_of(net: SlimNet, given: Space | str | None, settings: dict[str, Any]) 
     return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings))
 
 
-def require_converted(net: Any) -> None:
+def require_converted(net: object) -> None:
     """InputError for anything else than a converted network."""
     from netslim import SlimNet
 

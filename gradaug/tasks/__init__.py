@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from gradaug.config.registry import TASKS
 from gradaug.tasks.classification import Classification as Classification
 from gradaug.tasks.segmentation import Segmentation as Segmentation
+from gradaug.tasks.task import AnyTask as AnyTask
 from gradaug.tasks.task import Task as Task
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
 
 
-def of(config: TrainConfig) -> Task:
+def of(config: TrainConfig) -> AnyTask:
     """The task of a run."""
-    found: Task = TASKS[config.task].load().of(config)
+    found: AnyTask = TASKS[config.task].load().of(config)
     return found

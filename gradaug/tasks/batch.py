@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from torch.utils._pytree import tree_map_only
 
 from netslim.errors import InputError
 
+T = TypeVar("T")
 
-def first_of(output: Any, count: int, of: int) -> Any:
+
+def first_of(output: T, count: int, of: int) -> T:
     """The output for the first `count` images of `of`."""
     if count == of:
         return output
@@ -28,14 +30,22 @@ def first_of(output: Any, count: int, of: int) -> Any:
     return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
 
 
-def batch_of(images: Tensor, unlabelled: Tensor | None) -> Tensor:
-    for batch in (images,) if unlabelled is None else (images, unlabelled):
-        if not isinstance(batch, Tensor) or batch.ndim == 0 or len(batch) == 0:
-            shown = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
-            raise InputError(f"images are to be a tensor (N, ...) with one image at least, not {shown}")
-        if batch.shape[1:] != images.shape[1:]:
-            raise InputError(
-                f"unlabelled images of shape {tuple(batch.shape[1:])} do not go with labelled ones of shape "
-                f"{tuple(images.shape[1:])}: give both the same shape"
-            )
-    return images if unlabelled is None else torch.cat([images, unlabelled])
+def batch_of(images: object, unlabelled: object) -> tuple[Tensor, int]:
+    """All images together, and how many have labels: the first."""
+    labelled = _images(images)
+    if unlabelled is None:
+        return labelled, len(labelled)
+    others = _images(unlabelled)
+    if others.shape[1:] != labelled.shape[1:]:
+        raise InputError(
+            f"unlabelled images of shape {tuple(others.shape[1:])} do not go with labelled ones of shape "
+            f"{tuple(labelled.shape[1:])}: give both the same shape"
+        )
+    return torch.cat([labelled, others]), len(labelled)
+
+
+def _images(batch: object) -> Tensor:
+    if not isinstance(batch, Tensor) or batch.ndim == 0 or len(batch) == 0:
+        shown = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
+        raise InputError(f"images are to be a tensor (N, ...) with one image at least, not {shown}")
+    return batch

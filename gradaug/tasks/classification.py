@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ from netslim.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torchmetrics import Metric
 
     from gradaug.config.settings import TrainConfig
     from gradaug.data import DataSource
@@ -55,7 +57,7 @@ class Score(TaskScore):
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(Task[Tensor, Tensor, Tensor]):
     """Class numbers (N, ...) or probabilities (N, classes, ...) by logits (N, classes, ...).
 
     For a network that answers every position, each figure is an image's mean over its labelled positions.
@@ -67,7 +69,7 @@ class Classification(Task):
     followed: ClassVar[Mapping[str, Column]] = {"hits": TOP1}
     recorded: ClassVar[tuple[Column, ...]] = (TOP1,)
 
-    criterion: Callable[[Any, Tensor], Tensor] = task_loss
+    criterion: Callable[[object, Tensor], Tensor] = task_loss
     """Loss of the full network, (output, labels) -> scalar."""
     temperature: float = 1.0
     """With `divergence`: of the distillation, see :func:`gradaug.tasks.losses.distillation`."""
@@ -83,14 +85,14 @@ class Classification(Task):
         smoothed = task_loss_smoothed(config.label_smoothing)
         return cls(criterion=smoothed, temperature=config.temperature, divergence=config.divergence)
 
-    def loss(self, output: Any, labels: Any) -> Tensor:
+    def loss(self, output: object, labels: Tensor) -> Tensor:
         return self.criterion(output, labels)
 
-    def target(self, output: Any) -> Tensor:
+    def target(self, output: object) -> Tensor:
         """The main logits (N, classes, ...)."""
         return main_output(output).detach()
 
-    def require_target(self, target: Tensor, labels: Any, values: bool, moves: bool) -> None:
+    def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         require_answers(target, labels, values=values)
         if moves and target.ndim > 2:
             raise InputError(
@@ -98,14 +100,14 @@ class Classification(Task):
                 "out, or give a `transform` that leaves every pixel in its place"
             )
 
-    def subnet_loss(self, output: Any, target: Tensor, mix: Mix | None = None) -> Tensor:
+    def subnet_loss(self, output: object, target: Tensor, mix: Mix | None = None) -> Tensor:
         return distillation(output, target, self.temperature, self.divergence, mix)
 
     def train_sums(self, target: Tensor, labels: Tensor) -> Sums:
         numbers = labels.argmax(1) if labels.shape == target.shape else labels
         return {"hits": top1_hits(target, numbers)}
 
-    def sums(self, output: Any, labels: Tensor) -> Sums:
+    def sums(self, output: object, labels: Tensor) -> Sums:
         logits = main_output(output)
         labels = fitted(labels, logits)
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=UNLABELLED)
@@ -121,10 +123,10 @@ class Classification(Task):
         hits, loss, near = (values.get(name, 0.0) / max(images, 1) for name in ("hits", "loss", "near"))
         return Score(100 * hits, loss, images, 100 * near if "near" in values else None)
 
-    def meter(self, thorough: bool = False) -> Meter:
+    def meter(self, thorough: bool = False) -> Meter[Tensor]:
         return _Calibrated(self) if thorough else Meter(self)
 
-    def require_fit(self, output: Any, source: DataSource) -> None:
+    def require_fit(self, output: object, source: DataSource) -> None:
         self._require_labels(source)
         logits = main_output(output)
         if logits.ndim != 2:
@@ -146,14 +148,14 @@ class Classification(Task):
             )
 
 
-class _Calibrated(Meter):
+class _Calibrated(Meter[Tensor]):
     """The calibration error too, by torchmetrics."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Classification) -> None:
         super().__init__(task)
-        self.bins: Any = None
+        self.bins: Metric | None = None
 
-    def add(self, output: Any, labels: Any) -> None:
+    def add(self, output: object, labels: Tensor) -> None:
         super().add(output, labels)
         logits = main_output(output)
         labels = fitted(labels, logits)
@@ -168,7 +170,7 @@ class _Calibrated(Meter):
         return found if self.bins is None else replace(found, calibration_error=100 * float(self.bins.compute()))
 
 
-def _calibration_error(classes: int) -> Any:
+def _calibration_error(classes: int) -> Metric:
     with needed("torchmetrics", "calibration errors"):
         from torchmetrics.classification import MulticlassCalibrationError
     return MulticlassCalibrationError(classes, n_bins=BINS, norm="l1")

@@ -15,7 +15,6 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +30,7 @@ UNLABELLED = -100
 """Label of a position that has none, as in torch's ``cross_entropy``."""
 
 
-def heads(output: Any) -> tuple[Tensor, ...]:
+def heads(output: object) -> tuple[Tensor, ...]:
     """The logits of every head, the main one first; raises InputError when there is none."""
     if isinstance(output, Tensor):
         return (output,)
@@ -55,7 +54,7 @@ def heads(output: Any) -> tuple[Tensor, ...]:
     return (found[0], *(head for head in found[1:] if head.shape == found[0].shape))
 
 
-def main_output(output: Any) -> Tensor:
+def main_output(output: object) -> Tensor:
     """The main logits (N, classes, ...)."""
     return heads(output)[0]
 
@@ -75,7 +74,7 @@ def require_classes(logits: Tensor) -> None:
         )
 
 
-def require_answers(logits: Tensor, labels: Any, values: bool = True) -> None:
+def require_answers(logits: Tensor, labels: object, values: bool = True) -> None:
     """InputError where `labels` show that `logits` (N, classes, ...) are something else, whatever the criterion.
 
     Numbers instead of probabilities are those of a regression or of several labels an image, and labels that lie along
@@ -119,7 +118,7 @@ def _of_numbers(shape: tuple[int, ...]) -> str:
 # ------------------------------------------------------------------------------------------ full network, labels
 
 
-def task_loss(output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+def task_loss(output: object, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats, plus 0.3 times that of each auxiliary head; computed in float32 at least.
 
     `labels`: class numbers (N, ...), or class probabilities (N, classes, ...) as CutMix, Mixup and soft labels give;
@@ -132,7 +131,7 @@ def task_loss(output: Any, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     return sum((AUXILIARY_WEIGHT * loss for loss in auxiliary), start=main)
 
 
-def task_loss_smoothed(smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+def task_loss_smoothed(smoothing: float) -> Callable[[object, Tensor], Tensor]:
     """:func:`task_loss` with `smoothing` of every label spread evenly over the classes (Szegedy et al. 2016)."""
     smoothing = checked("label_smoothing", smoothing)
     return functools.partial(task_loss, smoothing=smoothing) if smoothing else task_loss
@@ -175,7 +174,7 @@ def fitted(labels: Tensor, logits: Tensor) -> Tensor:
 
 
 def distillation(
-    output: Any,
+    output: object,
     target: Tensor,
     temperature: float = 1.0,
     divergence: str = "kl",
@@ -263,7 +262,7 @@ def _wide(numbers: Tensor) -> Tensor:
     return numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
 
 
-def without_autocast(like: Tensor) -> contextlib.AbstractContextManager[Any]:
+def without_autocast(like: Tensor) -> contextlib.AbstractContextManager[object]:
     """What is computed inside keeps its dtype, under an autocast of the caller's too."""
     kind = like.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()

@@ -9,7 +9,7 @@ Sub-networks see smaller images; their answer, enlarged to the full network's, i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -83,10 +83,10 @@ class Segmentation(Classification):
             )
         return super().of(config)
 
-    def loss(self, output: Any, labels: Any) -> Tensor:
+    def loss(self, output: object, labels: Tensor) -> Tensor:
         return super().loss(output, self._known(labels))
 
-    def require_target(self, target: Tensor, labels: Any, values: bool, moves: bool) -> None:
+    def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         if target.ndim != 4:
             raise InputError(
                 f"the network returns {tuple(target.shape)}, and segmentation needs an answer for every pixel "
@@ -97,7 +97,7 @@ class Segmentation(Classification):
     def train_sums(self, target: Tensor, labels: Tensor) -> Sums:
         return {"right": top1_hits(target, self._known(labels))}
 
-    def sums(self, output: Any, labels: Tensor) -> Sums:
+    def sums(self, output: object, labels: Tensor) -> Sums:
         logits = main_output(output)
         labels = fitted(self._known(labels), logits)
         confusion = _confusion(logits.argmax(1), labels, logits.shape[1]).double()
@@ -114,10 +114,10 @@ class Segmentation(Classification):
         accuracy = 100 * float(right.sum() / pixels)
         return SegmentationScore(100 * float(miou), accuracy, float(sums["loss"] / pixels), int(sums["images"]))
 
-    def meter(self, thorough: bool = False) -> Meter:
+    def meter(self, thorough: bool = False) -> Meter[Tensor]:
         return Meter(self)
 
-    def require_fit(self, output: Any, source: DataSource) -> None:
+    def require_fit(self, output: object, source: DataSource) -> None:
         self._require_labels(source)
         logits = main_output(output)
         if logits.ndim != 4:
@@ -126,7 +126,7 @@ class Segmentation(Classification):
             )
         self._require_classes(logits, source)
 
-    def _known(self, labels: Any) -> Any:
+    def _known(self, labels: Tensor) -> Tensor:
         """Masks with -100 where there is no label."""
         if not isinstance(labels, Tensor) or labels.is_floating_point() or self.ignore_index == UNLABELLED:
             return labels

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from torch import Tensor
 
@@ -26,6 +26,14 @@ from netslim.errors import InputError
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
     from gradaug.data import DataSource
+
+Images = TypeVar("Images")
+"""A batch as the network takes it."""
+Labels = TypeVar("Labels")
+"""What data sets say of a batch."""
+Target = TypeVar("Target")
+"""What sub-networks learn of the full network's output for a batch."""
+Output = TypeVar("Output")
 
 Sums = dict[str, Tensor]
 """Sums over images by name, float64."""
@@ -72,9 +80,9 @@ class TaskScore:
     columns: ClassVar[tuple[Column, ...]] = ()
 
     if TYPE_CHECKING:
-        __dataclass_fields__: ClassVar[dict[str, Any]]
-
-        def __getattr__(self, name: str) -> Any: ...
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
+        loss: float
+        images: int
 
     @property
     def headline(self) -> float:
@@ -82,8 +90,11 @@ class TaskScore:
         return float(getattr(self, self.columns[0].name))
 
 
-class Task:
-    """Loss, target of the sub-networks, figures, and what all of them need; frozen dataclasses inherit from it."""
+class Task(Generic[Images, Labels, Target]):
+    """Loss, target of the sub-networks, figures, and what all of them need; frozen dataclasses inherit from it.
+
+    An output is whatever the network returns. What batches are here is for images in one tensor (N, ...).
+    """
 
     name: ClassVar[str]
     """In settings (``--task``) and of the data sets that have such labels."""
@@ -100,30 +111,30 @@ class Task:
 
     # -- what inputs are, and what a sub-network sees of them
 
-    def batch(self, images: Any, unlabelled: Any) -> tuple[Any, int, int]:
+    def batch(self, images: Images, unlabelled: Images | None) -> tuple[Images, int, int]:
         """All images of a step as the network takes them, how many have labels (the first), how many there are."""
-        every = batch_of(images, unlabelled)
-        return every, len(images), len(every)
+        every, count = batch_of(images, unlabelled)
+        return cast("Images", every), count, len(every)
 
-    def first(self, output: Any, count: int, of: int) -> Any:
+    def first(self, output: Output, count: int, of: int) -> Output:
         """The network's output for the first `count` images of `of`."""
         return first_of(output, count, of)
 
-    def resized(self, images: Any, target: Any, side: int | None) -> tuple[Any, Any]:
+    def resized(self, images: Images, target: Target, side: int | None) -> tuple[Images, Target]:
         """Images of a sub-network with their shorter side at `side`, and the target that goes with them."""
-        return resize(images, side), target
+        return cast("Images", resize(cast("Tensor", images), side)), target
 
     # -- what is learned
 
-    def loss(self, output: Any, labels: Any) -> Tensor:
+    def loss(self, output: object, labels: Labels) -> Tensor:
         """Of the full network, a scalar."""
         raise NotImplementedError
 
-    def target(self, output: Any) -> Any:
+    def target(self, output: object) -> Target:
         """What sub-networks learn of the full network's output; detached."""
         raise NotImplementedError
 
-    def require_target(self, target: Any, labels: Any, values: bool, moves: bool) -> None:
+    def require_target(self, target: Target, labels: Labels, values: bool, moves: bool) -> None:
         """InputError unless sub-networks can learn from `target`.
 
         `values`: look at numbers too, which waits for a GPU. `moves`: sub-networks see images whose content may be
@@ -131,17 +142,17 @@ class Task:
         """
         raise NotImplementedError
 
-    def subnet_loss(self, output: Any, target: Any, mix: Mix | None = None) -> Tensor:
+    def subnet_loss(self, output: object, target: Target, mix: Mix | None = None) -> Tensor:
         """Of a sub-network, a scalar; `mix` is what a view did to the target (:mod:`gradaug.subnets.views`)."""
         raise NotImplementedError
 
     # -- what is measured
 
-    def train_sums(self, target: Any, labels: Any) -> Sums:
+    def train_sums(self, target: Target, labels: Labels) -> Sums:
         """Sums over the images of a training batch, those of :attr:`followed`; they wait for no GPU."""
         raise NotImplementedError
 
-    def sums(self, output: Any, labels: Any) -> Sums:
+    def sums(self, output: object, labels: Labels) -> Sums:
         """Sums over the images of a batch, from which :meth:`score` is made."""
         raise NotImplementedError
 
@@ -149,23 +160,23 @@ class Task:
         """The score on the images that `sums` are over; empty where there were none."""
         raise NotImplementedError
 
-    def meter(self, thorough: bool = False) -> Meter:
+    def meter(self, thorough: bool = False) -> Meter[Labels]:
         """What adds up the figures of batches; `thorough`: those too that cost more, in this process alone."""
         return Meter(self)
 
-    def require_fit(self, output: Any, source: DataSource) -> None:
+    def require_fit(self, output: object, source: DataSource) -> None:
         """DataError unless a network with this output for one image can learn the labels of `source`."""
         raise NotImplementedError
 
 
-class Meter:
+class Meter(Generic[Labels]):
     """Sums over the batches so far."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task[Any, Labels, Any]) -> None:
         self.task = task
         self.sums: Sums = {}
 
-    def add(self, output: Any, labels: Any) -> None:
+    def add(self, output: object, labels: Labels) -> None:
         """Takes in a batch."""
         self.sums = merged([self.sums, self.task.sums(output, labels)])
 
@@ -182,10 +193,13 @@ def merged(parts: Sequence[Sums]) -> Sums:
     return found
 
 
-T = TypeVar("T", bound=Task)
+AnyTask = Task[Any, Any, Any]
+"""A task of whatever images, labels and targets, for those that hand them on without looking."""
+
+T = TypeVar("T", bound=AnyTask)
 
 
-def adapted(task: T, settings: Mapping[str, Any]) -> T:
+def adapted(task: T, settings: Mapping[str, object]) -> T:
     """`task` with other settings; InputError for what it does not have."""
     if not isinstance(task, Task):
         raise InputError(f"task must be a gradaug.Task such as Classification(), not {task!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +40,13 @@ class Average:
         """After every optimizer step."""
         self.model.update_parameters(net)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         return self.model.state_dict()
 
 
 def _towards(decay: float) -> Callable[..., None]:
     @torch.no_grad()
-    def move(means: list[Tensor], values: list[Tensor], count: Any) -> None:
+    def move(means: list[Tensor], values: list[Tensor], count: Tensor) -> None:
         share = 1 - min(decay, int(count) / (int(count) + 1))
         for mean, value in zip(means, values, strict=True):
             if mean.is_floating_point():
@@ -68,7 +68,7 @@ class MeanTeacher(Average):
         super().__init__(net, decay)
         self.weight, self.steps = weight, steps
 
-    def loss(self, student: Callable[[Tensor], Any], images: Tensor, step: int) -> Tensor:
+    def loss(self, student: Callable[[Tensor], object], images: Tensor, step: int) -> Tensor:
         """`images` (2M, ...): M images for the student, and the same M, augmented differently, for the teacher."""
         images, others = images.chunk(2)
         with torch.no_grad(), self.net.train().sub():

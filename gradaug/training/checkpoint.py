@@ -22,10 +22,11 @@ from netslim.archive import container
 from netslim.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
     from pathlib import Path
 
     from torch import optim
+    from torch.distributed.checkpoint.stateful import Stateful
 
     from gradaug.tasks.task import TaskScore
 
@@ -59,7 +60,7 @@ class Checkpoint:
     """Sums over the part of an epoch that is done; None at its end."""
     random: list[Generators]
     """One entry a process."""
-    before: dict[str, Any]
+    before: dict[str, Scalar]
     """Score of the network before training."""
     seconds: float
     """Wall time spent so far."""
@@ -164,9 +165,9 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
             yield f"random/{rank}/{key}", tensor
 
 
-def _same(tensors: Mapping[str, Any]) -> dict[str, str]:
+def _same(tensors: Mapping[str, object]) -> dict[str, str]:
     """Names of tensors that are another one's: parameters that layers share."""
-    first: dict[tuple[Any, ...], str] = {}
+    first: dict[tuple[Hashable, ...], str] = {}
     found: dict[str, str] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
@@ -177,7 +178,7 @@ def _same(tensors: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _setting(value: Any) -> Any:
+def _setting(value: Setting | tuple[Scalar, ...]) -> Setting:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -277,7 +278,7 @@ def load_optimizer(checkpoint: Checkpoint, optimizer: optim.Optimizer, path: Pat
     optimizer.load_state_dict(saved)
 
 
-def load_state(checkpoint: Checkpoint, name: str, into: Any, path: Path) -> None:
+def load_state(checkpoint: Checkpoint, name: str, into: Stateful, path: Path) -> None:
     """Puts the state `name` ("schedule", "scaler") back; CheckpointError when it is not one of `into`."""
     saved, now = getattr(checkpoint, name), into.state_dict()
     alike = {int: (int,), float: (int, float)}

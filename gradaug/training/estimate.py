@@ -7,7 +7,7 @@ forwards. Memory is that of one full pass, whose saved tensors are counted, besi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from gradaug.subnets.resize import resized
 from gradaug.subnets.sampler import Draw, draw
 from netslim import SlimNet, cost
 from netslim.ir.inputs import of_one, of_two
+from netslim.net.runtime import runtime
 from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Estimate:
         """Of the whole run at `tflops` TFLOP/s over all processes."""
         return self.steps * self.step_flops / (tflops * 1e12) / 3600
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
         return {**asdict(self), "ratio": self.ratio}
 
 
@@ -94,7 +95,7 @@ def saved_bytes(net: SlimNet) -> float:
         return tensor
 
     count = 2
-    copied, given = cost.light(net, of_two(of_one(net.plan.inputs)))
+    copied, given = cost.light(net, of_two(of_one(runtime(net).plan.inputs)))
     copied.train()
     own = {p.untyped_storage()._cdata for p in copied.parameters()}
     with OneDevice(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -10,10 +10,15 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gradaug.errors import OutputError
 from netslim.files import atomic_write, made_folders, temporary_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradaug.config.kinds import JSON
 
 try:
     import fcntl
@@ -82,7 +87,7 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def write_result(self, values: dict[str, Any]) -> None:
+    def write_result(self, values: Mapping[str, JSON]) -> None:
         """Writes result.json atomically."""
         with atomic_write(self.result) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradaug.errors import OutputError
 from netslim.errors import MissingError
@@ -20,7 +20,7 @@ from netslim.extras import needed
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch.utils.tensorboard import SummaryWriter
@@ -54,9 +54,9 @@ class Epoch:
     data_wait: float = 0.0
     """Share of the training time in which the loop waited for images."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         """JSON values."""
-        found: dict[str, Any] = {}
+        found: dict[str, float | None] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             found |= (
@@ -95,7 +95,7 @@ class RunLog:
     def epoch(self, epoch: Epoch) -> None:
         self._record("epoch", epoch.to_dict())
 
-    def _record(self, event: str, values: dict[str, Any]) -> None:
+    def _record(self, event: str, values: Mapping[str, float | None]) -> None:
         with _refusals(self.path):
             self._file.write(json.dumps({"event": event, **values}) + "\n")
             self._file.flush()
@@ -113,7 +113,7 @@ class NoLog(RunLog):
     def __exit__(self, *exception: object) -> None:
         """Nothing to close."""
 
-    def _record(self, event: str, values: dict[str, Any]) -> None:
+    def _record(self, event: str, values: Mapping[str, float | None]) -> None:
         """Nothing is written."""
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradaug.config.settings import TrainConfig
-    from gradaug.tasks.task import Task
+    from gradaug.tasks.task import AnyTask
     from gradaug.training.log import Epoch
     from gradaug.training.metrics import Tally
     from netslim import SlimNet
@@ -175,7 +175,7 @@ def score_subnetworks(
     config: TrainConfig,
     widths: list[float],
     skips: list[int],
-    task: Task = CLASSIFICATION,
+    task: AnyTask = CLASSIFICATION,
 ) -> list[SubnetScore]:
     """Validation scores of sub-networks at `widths` and without `skips` blocks, recalibrated on training images."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)

@@ -9,28 +9,37 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
 
 from gradaug.distributed.processes import exact
 from gradaug.errors import TrainingError
-from gradaug.tasks.task import Column, Task, TaskScore
+from gradaug.tasks.task import AnyTask, Column, TaskScore
 from gradaug.training.log import Epoch
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
     from pathlib import Path
 
     from gradaug.step import Losses
 
 
-def figure_names(task: Task) -> tuple[str, ...]:
+class Speed(TypedDict):
+    """How fast an epoch is trained."""
+
+    images_per_second: float
+    data_wait: float
+    """Share of the time spent waiting for images."""
+
+
+def figure_names(task: AnyTask) -> tuple[str, ...]:
     """What a vector of figures holds: the losses times the images, the task's sums, images, and a wish to stop."""
     return "full", "subnets", *task.followed, "images", "stop"
 
 
-def figures(task: Task, losses: Losses, labels: Any, stop: bool = False) -> Tensor:
+def figures(task: AnyTask, losses: Losses, labels: Sized, stop: bool = False) -> Tensor:
     """The vector of one batch, in double and on the device; vectors of several batches and processes are added."""
     full = exact(losses.full)
     subnets = sum(map(exact, losses.subnets), start=torch.zeros_like(full))
@@ -71,7 +80,7 @@ class Tally:
     """Adds up one epoch. `done` epochs came before it; `kept` is the last good checkpoint, for the message."""
 
     def __init__(
-        self, task: Task, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None
+        self, task: AnyTask, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None
     ) -> None:
         self.task, self.names = task, figure_names(task)
         self.done, self.step, self.lr, self.kept = done, step, lr, kept
@@ -116,14 +125,14 @@ class Tally:
     def images_per_second(self) -> float:
         return (self.sums["images"] - self.since) / (time.perf_counter() - self.started)
 
-    def speed(self) -> dict[str, Any]:
-        """Images per second and the share of the time spent waiting for them, so far."""
+    def speed(self) -> Speed:
+        """So far."""
         return {
             "images_per_second": self.images_per_second,
             "data_wait": self.waited / (time.perf_counter() - self.started),
         }
 
-    def epoch(self, validation: TaskScore | None, lr: float, speed: dict[str, Any]) -> Epoch:
+    def epoch(self, validation: TaskScore | None, lr: float, speed: Speed) -> Epoch:
         """The epoch's record; a validation loss that is not finite stops the run before its checkpoint is written."""
         if validation:
             self._require_finite(validation.loss, "the validation loss")

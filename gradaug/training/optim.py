@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn, optim
 
+from gradaug.config.registry import SCHEDULES
+
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
-
-STEP_FACTOR = 0.1
-"""What a milestone of the step schedule multiplies the learning rate by."""
 
 
 def sgd(net: nn.Module, config: TrainConfig) -> optim.SGD:
@@ -24,7 +22,10 @@ def sgd(net: nn.Module, config: TrainConfig) -> optim.SGD:
     wanted = [parameter for parameter in net.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in wanted if config.decay_norms or parameter.ndim > 1]
     free = [parameter for parameter in wanted if not (config.decay_norms or parameter.ndim > 1)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, Sequence[nn.Parameter] | float]] = [
+        {"params": decayed},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return optim.SGD(
         [group for group in groups if group["params"]],
         lr=config.lr,
@@ -37,23 +38,16 @@ def sgd(net: nn.Module, config: TrainConfig) -> optim.SGD:
 def schedule(optimizer: optim.Optimizer, config: TrainConfig, per_epoch: int) -> optim.lr_scheduler.LambdaLR:
     """The learning rate as a function of the steps taken; call its ``step()`` after every optimizer step.
 
-    A linear warm-up from 1/steps of the rate, then (1 + cos(pi * share)) / 2 of it, or a tenth less at every milestone,
-    or all of it. `per_epoch`: optimizer steps in an epoch.
+    A linear warm-up from 1/steps of the rate, then what ``config.schedule`` makes of it
+    (:mod:`gradaug.training.schedules`). `per_epoch`: optimizer steps in an epoch.
     """
-    warmup, after = round(config.warmup * per_epoch), SCHEDULES[config.schedule]
+    warmup = round(config.warmup * per_epoch)
+    after: Callable[[float, float, TrainConfig], float] = SCHEDULES[config.schedule].load()
     rest = max(1, config.epochs * per_epoch - warmup)
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        return after(min(1.0, (step - warmup) / rest), step / per_epoch, config.milestones or ())
+        return after(min(1.0, (step - warmup) / rest), step / per_epoch, config)
 
     return optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-SCHEDULES: dict[str, Callable[[float, float, Sequence[int]], float]] = {
-    "cosine": lambda share, _epochs, _milestones: (1 + math.cos(math.pi * share)) / 2,
-    "step": lambda _share, epochs, milestones: STEP_FACTOR ** sum(epochs >= each for each in milestones),
-    "constant": lambda _share, _epochs, _milestones: 1.0,
-}
-"""Factors of the learning rate from the share of the run after its warm-up, the epochs done, and the milestones."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gradaug.config.kinds import JSON
     from gradaug.config.settings import TrainConfig
     from gradaug.evaluation.score import SubnetScore
     from gradaug.tasks.task import TaskScore
@@ -28,7 +29,7 @@ class Result:
     """Wall time of training and validation."""
     folder: Path
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """JSON values; shares in percent, ``loss`` in nats, ``flops`` per image forward."""
         return {
             "mode": self.config.mode,

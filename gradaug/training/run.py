@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -235,7 +235,7 @@ COMPILATIONS = 256
 """Sub-networks of different widths and depths that torch.compile may compile; beyond, they run uncompiled."""
 
 
-def compiled(net: SlimNet) -> Callable[[Tensor], Any]:
+def compiled(net: SlimNet) -> Callable[[Tensor], object]:
     """`net` with a compilation for every sub-network and resolution that comes up."""
     return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)  # type: ignore[call-overload]
 
@@ -245,7 +245,7 @@ def grad_aug(
     config: TrainConfig,
     rank: int = 0,
     scaler: torch.amp.GradScaler | None = None,
-    forward: Callable[[Tensor], Any] | None = None,
+    forward: Callable[[Tensor], object] | None = None,
 ) -> GradAug:
     """The step that `config` describes."""
     return GradAug(

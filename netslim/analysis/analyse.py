@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -25,12 +25,12 @@ from netslim.layouts.axes import Layout, freeze
 from netslim.layouts.engine import Engine
 from netslim.trace.follow import freeze_outputs
 from netslim.trace.meta import at
-from netslim.trace.regions import Constants, Recording, record
-from netslim.trace.tracer import Trace
+from netslim.trace.regions import Arguments, Constants, Recording, record
+from netslim.trace.result import Trace
 
 
 def analyse(
-    model: nn.Module, example_inputs: Any, *, fix_outputs: bool = True, overrides: Overrides | None = None
+    model: nn.Module, example_inputs: object, *, fix_outputs: bool = True, overrides: Overrides | None = None
 ) -> tuple[Plan, Constants]:
     """Find the channel groups of `model` and rewrite its forward; no weight is read, the model may live on `meta`.
 
@@ -73,7 +73,7 @@ def analyse(
     ), constants
 
 
-def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
+def bind(model: nn.Module, example_inputs: object) -> Arguments:
     """Example inputs by argument name of forward. Raises InputError when they do not fit the signature."""
     signature = inspect.signature(model.forward)
     try:
@@ -86,7 +86,7 @@ def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
         raise InputError(
             f"the example inputs do not fit {type(model).__name__}.forward{signature}: {error}."
         ) from error
-    inputs: dict[str, Any] = {}
+    inputs: Arguments = {}
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
@@ -99,7 +99,7 @@ def bind(model: nn.Module, example_inputs: Any) -> dict[str, Any]:
     return inputs
 
 
-def batch_of_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def batch_of_two(inputs: Mapping[str, object]) -> Arguments:
     """Inputs whose batch dimension is 1 are repeated to 2."""
     tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
     if any(t.dim() < 2 or t.shape[0] != 1 for t in tensors):
@@ -169,24 +169,32 @@ def find_blocks(
     def facts(path: str, mode: bool) -> Facts:
         traced = recording.regions[path].traces[mode]
         program = regions[path].programs[mode]
-        shapes = {name: tuple(v.shape) for name, v in traced.tensors.items() if isinstance(v, Tensor)}
+        values = {name: value for name, value in traced.tensors.items() if isinstance(value, Tensor)}
 
         def layer(node: Node) -> tuple[bool, bool]:
             """Whether its result is in its argument's memory, as it was when it was followed, and whether it writes."""
             given, gave = (traced.tensors.get(name) for name in (*node.refs[:1], node.name))
-            return _is_shared(given, gave), bool(getattr(modules[node.target], "inplace", False))
+            module = modules[node.target]
+            return _is_shared(given, gave), isinstance(module, InPlace) and bool(module.inplace)
 
         def channels(name: str, dim: int) -> Size | int:
-            return rewriter.size(recording.engine.dims(traced.tensors[name])[dim])
+            return rewriter.size(recording.engine.dims(values[name])[dim])
 
         return Facts(
-            shapes=shapes,
+            shapes={name: tuple(value.shape) for name, value in values.items()},
             weights={node.name: sum(parameters(node).values()) for node in program},
             memory=memory(program, layer),
-            zeros=channels,
+            channels=channels,
         )
 
     return find(regions, facts, parameters)
+
+
+@runtime_checkable
+class InPlace(Protocol):
+    """A layer that may write its result into its argument."""
+
+    inplace: bool
 
 
 def _is_shared(a: object, b: object) -> bool:

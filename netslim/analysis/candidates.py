@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import prod
 
 from netslim.analysis.dataflow import Facts, Flow
-from netslim.ir.functions import CATS, effect
+from netslim.ir.functions import CATS, COPY, ZEROS, effect
 from netslim.ir.plan import Refused, Skip
 from netslim.ir.program import Literal, Node, Program, Ref, Size, leaves
 
@@ -131,7 +131,7 @@ def _instead(flow: Flow, end: int, stay: int) -> tuple[tuple[Node, ...], str]:
     if not any(flow.writes(i) & memory for i in range(end + 1, len(flow.nodes))):
         return (), flow.name(stay)
     name = f"{flow.name(end)}_kept"
-    return (Node(name, "call", "torch.Tensor.clone", (Ref(flow.name(stay)),)),), name
+    return (Node(name, "call", COPY, (Ref(flow.name(stay)),)),), name
 
 
 # ---------------------------------------------------------------------------------------------------------- dense
@@ -196,11 +196,12 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
     if not neighbours:
         return None
     sizes: list[Size | int] = [-1] * len(shape)
-    sizes[dim] = flow.facts.zeros(name, dim)
+    sizes[dim] = flow.facts.channels(name, dim)
+    cut, zeroed, widened = ZEROS
     steps = (
-        Node(f"{name}_one", "call", "torch.Tensor.narrow", (Ref(neighbours[0]), dim, 0, 1)),
-        Node(f"{name}_zero", "call", "torch.zeros_like", (Ref(f"{name}_one"),)),
-        Node(f"{name}_kept", "call", "torch.Tensor.expand", (Ref(f"{name}_zero"), *sizes)),
+        Node(f"{name}_one", "call", cut, (Ref(neighbours[0]), dim, 0, 1)),
+        Node(f"{name}_zero", "call", zeroed, (Ref(f"{name}_one"),)),
+        Node(f"{name}_kept", "call", widened, (Ref(f"{name}_zero"), *sizes)),
     )
     return steps, f"{name}_kept"
 

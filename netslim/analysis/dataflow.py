@@ -17,13 +17,13 @@ Shape = tuple[int, ...]
 class Facts:
     """What is known about a program's values: shapes of tensors, parameters that a node brings, memory.
 
-    zeros(name, dim): how many channels a value has along a dimension, as a literal of the program.
+    channels(name, dim): how many channels a value has along a dimension, as a literal of the program.
     """
 
     shapes: Mapping[str, Shape]
     weights: Mapping[str, int]
     memory: Memory
-    zeros: Callable[[str, int], Size | int]
+    channels: Callable[[str, int], Size | int]
 
 
 class Flow:

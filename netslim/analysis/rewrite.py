@@ -16,7 +16,7 @@ from netslim.layouts.axes import Layout, Reason, is_fixed, product
 from netslim.layouts.engine import Dims, Engine
 from netslim.ops import FITS
 from netslim.ops.fitting import Fitting, Unfitted
-from netslim.trace.tracer import Trace
+from netslim.trace.result import Trace
 
 
 class Rewriter:
@@ -171,8 +171,8 @@ def _merge(a: Literal, b: Literal) -> Literal:
         return list(_merge_items(a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return _merge_named(a, b)
-    if isinstance(a, slice):
-        return slice(*(_merge(getattr(a, k), getattr(b, k)) for k in ("start", "stop", "step")))
+    if isinstance(a, slice) and isinstance(b, slice):
+        return slice(_merge(a.start, b.start), _merge(a.stop, b.stop), _merge(a.step, b.step))
     if isinstance(a, Struct) and isinstance(b, Struct):
         return replace(a, values=_merge_items(a.values, b.values))
     if isinstance(a, bool) and a != b:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def built(entries: list[s.ModuleData], tensors: Mapping[str, Tensor], own: Class
     """The modules that the entries describe, around the given tensors. Raises Unbuilt where they do not fit."""
     _check_places(entries)
     made: dict[str, nn.Module | None] = {}
-    shared: dict[tuple[str, bool], Any] = {}
+    shared: dict[tuple[str, bool], nn.Parameter] = {}
     for entry in entries:
         module = _module(entry, made, own)
         if module is not None and entry.kind != "same":
@@ -153,7 +153,7 @@ def _layer(entry: s.ModuleData) -> nn.Module:
 
 
 def _give_tensors(
-    module: nn.Module, entry: s.ModuleData, tensors: Mapping[str, Tensor], shared: dict[tuple[str, bool], Any]
+    module: nn.Module, entry: s.ModuleData, tensors: Mapping[str, Tensor], shared: dict[tuple[str, bool], nn.Parameter]
 ) -> None:
     held: list[s.ParameterData | s.BufferData] = [*entry.parameters, *entry.buffers]
     names = [found.name for found in held]
@@ -170,7 +170,9 @@ def _give_tensors(
             module._non_persistent_buffers_set.add(buffer.name)
 
 
-def _parameter(data: s.ParameterData, tensors: Mapping[str, Tensor], shared: dict[tuple[str, bool], Any]) -> Any:
+def _parameter(
+    data: s.ParameterData, tensors: Mapping[str, Tensor], shared: dict[tuple[str, bool], nn.Parameter]
+) -> nn.Parameter | None:
     """A parameter; the same one wherever its tensor is named."""
     if data.tensor is None:
         return None

@@ -120,7 +120,7 @@ Value = (
 # ------------------------------------------------------------------------------------------- there and back
 
 
-def value_data(value: Any) -> Any:
+def value_data(value: object) -> Value:
     """A literal as data. Raises ValueError for what a file cannot hold."""
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -132,13 +132,19 @@ def value_data(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} is no literal that a file can hold")
 
 
-def _float_data(value: float) -> Any:
+def dict_data(value: Mapping[str, object]) -> DictData:
+    """The same for a mapping."""
+    return DictData([(key, value_data(item)) for key, item in value.items()])
+
+
+def float_data(value: float) -> float | FloatData:
+    """The same for a number."""
     return float(value) if math.isfinite(value) else FloatData(str(float(value)))  # type: ignore[arg-type]
 
 
-_WRITTEN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+_WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], Value]], ...] = (
     (int, int),
-    (float, _float_data),
+    (float, float_data),
     (complex, lambda v: ComplexData(v.real, v.imag)),
     (Ref, lambda v: RefData(v.name)),
     (Size, lambda v: SizeData(v.index)),
@@ -147,7 +153,7 @@ _WRITTEN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high, v.low, v.order)),
     (tuple, lambda v: TupleData(list(map(value_data, v)))),
     (list, lambda v: ListData(list(map(value_data, v)))),
-    (Mapping, lambda v: DictData([(key, value_data(item)) for key, item in v.items()])),
+    (Mapping, dict_data),
     (slice, lambda v: SliceData(*map(value_data, (v.start, v.stop, v.step)))),
     (torch.dtype, lambda v: DtypeData(str(v).removeprefix("torch."))),
     (torch.device, lambda v: DeviceData(str(v))),
@@ -155,7 +161,7 @@ _WRITTEN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 )
 
 
-def value_from(data: Any, depth: int = 0) -> Any:
+def value_from(data: Value, depth: int = 0) -> Any:
     """The literal. Raises ValueError where it is too deep, or names what torch does not have."""
     if depth > DEEPEST:
         raise ValueError("a value is nested too deeply")
@@ -178,7 +184,7 @@ def _dtype_named(name: str) -> torch.dtype | None:
     return found if isinstance(found, torch.dtype) else None
 
 
-def _dtype(data: Any) -> torch.dtype:
+def _dtype(data: DtypeData | InputData) -> torch.dtype:
     found = _dtype_named(data.name if isinstance(data, DtypeData) else data.dtype)
     if found is None:
         raise ValueError(f"{data} names no dtype")
@@ -192,7 +198,7 @@ def _device(data: DeviceData) -> torch.device:
         raise ValueError(f"{data.name!r} is no device") from error
 
 
-def _format(data: FormatData) -> Any:
+def _format(data: FormatData) -> torch.memory_format | torch.layout:
     found = getattr(torch, data.name, None) if data.name.isidentifier() else None
     if not isinstance(found, (torch.memory_format, torch.layout)):
         raise ValueError(f"{data.name!r} is no memory format")
@@ -205,7 +211,7 @@ def _input(data: InputData) -> Input:
     return Input(tuple(data.shape), _dtype(data), data.high, data.low, data.order)
 
 
-_READ: dict[type, Callable[[Any], Any]] = {
+_READ: dict[type, Callable[[Any], program.Leaf | Input]] = {
     RefData: lambda d: Ref(d.name),
     SizeData: lambda d: Size(d.index),
     ModeData: lambda d: Mode(d.negated),

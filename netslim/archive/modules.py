@@ -11,12 +11,12 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any
+from typing import Literal
 
 from torch import Tensor, nn
 
 from netslim.archive import schema as s
-from netslim.archive.literals import value_data
+from netslim.archive.literals import Value, value_data
 from netslim.archive.plans import text
 from netslim.errors import ArchiveError
 from netslim.ir.program import LIFTED
@@ -42,7 +42,7 @@ class Stored:
     entries: list[s.ModuleData] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     python: dict[str, nn.Module] = field(default_factory=dict)
-    more: dict[str, dict[str, Any]] = field(default_factory=dict)
+    more: dict[str, dict[str, object]] = field(default_factory=dict)
     seen: dict[int, str] = field(default_factory=dict)
 
     def add(self, path: str, module: nn.Module | None) -> None:
@@ -105,7 +105,7 @@ def below(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | 
             yield from below(child, f"{prefix}{name}.")
 
 
-def _kind(module: nn.Module, shell: bool) -> tuple[Any, str]:
+def _kind(module: nn.Module, shell: bool) -> tuple[Literal["tree", "torch", "python"], str]:
     if isinstance(module, (SlimNet, Tree)):
         return "tree", origin(module)
     hooked = shell and (module._forward_pre_hooks or module._forward_hooks)  # they are Python, and part of what it does
@@ -120,9 +120,9 @@ def class_name(module: nn.Module) -> str:
     return name if layer_class(name) is plain else ""
 
 
-def _attributes(path: str, module: nn.Module, name: str) -> dict[str, Any]:
+def _attributes(path: str, module: nn.Module, name: str) -> dict[str, Value]:
     """The settings of a layer of the class `name`; what others put on it is no part of what it computes."""
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     for key in vars(module).keys() & settings_of(name):
         try:
             found[key] = value_data(vars(module)[key])
@@ -147,7 +147,7 @@ def layer_class(name: str) -> type[nn.Module] | None:
 @functools.cache
 def settings_of(name: str) -> frozenset[str]:
     """What the code of a class (and of its bases below nn.Module) assigns on its objects; no method is among them."""
-    plain: Any = layer_class(name)
+    plain = layer_class(name) or nn.Module
     mine = [kind for kind in plain.__mro__ if kind not in nn.Module.__mro__]
     functions = [value for kind in mine for value in vars(kind).values() if isinstance(value, FunctionType)]
     names = {step.argval for fn in functions for step in dis.get_instructions(fn) if step.opname == "STORE_ATTR"}

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from netslim.archive import container, python
 from netslim.archive import schema as s
 from netslim.archive.building import Unbuilt, built, check_dtypes, named_tensors
-from netslim.archive.literals import value_data, value_from
+from netslim.archive.literals import float_data, value_from
 from netslim.archive.modules import below, stored
 from netslim.archive.plans import plan_data, plan_from, text
 from netslim.archive.rehearsal import Failed, rehearse
@@ -62,7 +61,7 @@ def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
             torch=str(torch.__version__),
         )
         encoded = s.encode(document)
-        s.decode(encoded)
+        s.decode(encoded, s.Document)
     except (ValueError, TypeError, RecursionError) as error:
         raise ArchiveError(f"{held.plan.model or 'the network'} cannot be stored: {_line(error)}.") from error
     container.write(Path(path), FORMAT, VERSION, encoded, tensors)
@@ -123,7 +122,7 @@ def _is_of_torch(path: Path) -> bool:
 
 
 def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
-    document: s.Document = s.decode(content.document)
+    document = s.decode(content.document, s.Document)
     if document.python is not None and not trust:
         classes = ", ".join(document.python.classes[-3:])[:200]
         raise ArchiveError(
@@ -199,7 +198,7 @@ def _check_tensors(document: s.Document, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _proof_data(proof: Proof) -> s.ProofData:
-    cases = [s.CaseData(c.name, value_data(c.max_rel_diff), value_data(c.effect), c.passed) for c in proof.cases]
+    cases = [s.CaseData(c.name, float_data(c.max_rel_diff), float_data(c.effect), c.passed) for c in proof.cases]
     return s.ProofData(cases, list(map(text, proof.failures)), list(proof.idle))
 
 
@@ -209,5 +208,4 @@ def _proof_from(data: s.ProofData) -> Proof:
 
 
 def _line(error: BaseException) -> str:
-    words: Any = " ".join(str(error).split())
-    return words[:300].removesuffix(".")
+    return " ".join(str(error).split())[:300].removesuffix(".")

@@ -6,12 +6,11 @@ What comes back is typed by the schema; that its parts fit together, and to a ne
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from netslim.archive import schema as s
-from netslim.archive.literals import DEEPEST, DictData, value_data, value_from
+from netslim.archive.literals import DEEPEST, DictData, dict_data, value_data, value_from
+from netslim.ir.inputs import Inputs
 from netslim.ir.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, Reason
@@ -42,7 +41,7 @@ def plan_data(plan: Plan) -> s.PlanData:
         sizes=[(place(layout), at) for layout, at in plan.sizes],
         cuts=list(plan.cuts),
         ints={path: {name: place(d) for name, d in ints.items()} for path, ints in plan.ints.items()},
-        inputs=value_data(dict(plan.inputs)),
+        inputs=dict_data(plan.inputs),
         refusal=text(plan.refusal),
         blocks=[s.BlockData(b.name, b.params, text(b.where), b.region, _skips_data(b), b.stage) for b in plan.blocks],
         refused=[s.RefusedData(*map(text, refused)) for refused in plan.refused],
@@ -138,7 +137,7 @@ def _layout_from(data: s.LayoutData, depth: int = 0) -> Layout:
 def _region_data(path: str, region: Region) -> s.RegionData:
     modes = (True,) if region.same else (True, False)
     programs = [list(map(_node_data, region.programs[mode])) for mode in modes]
-    return s.RegionData(path, value_data(dict(region.inputs)), programs)
+    return s.RegionData(path, dict_data(region.inputs), programs)
 
 
 def _region_from(data: s.RegionData) -> Region:
@@ -146,8 +145,8 @@ def _region_from(data: s.RegionData) -> Region:
     return Region(_inputs_from(data.inputs), {True: programs[0], False: programs[-1]})
 
 
-def _inputs_from(data: DictData) -> dict[str, Any]:
-    found = value_from(data)
+def _inputs_from(data: DictData) -> Inputs:
+    found: dict[str, object] = value_from(data)
     if not all(isinstance(name, str) for name in found):
         raise ValueError("an argument's name is no text")
     return found

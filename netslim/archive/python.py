@@ -45,21 +45,21 @@ def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
     return torch.frombuffer(bytearray(_pickled(classes, {}) + _pickled(states, places)), dtype=torch.uint8)
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    found = {k: v for k, v in vars(module).items() if k not in _TABLES | OWN | DERIVED}
-    hooks = found["_load_state_dict_pre_hooks"]
+def _attributes(module: nn.Module) -> dict[str, object]:
+    found: dict[str, Any] = {k: v for k, v in vars(module).items() if k not in _TABLES | OWN | DERIVED}
+    hooks: Mapping[int, object] = found["_load_state_dict_pre_hooks"]
     return found | {"_load_state_dict_pre_hooks": OrderedDict((k, v) for k, v in hooks.items() if not _is_torchs(v))}
 
 
-def _is_torchs(hook: Any) -> bool:
+def _is_torchs(hook: object) -> bool:
     """Whether it is a function inside one of torch's, for state dicts of older forms; no name leads to it."""
     function = getattr(hook, "hook", hook)
     return "<locals>" in getattr(function, "__qualname__", "") and function.__module__.startswith("torch.")
 
 
-def _pickled(value: Any, places: Mapping[int, tuple[str, str]]) -> bytes:
+def _pickled(value: object, places: Mapping[int, tuple[str, str]]) -> bytes:
     class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
+        def persistent_id(self, obj: object) -> tuple[str, str] | None:
             return places.get(id(obj)) if isinstance(obj, (nn.Module, Tensor)) else None
 
         def reducer_override(self, obj: Any) -> Any:
@@ -111,12 +111,12 @@ class Shells:
 
     def _read(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Any:
         class Unpickler(pickle.Unpickler):
-            def persistent_load(self, place: Any) -> Any:
+            def persistent_load(self, place: tuple[str, str]) -> nn.Module | Tensor:
                 kind, name = place
                 return modules[name] if kind == "module" else tensors[name]
 
-            def find_class(self, module: str, name: str) -> Any:
-                home = importlib.import_module(_FROM_FILE.sub("", module))
+            def find_class(self, module: str, name: str) -> object:
+                home: object = importlib.import_module(_FROM_FILE.sub("", module))
                 for part in name.split("."):
                     home = getattr(home, part)
                 return home

@@ -11,7 +11,6 @@ import contextlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from netslim.layouts.engine import Call, Engine, Rule
 from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
+from netslim.net.tree import Table
 from netslim.proof.equivalence import draw_counts
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.tracer import LIFTED
@@ -55,10 +55,10 @@ def rehearse(net: SlimNet, *, typed: bool = True) -> None:
 
     typed: hold its layouts to the operator rules (a person's own rules are not in a file).
     """
-    training, rng = net.training, random.Random(0)
-    widths = {group.name: k for group, k in zip(net.groups, draw_counts(net.groups, rng), strict=True)}
-    none = {block.name: False for block in net.blocks}
-    whole = runtime(net).plan.regions[""]
+    training, rng, plan = net.training, random.Random(0), runtime(net).plan
+    widths = {group.name: k for group, k in zip(plan.groups, draw_counts(plan.groups, rng), strict=True)}
+    none = {block.name: False for block in plan.blocks}
+    whole = plan.regions[""]
     try:
         for mode in (False,) if whole.same else (False, True):
             with _without_values(net) as tensors:
@@ -117,7 +117,7 @@ def _without_values(net: SlimNet) -> Iterator[dict[str, Tensor]]:
     Integers keep their values, in copies, and so do the constants of programs: forwards index with them.
     """
     made: dict[int, Tensor] = {}
-    tables: list[dict[str, Any]] = []
+    tables: list[Table] = []
     for module in net.modules():
         tables += [module._parameters, module._buffers]
     before = [dict(table) for table in tables]
@@ -148,7 +148,7 @@ class Rehearsal(Engine):
     real = 0
     """Numbers in the tensors whose values were worked out."""
 
-    def run(self, call: Call, rule: Rule) -> Any:
+    def run(self, call: Call, rule: Rule) -> object:
         self.operators += 1
         if self.operators > OPERATORS:
             raise Failed(f"it runs more than {OPERATORS:,} operators")
@@ -162,7 +162,7 @@ class Rehearsal(Engine):
             raise Failed(f"its tables have more than {REAL_TOGETHER:,} numbers together")
         return out
 
-    def made(self, call: Call, rule: Rule) -> Any:
+    def made(self, call: Call, rule: Rule) -> object:
         call.execute()
         return call.out
 
@@ -170,7 +170,7 @@ class Rehearsal(Engine):
 class Typed(Rehearsal):
     """The same under the operator rules."""
 
-    def made(self, call: Call, rule: Rule) -> Any:
+    def made(self, call: Call, rule: Rule) -> object:
         return Engine.run(self, call, rule)
 
 

@@ -6,7 +6,7 @@ Limits are far above what real networks have
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -200,7 +200,10 @@ def encode(document: Document) -> bytes:
     return msgspec.json.encode(document)
 
 
-def decode(data: bytes, kind: Any = Document) -> Any:
+T = TypeVar("T")
+
+
+def decode(data: bytes, kind: type[T]) -> T:
     """A document of this kind; ValueError, in a clause, for anything else."""
     try:
         return msgspec.json.decode(data, type=kind)

@@ -14,7 +14,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -48,6 +48,9 @@ VALUES = {
 }  # fmt: skip
 """What gives values of a tensor to Python."""
 CONVERSIONS = _tensor("float double half bfloat16 to type type_as")
+COPY = "torch.Tensor.clone"
+ZEROS = ("torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand")
+"""What puts zeros in the place of a value, in this order: one channel of another, zeros like it, as many as needed."""
 MAKERS = {f"torch.{name}" for name in "tensor as_tensor arange linspace eye tril_indices triu_indices".split()}
 
 _VIEWS = {
@@ -133,7 +136,7 @@ def _is_inplace(target: str) -> bool:
 
 def _schemas(target: str) -> list[torch._C.FunctionSchema]:
     """The schemas of the operators of a function's name: all overloads of ATen's, or a registered operator's own."""
-    found: Any = torch
+    found: object = torch
     if not target.startswith("torch."):
         return []
     if target.startswith(OPERATORS):
@@ -143,8 +146,9 @@ def _schemas(target: str) -> list[torch._C.FunctionSchema]:
         found = getattr(torch.ops.aten, target.removesuffix(".__get__").rpartition(".")[2], None)
     if isinstance(found, torch._ops.OpOverload):
         return [found._schema]
-    packet = isinstance(found, torch._ops.OpOverloadPacket)
-    schemas = [getattr(found, name)._schema for name in found.overloads()] if packet else []
+    if not isinstance(found, torch._ops.OpOverloadPacket):
+        return []
+    schemas = [getattr(found, name)._schema for name in found.overloads()]
     return [schema for schema in schemas if target.startswith(OPERATORS) or not _is_of_a_list(schema)]
 
 
@@ -226,12 +230,12 @@ def without_unused(nodes: Iterable[Node]) -> list[Node]:
     Further calls all stay: who knows what they do besides.
     """
     used: set[str] = set()
-    kept: list[Node] = []
+    needed: list[Node] = []
     for node in reversed(list(nodes)):
         if node.name in used or not (node.op == "param" or (node.op == "call" and node.target in _FREE)):
             used.update(node.refs)
-            kept.append(node)
-    return kept[::-1]
+            needed.append(node)
+    return needed[::-1]
 
 
 def written_parameters(program: Program) -> frozenset[str]:
@@ -261,3 +265,22 @@ _OPERATORS: dict[str, Function] = {
     for name in "add sub mul truediv floordiv mod pow matmul lshift rshift neg pos abs invert lt le gt ge eq ne getitem"
     .split()
 } | {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "div": operator.truediv}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- how a call is written
+
+ITEMS = {"torch.Tensor.__getitem__": "operator.getitem", "torch.Tensor.__setitem__": "operator.setitem"}
+"""Methods that read and write items, and the functions of Python that do so to whatever they are given."""
+
+
+def attribute_of(target: str) -> str | None:
+    """The attribute of a tensor that a function reads: torch.Tensor.dtype.__get__ -> dtype; None for another."""
+    method = method_of(target) or ""
+    return method.removesuffix(".__get__") if method.endswith(".__get__") else None
+
+
+def method_of(target: str) -> str | None:
+    """The method of a tensor that a function is: torch.Tensor.add_ -> add_, operator.setitem too; None for another."""
+    if target in _SETTERS:
+        return "__setitem__"
+    return target.removeprefix("torch.Tensor.") if target.startswith("torch.Tensor.") else None

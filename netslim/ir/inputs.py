@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +28,16 @@ class Input:
     order: int = 0
 
 
-Inputs = Mapping[str, Any]
-"""Arguments of forward by name; `Input` in the place of every tensor."""
+Inputs = Mapping[str, object]
+"""Arguments of forward by name; `Input` in the place of every tensor, and anything else as it was given."""
+Arguments = dict[str, object]
+"""Arguments of forward by name, to call it with: tensors, and anything else."""
 
 
-def described(value: Any) -> Any:
-    """A nested value with `Input` in the place of tensors."""
-    return tree_map(lambda leaf: _input(leaf) if isinstance(leaf, Tensor) else leaf, value)
+def described(arguments: Mapping[str, object]) -> Inputs:
+    """Arguments with `Input` in the place of tensors, in containers too."""
+    made: Inputs = tree_map(lambda leaf: _input(leaf) if isinstance(leaf, Tensor) else leaf, arguments)
+    return made
 
 
 def _input(tensor: Tensor) -> Input:
@@ -56,13 +58,13 @@ def tensors_in(inputs: Inputs) -> list[Input]:
     return [leaf for leaf in tree_leaves(dict(inputs)) if isinstance(leaf, Input)]
 
 
-def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None = None) -> Arguments:
     """Random tensors for every `Input`: normal floats (of `dtype`, if given), integers that could be the example's.
 
     These lie between its bounds, which occur, and rows that rise or fall do so: lengths, indices and masks stay valid.
     """
 
-    def draw(leaf: Any) -> Any:
+    def draw(leaf: object) -> object:
         if not isinstance(leaf, Input):
             return leaf
         if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
@@ -70,7 +72,8 @@ def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None 
             return torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(wanted)
         return _whole_numbers(leaf, generator).to(leaf.dtype)
 
-    return tree_map(draw, dict(inputs))
+    made: Arguments = tree_map(draw, dict(inputs))
+    return made
 
 
 def _whole_numbers(leaf: Input, generator: torch.Generator) -> Tensor:
@@ -83,24 +86,24 @@ def _whole_numbers(leaf: Input, generator: torch.Generator) -> Tensor:
     return drawn.sort(descending=leaf.order < 0).values if leaf.order else drawn
 
 
-def of_two(inputs: Inputs) -> dict[str, Any]:
+def of_two(inputs: Inputs) -> Inputs:
     """The same for two images where every input is a tensor of one: batch norm cannot train on one value."""
     return _of(2, inputs) if batch(inputs) == 1 else dict(inputs)
 
 
-def of_one(inputs: Inputs) -> dict[str, Any]:
+def of_one(inputs: Inputs) -> Inputs:
     """The same for one image where all inputs are tensors with one batch size."""
     return _of(1, inputs) if batch(inputs) else dict(inputs)
 
 
-def smaller(inputs: Inputs) -> Iterator[dict[str, Any]]:
+def smaller(inputs: Inputs) -> Iterator[Inputs]:
     """The same with smaller images, the smallest first: narrow ones, then quarters and halves of both sides.
 
     Networks that resize their images enlarge the narrow ones least. Only dimensions of 64 and more shrink.
     """
     for height, width in ((16, 1), (4, 4), (2, 2)):
 
-        def shrunk(leaf: Any, by: tuple[int, int] = (height, width)) -> Any:
+        def shrunk(leaf: object, by: tuple[int, int] = (height, width)) -> object:
             if not isinstance(leaf, Input) or len(leaf.shape) < 3 or min(leaf.shape[-2:]) < _LARGE:
                 return leaf
             sides = (n // d for n, d in zip(leaf.shape[-2:], by, strict=True))
@@ -120,11 +123,11 @@ def batch(inputs: Inputs) -> int | None:
     return None if nested or len(sizes) != 1 else sizes.pop()
 
 
-def _of(size: int, inputs: Inputs) -> dict[str, Any]:
+def _of(size: int, inputs: Inputs) -> Inputs:
     return {k: replace(v, shape=(size, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
 
 
-def every_tensor(value: Any) -> Iterator[Tensor]:
+def every_tensor(value: object) -> Iterator[Tensor]:
     """Tensors anywhere in a value, also in the attributes of an object of the user's."""
     if isinstance(value, Tensor):
         yield value
@@ -141,7 +144,7 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
 # ------------------------------------------------------------------------------------------- arguments of a call
 
 
-def arguments(inputs: Inputs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+def arguments(inputs: Inputs, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Tensor]:
     """The tensors of a call, in the order of the example's. Raises InputError, with the argument, on another call.
 
     Tensors may have other sizes than the example's. Everything else must be as it was there, since it decided what the
@@ -159,7 +162,7 @@ def arguments(inputs: Inputs, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     return [tensor for name in names for tensor in _tensors(inputs[name], given.get(name, _MISSING), name)]
 
 
-def _tensors(wanted: Any, given: Any, name: str) -> Iterator[Tensor]:
+def _tensors(wanted: object, given: object, name: str) -> Iterator[Tensor]:
     """The tensors of one argument, which is to be like the example's."""
     if isinstance(wanted, Input) and isinstance(given, Tensor):
         yield given
@@ -181,7 +184,7 @@ def _tensors(wanted: Any, given: Any, name: str) -> Iterator[Tensor]:
 _MISSING = object()
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def _is_same(a: object, b: object) -> bool:
     if a is b:
         return True
     if type(a) is not type(b) or next(every_tensor(a), None) is not None:
@@ -189,7 +192,7 @@ def _is_same(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
-def _told(value: Any) -> str:
+def _told(value: object) -> str:
     """A value in a few words."""
     if value is None or value is _MISSING:
         return "None" if value is None else "missing"

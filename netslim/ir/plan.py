@@ -173,8 +173,8 @@ def freeze_groups(plan: Plan, reasons: Mapping[int, Reason]) -> Plan:
 def refuse_blocks(plan: Plan, ids: set[int], reason: str) -> Plan:
     """The plan without some of its blocks: they always run."""
     refused = tuple(Refused(block.where, reason) for i, block in enumerate(plan.blocks) if i in ids)
-    kept = tuple(block for i, block in enumerate(plan.blocks) if i not in ids)
-    return replace(plan, blocks=kept, refused=plan.refused + refused)
+    left = tuple(block for i, block in enumerate(plan.blocks) if i not in ids)
+    return replace(plan, blocks=left, refused=plan.refused + refused)
 
 
 def groups_in(layout: Layout) -> list[int]:

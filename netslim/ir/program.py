@@ -1,7 +1,7 @@
 """A network's forward as plain data: a list of nodes, each one call, over values named by earlier nodes.
 
 A program is what tracing returns, what the rewriter edits, what converted.pt stores and what the source of
-`SlimNet.forward` is printed from (printing.py). Its literals are numbers, strings, dtypes and containers of them;
+`SlimNet.forward` is printed from (net/codegen.py). Its literals are numbers, strings, dtypes and containers of them;
 `Ref`, `Size` and `Mode` stand for what is known only when it runs.
 """
 
@@ -223,17 +223,15 @@ def function(name: str) -> Function:
 
     Raises ArchiveError for any other.
     """
-    found: Any = _functions().get(name)
-    if found is None and name.startswith(OPERATORS):
-        found = torch
-        for part in name.split(".")[1:]:
-            found = getattr(found, part, None)
-        if not isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-            raise ArchiveError(
-                f"the program calls {name!r}, an operator that is not registered here; import its module"
-            )
-    if found is None:
+    if (listed := _functions().get(name)) is not None:
+        return listed
+    if not name.startswith(OPERATORS):
         raise ArchiveError(f"the program calls {name!r}, which is not a function that netslim runs")
+    found: object = torch
+    for part in name.split(".")[1:]:
+        found = getattr(found, part, None)
+    if not isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        raise ArchiveError(f"the program calls {name!r}, an operator that is not registered here; import its module")
     return found
 
 
@@ -249,5 +247,5 @@ def is_word(name: object) -> bool:
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 
-RESERVED = frozenset("self point sizes kept track run take torch math operator put_back OrderedDict".split())
+RESERVED = frozenset("self point sizes cuts track run take torch math operator put_back OrderedDict".split())
 """Names that the printed function uses itself."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError, PlanError
-from netslim.ir.functions import ARITHMETIC, CATS, COUNTS, SUMS, effect
+from netslim.ir.functions import ARITHMETIC, CATS, COPY, COUNTS, SUMS, ZEROS, effect
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
 
@@ -37,7 +37,6 @@ class Placed:
 
 _KINDS = ("input", "param", "module", "call", "output")
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, Mode)
-_ZEROS = ["torch.Tensor.narrow", "torch.zeros_like", "torch.Tensor.expand"]
 _BITS = 1024
 """Of the largest number that a program may work out; one that is read from a tensor has 64."""
 
@@ -100,16 +99,16 @@ class Walk:
 
         users: the steps that are given a value.
         """
-        steps = [step.target for step in skip.instead]
+        steps = tuple(step.target for step in skip.instead)
         if skip.end in skip.bodies:
-            zeros = steps == _ZEROS and skip.value == skip.instead[-1].name
+            zeros = steps == ZEROS and skip.value == skip.instead[-1].name
             joined = [node.target for node in _users(skip.end, users)]
             need(
                 zeros and joined and (CATS | SUMS).issuperset(joined),
                 "a block is replaced by something else than zeros",
             )
             return
-        copied = steps == ["torch.Tensor.clone"] and skip.value == skip.instead[0].name
+        copied = steps == (COPY,) and skip.value == skip.instead[0].name
         stay = skip.instead[0].refs[:1] if copied else [] if steps else [skip.value]
         need(stay, "a block is replaced by something else than the other operand of its sum")
         found = _operands(skip.end, nodes, set(skip.body) - set(skip.bodies))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from netslim.files import JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,6 @@ class Proof:
         text = f"{len(self.cases)} random sub-networks {verdict} (largest relative difference {worst:.1e})"
         return text + (f"; {len(self.idle)} groups have no effect on the output" if self.idle else "")
 
-    def to_data(self) -> dict[str, Any]:
-        """Plain data, for the archive and for --json."""
+    def to_data(self) -> dict[str, JSON]:
+        """Plain data, for --json."""
         return {"cases": [asdict(c) for c in self.cases], "failures": list(self.failures), "idle": list(self.idle)}
-
-    @staticmethod
-    def from_data(data: Mapping[str, Any]) -> Proof:
-        return Proof(tuple(Case(**c) for c in data["cases"]), tuple(data["failures"]), tuple(data["idle"]))

@@ -1,6 +1,6 @@
 """Programs made of others: without the bodies of blocks, or with further steps after what their bodies give.
 
-`without` and `followed` make new programs: one leaves the bodies out, the other runs them and does more with what they
+`without` and `continued` make new programs: one leaves the bodies out, the other runs them and does more with what they
 give. The first is what a sub-network is; the second, multiplying by zero, what it is held against.
 """
 
@@ -65,7 +65,7 @@ def scaling(factor: float) -> Step:
     return "torch.mul", (factor,)
 
 
-def followed(program: Program, steps: Mapping[str, Sequence[Step]]) -> Program:
+def continued(program: Program, steps: Mapping[str, Sequence[Step]]) -> Program:
     """The program in which values go through further steps, for all that use them."""
     alias: dict[str, str] = {}
     nodes: list[Node] = []
@@ -82,13 +82,13 @@ def _after(name: str, step: int) -> str:
     return f"{name}_after{step}"
 
 
-def followed_plan(plan: Plan, steps: Mapping[str, Sequence[Step]]) -> tuple[dict[str, Region], tuple[Block, ...]]:
+def continued_plan(plan: Plan, steps: Mapping[str, Sequence[Step]]) -> tuple[dict[str, Region], tuple[Block, ...]]:
     """Regions in which what the blocks give goes through their steps ({block: steps}), and the blocks of those."""
     regions: dict[str, Region] = {}
     for path, region in plan.regions.items():
         by_mode = {mode: _of_bodies(plan, path, mode, steps) for mode in (True, False)}
-        train = followed(region.programs[True], by_mode[True])
-        same = train if region.same else followed(region.programs[False], by_mode[False])
+        train = continued(region.programs[True], by_mode[True])
+        same = train if region.same else continued(region.programs[False], by_mode[False])
         regions[path] = replace(region, programs={True: train, False: same})
     blocks = tuple(
         replace(

@@ -31,6 +31,7 @@ Operator = OpOverload | OpOverloadPacket | str
 """An operator of ATen, all its overloads, or library::name of one that may not be loaded."""
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+"""What a torch function is called with: what may stand where, only the function itself knows."""
 
 
 class Take(Protocol):
@@ -102,7 +103,7 @@ class Engine(TorchDispatchMode):
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
-    ) -> Any:
+    ) -> object:
         kwargs = kwargs or {}
         rules = self.rules
         rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
@@ -115,7 +116,7 @@ class Engine(TorchDispatchMode):
         rule = rule or unknown_rule
         return self.run(Call(self, func, args, kwargs), rule)
 
-    def _decomposed(self, func: OpOverload, args: Args, kwargs: Kwargs) -> Any:
+    def _decomposed(self, func: OpOverload, args: Args, kwargs: Kwargs) -> object:
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
         self._open.add(func)
         try:
@@ -124,7 +125,7 @@ class Engine(TorchDispatchMode):
         finally:
             self._open.discard(func)
 
-    def run(self, call: Call, rule: Rule) -> Any:
+    def run(self, call: Call, rule: Rule) -> object:
         """Execute one operator and type its results."""
         call.execute()
         self.remember(call)
@@ -157,7 +158,7 @@ class Call:
 
     def __init__(self, engine: Engine, func: OpOverload, args: Args, kwargs: Kwargs) -> None:
         self.engine, self.func, self.args, self.kwargs = engine, func, args, kwargs
-        self.out: Any = None
+        self.out: object = None
         self.mixes: list[tuple[list[tuple[Tensor, int]], Redo]] = []
 
     def execute(self) -> None:
@@ -176,7 +177,7 @@ class Call:
     def tensors(self) -> list[Tensor]:
         return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
 
-    def arg(self, name: str, default: Any = None) -> Any:
+    def arg(self, name: str, default: object = None) -> Any:
         """The value of a schema argument, its default where it was not given, `default` where there is none."""
         for i, argument in enumerate(self.func._schema.arguments):
             if argument.name == name:

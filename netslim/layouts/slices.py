@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def take(tensor: Tensor, cut: Cut | None) -> Tensor:
 
 def put(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
     """The inverse of :func:`take`: writes `part` where it was taken from."""
-    index: list[Any] = [slice(None)] * tensor.dim()
+    index: list[slice | Tensor] = [slice(None)] * tensor.dim()
     for one in cut or ():
         if len(one) == 3:
             tensor = tensor.narrow(*one)
@@ -68,7 +67,7 @@ def put(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
             i if isinstance(i, Tensor) else torch.arange(n, device=tensor.device)
             for i, n in zip(index, tensor.shape, strict=True)
         ]
-        index = list(torch.meshgrid(*grids, indexing="ij"))
+        index = [*torch.meshgrid(*grids, indexing="ij")]
     tensor[tuple(index)] = part
 
 

@@ -1,6 +1,6 @@
 """A program as the source of a Python function, which a converted network then runs.
 
-No name of a model or a file stands in the source unless it is a plain word: an identifier in ASCII that is no keyword,
+No name of a model or a file stands in the source unless it is printable: an identifier in ASCII that is no keyword,
 no builtin, not private to Python and none of the function's own. Values of any other name become numbered locals,
 parts of any other name are looked up by entries of `words`, a tuple bound to the function.
 """
@@ -22,8 +22,22 @@ from typing import Any
 
 import torch
 
-from netslim.ir.functions import memory
-from netslim.ir.program import AUTOCAST, RESERVED, Mode, Node, Program, Ref, Size, Struct, function, is_listed, is_word
+from netslim.ir.functions import ITEMS, attribute_of, memory, method_of
+from netslim.ir.program import (
+    AUTOCAST,
+    RESERVED,
+    Function,
+    Literal,
+    Mode,
+    Node,
+    Program,
+    Ref,
+    Size,
+    Struct,
+    function,
+    is_listed,
+    is_word,
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,13 @@ class Printer:
     def __init__(self, path: Callable[[str, str, Words], str]) -> None:
         self.path = path  # path of a module or parameter, and which of the two -> Python expression
         self.words = Words()
-        self.bound: dict[str, Any] = {}  # classes of structures, operators that are not torch's own
+        self.bound: dict[str, object] = {}  # classes of structures, operators that are not torch's own
         self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
         self.locals: dict[str, str] = {}
 
     @property
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> dict[str, object]:
         """What the source means by names that are bound to it."""
         return {**self.bound, "words": tuple(self.words)}
 
@@ -82,7 +96,7 @@ class Printer:
         self.locals = _locals([*program, *(step for _, steps, _ in guards.ends.values() for step in steps)])
         name = self.locals.__getitem__
         lines = [f"def forward(self, point, {', '.join(name(node.name) for node in program.inputs)}):"]
-        lines.append("    sizes, kept, track, run = point.sizes, point.kept, point.track, point.run")
+        lines.append("    sizes, cuts, track, run = point.sizes, point.cuts, point.track, point.run")
         last_use = {
             ref: i
             for i, node in enumerate(program)
@@ -134,7 +148,7 @@ class Printer:
         if node.op == "param":
             slot = node.args[0] if node.args else None
             value = self.path(node.target, "param", self.words)
-            value = value if slot is None else f"take({value}, kept[{slot}])"
+            value = value if slot is None else f"take({value}, cuts[{slot}])"
             # What a forward writes to (the vectors of a spectral norm) stays as it is where statistics do.
             return f"{self.locals[node.name]} = " + (
                 f"({value}) if track else ({value}).clone()" if node.name in self.written else value
@@ -145,22 +159,20 @@ class Printer:
         """What a step has written to the kept part of a buffer, written to the buffer where statistics are tracked."""
         cut = [param for param in self.writes.get(node.name, ()) if param.args]
         whole = {p.name: self.path(p.target, "param", self.words) for p in cut}
-        return [f"if track: put_back({whole[p.name]}, kept[{p.args[0]}], {self.locals[p.name]})" for p in cut]
+        return [f"if track: put_back({whole[p.name]}, cuts[{p.args[0]}], {self.locals[p.name]})" for p in cut]
 
     def call(self, node: Node) -> str:
         args = [self.expr(arg) for arg in node.args]
         kwargs = [f"{key}={self.expr(value)}" for key, value in node.kwargs.items()]
         if node.op == "module":
             return f"{self.path(node.target, 'module', self.words)}({', '.join(args + kwargs)})"
-        if node.target == "torch.Tensor.__getitem__":
-            return f"operator.getitem({', '.join(args)})"
-        if node.target == "torch.Tensor.__setitem__":
-            return f"operator.setitem({', '.join(args)})"
-        if node.target.startswith("torch.Tensor.") and node.args and isinstance(node.args[0], Ref):
-            method = node.target.removeprefix("torch.Tensor.")
-            if method.endswith(".__get__"):
-                return f"{args[0]}.{method.removesuffix('.__get__')}"
-            return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
+        if node.target in ITEMS:
+            return f"{ITEMS[node.target]}({', '.join(args)})"
+        if node.args and isinstance(node.args[0], Ref):
+            if attribute := attribute_of(node.target):
+                return f"{args[0]}.{attribute}"
+            if method := method_of(node.target):
+                return f"{args[0]}.{method}({', '.join(args[1:] + kwargs)})"
         return f"{self._function(node.target)}({', '.join(args + kwargs)})"
 
     def _function(self, target: str) -> str:
@@ -169,13 +181,13 @@ class Printer:
             return target
         return self._bind("operator", function(target))
 
-    def _bind(self, kind: str, value: Any) -> str:
+    def _bind(self, kind: str, value: object) -> str:
         known = next((name for name, bound in self.bound.items() if bound is value), None)
         name = known or f"{kind}_{len(self.bound)}"
         self.bound[name] = value
         return name
 
-    def expr(self, value: Any) -> str:
+    def expr(self, value: Literal) -> str:
         if isinstance(value, Ref):
             return self.locals[value.name]
         if isinstance(value, Size):
@@ -207,7 +219,7 @@ class Printer:
         return f"{self._bind('struct', _namedtuple(value.kind, value.keys))}({items})"
 
 
-def is_plain(word: str) -> bool:
+def is_printable(word: str) -> bool:
     """Whether a name may stand in the source: an identifier in ASCII that Python and the function do not use."""
     mine = word in RESERVED or word.startswith("__") or _NUMBERED.fullmatch(word)
     return is_word(word) and not (mine or hasattr(builtins, word))
@@ -218,9 +230,9 @@ _THROUGH = re.compile(r"through\[\d+\]")
 
 
 def _locals(nodes: Sequence[Node]) -> dict[str, str]:
-    """The local of each value: its name if it is plain, else a number."""
+    """The local of each value: its name if it is printable, else a number."""
     names = dict.fromkeys(node.name for node in nodes)
-    return {name: name if is_plain(name) else f"v{i}" for i, name in enumerate(names)}
+    return {name: name if is_printable(name) else f"v{i}" for i, name in enumerate(names)}
 
 
 def _comment(where: str) -> str:
@@ -241,12 +253,12 @@ def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
     return namedtuple(name, keys)
 
 
-def compile_source(source: str, names: dict[str, Any]) -> Callable[..., Any]:
+def compile_source(source: str, names: dict[str, object]) -> Function:
     """The function `forward` that `source` defines, with the source shown in tracebacks for as long as it lives."""
     filename = f"<netslim forward {next(_number)}>"
     scope: dict[str, Any] = {"torch": torch, "operator": operator, "math": math, "OrderedDict": OrderedDict, **names}
     exec(compile(source, filename, "exec"), scope)
-    made: Callable[..., Any] = scope["forward"]
+    made: Function = scope["forward"]
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     weakref.finalize(made, linecache.cache.pop, filename, None).atexit = False
     return made

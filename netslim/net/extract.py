@@ -1,4 +1,4 @@
-"""A sub-network as a plain module: leaves with smaller weights, and a torch.fx graph with literal sizes."""
+"""A sub-network as a plain module: layers with smaller weights, and a torch.fx graph with literal sizes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import operator
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils._pytree import tree_leaves, tree_structure
 
 from netslim.errors import InputError
-from netslim.ir.functions import operator_of
+from netslim.ir.functions import attribute_of, method_of, operator_of
 from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import AUTOCAST, Leaf, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.program import AUTOCAST, Leaf, Literal, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
 from netslim.ir.transform import skips_of, without
-from netslim.layouts.slices import Kept, take
+from netslim.layouts.engine import Args, Kwargs
+from netslim.layouts.slices import Cut, Kept, take
 from netslim.net.runtime import runtime
 from netslim.net.subnet import Point
-from netslim.net.tree import walk
+from netslim.net.tree import Table, walk
 from netslim.ops import MODULES
 from netslim.trace.meta import at
 
@@ -55,26 +56,31 @@ class Source:
 
     net: nn.Module
     point: Point
-    parts: dict[int, Any] = field(default_factory=dict)
+    parts: dict[int, Tensor] = field(default_factory=dict)
 
-    def part(self, tensor: Any, cut: Any) -> Any:
+    @overload
+    def part(self, tensor: nn.Parameter, cut: Cut | None) -> nn.Parameter: ...
+    @overload
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor: ...
+    def part(self, tensor: Tensor, cut: Cut | None) -> Tensor:
         """A copy of what is kept of a parameter or buffer."""
         if id(tensor) not in self.parts:
-            kept = take(tensor.detach(), cut).clone()
+            part = take(tensor.detach(), cut).clone()
             is_parameter = isinstance(tensor, nn.Parameter)
-            self.parts[id(tensor)] = nn.Parameter(kept, tensor.requires_grad) if is_parameter else kept
+            self.parts[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if is_parameter else part
         return self.parts[id(tensor)]
 
-    def leaf(self, path: str) -> nn.Module:
-        """The plain torch layer with the kept part of a slim leaf's weights."""
-        leaf = at(self.net, path)
-        if type(leaf) not in PLAIN:
-            return copy.deepcopy(leaf)
-        kept = (None if self.point.leaves is None else self.point.leaves.get(path)) or Kept()
-        plain_class, shrink = PLAIN[type(leaf)]
+    def layer(self, path: str) -> nn.Module:
+        """The plain torch layer with the kept part of a slim one's weights."""
+        layer = at(self.net, path)
+        if type(layer) not in PLAIN:
+            return copy.deepcopy(layer)
+        kept = (None if self.point.layers is None else self.point.layers.get(path)) or Kept()
+        plain_class, shrink = PLAIN[type(layer)]
         made = plain_class.__new__(plain_class)
-        made.__dict__.update({k: copy.copy(v) for k, v in leaf.__dict__.items() if k != "kept"})
-        for table in (made._parameters, made._buffers):
+        made.__dict__.update({k: copy.copy(v) for k, v in layer.__dict__.items() if k != "kept"})
+        tables: tuple[Table, Table] = (made._parameters, made._buffers)
+        for table in tables:
             for attr, tensor in table.items():
                 if tensor is not None:
                     table[attr] = self.part(tensor, kept.tensors.get(attr))
@@ -167,7 +173,7 @@ def _emit(
         _adopt_tensor(source, root, path, node)
         values[node.name] = graph.create_node("get_attr", path, name=node.name)
     elif node.op == "module":
-        _adopt_leaf(source, root, path, node.target)
+        _adopt_layer(source, root, path, node.target)
         values[node.name] = graph.call_module(path, *_given(node, put))
     elif node.op == "output":
         graph.output(_structured(map_leaves(put, node.args[0]), graph))
@@ -175,7 +181,7 @@ def _emit(
         values[node.name] = _call(graph, node.target, *_given(node, put))
 
 
-def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Any, Any]:
+def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Args, Kwargs]:
     """The arguments of a call, with nodes of the graph for values."""
     return map_leaves(put, node.args), map_leaves(put, node.kwargs)
 
@@ -219,19 +225,18 @@ def _training(graph: fx.Graph) -> fx.Node:
     return graph.create_node("get_attr", "training")
 
 
-def _call(graph: fx.Graph, target: str, args: Any, kwargs: Any) -> fx.Node:
-    if target.endswith(".__get__"):
-        return graph.call_function(getattr, (args[0], target.split(".")[-2]))
+def _call(graph: fx.Graph, target: str, args: Args, kwargs: Kwargs) -> fx.Node:
+    if attribute := attribute_of(target):
+        return graph.call_function(getattr, (args[0], attribute))
     if operation := operator_of(target):
         python, reflected = operation
         return graph.call_function(python, args[::-1] if reflected else args)
-    method = "__setitem__" if target == "operator.setitem" else target.removeprefix("torch.Tensor.")
-    if method != target:  # also += and item assignment: read back from a file, a graph has no other word for them
+    if method := method_of(target):  # also += and x[i] = y: read back from a file, a graph has no other word for them
         return graph.call_method(method, args, kwargs)
     return graph.call_function(function(target), args, kwargs)
 
 
-def _structured(value: Any, graph: fx.Graph) -> Any:
+def _structured(value: Literal, graph: fx.Graph) -> Any:
     if isinstance(value, Struct):
         values = tuple(_structured(v, graph) for v in value.values)
         if value.kind == "OrderedDict":
@@ -257,28 +262,30 @@ def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> Non
         return
     before, _, own = node.target.rpartition(".")
     owner = at(source.net, before)
-    cut = source.point.kept[node.args[0]] if node.args and isinstance(node.args[0], int) else None
-    if own in owner._parameters:
-        parent._parameters[name] = source.part(owner._parameters[own], cut)
+    cut = source.point.cuts[node.args[0]] if node.args and isinstance(node.args[0], int) else None
+    is_parameter = own in owner._parameters
+    table: Table = owner._parameters if is_parameter else owner._buffers
+    part = source.part(table[own], cut)
+    if is_parameter:
+        parent._parameters[name] = part
     else:
-        persistent = own not in owner._non_persistent_buffers_set
-        parent.register_buffer(name, source.part(owner._buffers[own], cut), persistent)
+        parent.register_buffer(name, part, own not in owner._non_persistent_buffers_set)
 
 
-def _adopt_leaf(source: Source, root: nn.Module, path: str, full: str) -> None:
+def _adopt_layer(source: Source, root: nn.Module, path: str, full: str) -> None:
     parent, name = _parent(root, path)
     if type(parent._modules.get(name, nn.Module())) is nn.Module:  # nothing yet, or a holder of tensors read before
-        parent._modules[name] = source.leaf(full)
+        parent._modules[name] = source.layer(full)
 
 
 def _plain_shell(source: Source) -> nn.Module:
-    """The modules of a network that runs Python of its own, with plain leaves and the kept part of every tensor."""
-    net, memo = source.net, dict[int, Any]()
+    """The modules of a network that runs Python of its own, with plain layers and the kept part of every tensor."""
+    net, memo = source.net, dict[int, object]()
     modules = [("", runtime(net).top), *walk(net)]
     for path, module in modules:
         if type(module) in PLAIN and id(module) not in memo:
-            memo[id(module)] = source.leaf(path)
-    cuts = dict(zip(runtime(net).plan.cuts, source.point.kept, strict=True))
+            memo[id(module)] = source.layer(path)
+    cuts = dict(zip(runtime(net).plan.cuts, source.point.cuts, strict=True))
     for path, module in modules:
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and id(module) not in memo:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Plan, Region
+from netslim.ir.program import Function
 from netslim.layouts.slices import put_back, take
-from netslim.net.codegen import Guards, Printer, Words, compile_source, is_plain
+from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
 from netslim.net.tree import Tree
 
-Run = dict[bool, Callable[..., Any]]
+Run = dict[bool, Function]
 
 
 def compiled(
@@ -33,7 +33,7 @@ def compiled(
     def expression(full: str, kind: str, words: Words) -> str:
         return _expression(full.removeprefix(f"{path}." if path else ""), kind, module, taken, words)
 
-    def function(mode: bool) -> Callable[..., Any]:
+    def function(mode: bool) -> Function:
         printer = Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
         return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
@@ -64,14 +64,14 @@ _CONTAINERS = frozenset(
 def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] | None, words: Words) -> str:
     """The Python expression of a module or parameter below `module`, which is `self`.
 
-    A plain name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
+    A printable name is an attribute unless it is `taken` by what containers are; where that is None, none is (below
     `module` are classes of the model's).
     """
     parts, expr = path.split("."), "self"
     for i, part in enumerate(parts):
         last = kind == "param" and i == len(parts) - 1
         table = "_modules" if not last else "_parameters" if part in module._parameters else "_buffers"
-        if taken is not None and is_plain(part) and part not in taken:
+        if taken is not None and is_printable(part) and part not in taken:
             expr = f"{expr}.{part}"
         elif part.isdecimal() and part.isascii() and not last:
             expr = f"{expr}._modules[{part!r}]"
@@ -81,7 +81,7 @@ def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] 
     return expr
 
 
-def flattened(region: Region, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object]) -> list[Tensor]:
     """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example.
 
     What was no tensor in the example is part of the program: it must have the same value.
@@ -100,16 +100,16 @@ class RegionForward:
     def __init__(self, module: nn.Module, path: str, plan: Plan, run: Run | None = None) -> None:
         self.module, self.path, self.plan, self.run = module, path, plan, run
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         region = self.plan.regions[self.path]
         if self.run is None:
             self.run = compiled(region, self.path, self.module, self.plan.blocks)
         return self.run[self.module.training](self.module, self.point, *flattened(region, args, kwargs))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> RegionForward:
+    def __deepcopy__(self, memo: dict[int, object]) -> RegionForward:
         made = RegionForward(copy.deepcopy(self.module, memo), self.path, self.plan)
         made.point = self.point
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "run": None}

@@ -8,19 +8,20 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 from torch import Tensor, nn
+from torch._ops import OpOverloadPacket
 
 from netslim.analysis.overrides import Overrides
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import check_plan
 from netslim.ir.proof import Proof
-from netslim.ir.transform import Further, by_block, followed_plan
-from netslim.layouts.engine import Rule
+from netslim.ir.transform import Further, by_block, continued_plan
+from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
-from netslim.net.tree import walk
+from netslim.net.tree import SlimLayer, Table, is_slim, walk
 from netslim.ops import RULES
 from netslim.trace.meta import at
 
@@ -42,6 +43,15 @@ def named_tensors(net: nn.Module) -> dict[str, Tensor]:
     return parameters | dict(net.named_buffers(remove_duplicate=False))
 
 
+class State(TypedDict):
+    """What is stored of a runtime; rules: by name, those that not every network has."""
+
+    plan: Plan
+    shell: nn.Module | None
+    proof: Proof | None
+    rules: Mapping[Operator, Rule]
+
+
 class Runtime:
     """Runs the modules below `root` by the plan.
 
@@ -50,7 +60,7 @@ class Runtime:
     """
 
     root: nn.Module
-    leaves: dict[str, nn.Module]  # slim layers by path, each once
+    layers: dict[str, SlimLayer]  # slim layers by path, each once
     regions: dict[str, nn.Module]  # modules below the root that run a program
     resolver: Resolver
     run: Run | None  # the root's functions, unless the shell runs
@@ -61,7 +71,7 @@ class Runtime:
     def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
         self.plan, self.shell = plan, shell
         self.proof: Proof | None = None
-        self.rules: Mapping[Any, Rule] = RULES
+        self.rules: Mapping[Operator, Rule] = RULES
 
     @property
     def top(self) -> nn.Module:
@@ -73,8 +83,8 @@ class Runtime:
         check_plan(self.plan, {"": root, **dict(walk(root))}, named_tensors(root))
         first = {id(m): path for path, m in reversed(list(walk(root)))}
         self.root, self.points, self.steps = root, {}, {}
-        self.leaves = {path: m for path, m in walk(root) if hasattr(type(m), "kept") and first[id(m)] == path}
-        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.leaves.items()}
+        self.layers = {path: m for path, m in walk(root) if is_slim(m) and first[id(m)] == path}
+        names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.layers.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
         self.compile()
@@ -88,7 +98,7 @@ class Runtime:
         """Let the regions run their programs, with the steps that follow blocks."""
         steps, functions = by_block(step for opened in self.steps.values() for step in opened)
         plan = self.plan
-        regions, blocks = followed_plan(plan, steps) if steps else (plan.regions, plan.blocks)
+        regions, blocks = continued_plan(plan, steps) if steps else (plan.regions, plan.blocks)
         self.run = compiled(regions[""], "", self.root, blocks, functions) if "" in regions else None
         for path, module in self.regions.items():
             run = compiled(regions[path], path, module, blocks, functions)
@@ -98,8 +108,8 @@ class Runtime:
     def enter(self) -> None:
         """Run as the sub-network of the context that was opened last and is still open, else at full width."""
         self.point = point = next(reversed(self.points.values()), self.resolver.full())
-        for path, leaf in self.leaves.items():
-            leaf.__dict__["kept"] = None if point.leaves is None else point.leaves[path]
+        for path, layer in self.layers.items():
+            vars(layer)["kept"] = None if point.layers is None else point.layers[path]
         for module in self.regions.values():
             module.__dict__["forward"].point = point
 
@@ -107,30 +117,32 @@ class Runtime:
         """Run at `point` inside."""
         return _open(self.points, point, self.enter)
 
-    def followed(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
+    def continued(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
         """Run with a further step after each of these blocks, beside those of other open contexts."""
         return _open(self.steps, steps, self.compile) if steps else contextlib.nullcontext()
 
     # -- copies
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Runtime:
+    def __deepcopy__(self, memo: dict[int, object]) -> Runtime:
         made = Runtime(self.plan, copy.deepcopy(self.shell, memo))
         made.proof, made.rules = self.proof, self.rules
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> State:
         """Without what is worked out, and without the rules that every network has."""
-        own = {_spelt(name): rule for name, rule in self.rules.items() if RULES.get(name) is not rule}
+        own: dict[Operator, Rule] = {
+            _spelt(name): rule for name, rule in self.rules.items() if RULES.get(name) is not rule
+        }
         return {"plan": self.plan, "shell": self.shell, "proof": self.proof, "rules": own}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: State) -> None:
         self.__dict__.update(state)
         self.rules = Overrides(rules=state["rules"]).all_rules if state["rules"] else RULES
 
 
-def _tables(root: nn.Module) -> dict[str, dict[str, Any]]:
+def _tables(root: nn.Module) -> dict[str, Table]:
     """The table that holds each parameter and buffer, by the tensor's name."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Table] = {}
     for path, module in [("", root), *walk(root)]:
         for table in (module._buffers, module._parameters):
             found |= dict.fromkeys((f"{path}.{name}" if path else name for name in table), table)
@@ -150,6 +162,6 @@ def _open(opened: dict[object, T], value: T, change: Callable[[], None]) -> Iter
         change()
 
 
-def _spelt(name: Any) -> Any:
-    """An operator by name, since torch's objects for them cannot be pickled."""
-    return getattr(name, "_qualified_op_name", name)
+def _spelt(name: Operator) -> Operator:
+    """An operator by name, where it is all its overloads, since torch's objects for them cannot be pickled."""
+    return name._qualified_op_name if isinstance(name, OpOverloadPacket) else name

@@ -18,8 +18,8 @@ from netslim.errors import InputError, SubnetError, did_you_mean
 from netslim.ir.plan import Block, Frozen, Group, Plan, why
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
-from netslim.layouts.axes import count, positions
-from netslim.layouts.engine import Rule
+from netslim.layouts.axes import Runs, count, positions
+from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
 from netslim.net.subnet import IndexSets, Ranking, Width, keep_counts, kept_channels, running
@@ -37,7 +37,7 @@ class SlimNet(nn.Module):
     """
 
     def __init__(self, plan: Plan, tree: nn.Module, constants: Mapping[str, Tensor]) -> None:
-        """tree: the modules (`tree.plain_tree`, or `tree.shell_tree` where forward could not be followed)."""
+        """tree: the modules (`tree.slim_tree`, or `tree.shell_tree` where forward could not be followed)."""
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = tree.__dict__[table]
@@ -54,7 +54,7 @@ class SlimNet(nn.Module):
 
     # -- running
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Any:
         """The original's forward, at the width of the `sub()` context it runs in."""
         held: Runtime = self.__dict__[KEY]
         if held.run is None:
@@ -93,7 +93,7 @@ class SlimNet(nn.Module):
         Stochastic depth (Huang et al., 2016) evaluates so: a residual is scaled by the probability that it was kept.
         Raises SubnetError for an unknown block.
         """
-        with self._followed({name: scaling(factor) for name, factor in factors.items()}):
+        with self._continued({name: scaling(factor) for name, factor in factors.items()}):
             yield self
 
     @contextlib.contextmanager
@@ -103,14 +103,14 @@ class SlimNet(nn.Module):
         What a block adds to its shortcut goes through its function first, in `sub()` too; a skipped block's gets
         nothing, or the zeros that stand for its features. A copy made inside has none. Raises as `scaled` does.
         """
-        with self._followed(functions):
+        with self._continued(functions):
             yield self
 
-    def _followed(self, more: Mapping[str, Further]) -> contextlib.AbstractContextManager[None]:
+    def _continued(self, more: Mapping[str, Further]) -> contextlib.AbstractContextManager[None]:
         running(runtime(self).plan, dict.fromkeys(more, True))
-        return runtime(self).followed(tuple(more.items()))
+        return runtime(self).continued(tuple(more.items()))
 
-    def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> Any:
+    def _chosen(self, width: Width, round_to: int | None, ranking: Ranking | None) -> tuple[Runs, ...]:
         plan = runtime(self).plan
         return kept_channels(plan, keep_counts(plan, width, round_to), ranking)
 
@@ -127,7 +127,7 @@ class SlimNet(nn.Module):
         return beside(self, "proof", runtime(self).proof)
 
     @property
-    def rules(self) -> Mapping[Any, Rule]:
+    def rules(self) -> Mapping[Operator, Rule]:
         """The operator rules that it was converted under."""
         return beside(self, "rules", runtime(self).rules)
 
@@ -236,10 +236,10 @@ class SlimNet(nn.Module):
         found = self.get_submodule(path)._buffers.get(name)
         return super().get_buffer(target) if found is None else found
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if not isinstance(value, Namesake)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self._ready()
 

@@ -6,7 +6,7 @@ import functools
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from netslim.errors import SubnetError, did_you_mean
 from netslim.ir.plan import Plan
 from netslim.layouts.axes import Layout, Runs, count, from_positions, runs
 from netslim.layouts.slices import Cut, Kept, make_cut
+from netslim.net.tree import Table
 
 Width = float | Mapping[str, float]
 Ranking = Mapping[str, Sequence[int] | Tensor]
@@ -24,15 +25,15 @@ Ranking = Mapping[str, Sequence[int] | Tensor]
 class Point:
     """What a running network needs to know of its sub-network.
 
-    sizes, kept: the values of the program's `Size(i)` and of its cut tensors; leaves: what each leaf module keeps;
-    track: whether running statistics are updated; run: which blocks run. `leaves` is None for the ordinary full
+    sizes, cuts: the values of the program's `Size(i)`, and the cuts of the plan's `cuts`; layers: what each slim layer
+    keeps; track: whether running statistics are updated; run: which blocks run. `layers` is None for the ordinary full
     network.
     """
 
     sizes: tuple[int, ...]
-    kept: tuple[Cut | None, ...]
+    cuts: tuple[Cut | None, ...]
     track: bool
-    leaves: Mapping[str, Kept] | None = None
+    layers: Mapping[str, Kept] | None = None
     run: tuple[bool, ...] = ()
 
 
@@ -44,11 +45,11 @@ def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[
     keeps max(1, round(width * n)), or the nearest multiple of `round_to`, at least one multiple, at most n.
     Raises SubnetError for an unknown group and for a width that is no such number or out of range.
     """
-    grid = 1 if round_to is None else _plain(round_to)
+    grid = 1 if round_to is None else _as_python(round_to)
     if not _is_whole(grid) or grid < 1:
         raise SubnetError(f"round_to is {round_to!r}; it must be a positive number of channels.")
     if not isinstance(width, Mapping):
-        ratio = _plain(width)
+        ratio = _as_python(width)
         if not _is_number(ratio):
             raise SubnetError(f"width {width!r} is no number: a width is a ratio in (0, 1], or a mapping of groups.")
         return tuple(_keep(group.name, group.size, float(ratio), grid) for group in plan.groups)
@@ -56,7 +57,7 @@ def keep_counts(plan: Plan, width: Width, round_to: int | None = None) -> tuple[
     for name in width:
         if name not in names:
             raise SubnetError(f"this network has no group {name!r}{did_you_mean(name, names)}")
-    return tuple(_keep(g.name, g.size, _plain(width.get(g.name, g.size)), grid) for g in plan.groups)
+    return tuple(_keep(g.name, g.size, _as_python(width.get(g.name, g.size)), grid) for g in plan.groups)
 
 
 def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
@@ -71,32 +72,33 @@ def running(plan: Plan, depth: Mapping[str, bool] | None) -> tuple[bool, ...]:
     for name in given:
         if name not in names:
             raise SubnetError(f"this network has no block {name!r}{did_you_mean(name, names)}")
-    return tuple(_truth(name, _plain(given.get(name, True))) for name in names)
+    return tuple(_truth(name, _as_python(given.get(name, True))) for name in names)
 
 
-def _truth(name: str, value: Any) -> bool:
+def _truth(name: str, value: object) -> bool:
     if value not in (True, False):
         raise SubnetError(f"block {name} is given {value!r}: False skips it, True runs it.")
     return bool(value)
 
 
-def _plain(value: Any) -> Any:
+def _as_python(value: object) -> object:
     """A number of numpy, or an array or tensor of one element, as Python's; anything else as it is."""
-    if not callable(getattr(value, "tolist", None)):
+    tolist = getattr(value, "tolist", None)
+    if not callable(tolist):
         return value
-    plain = value.tolist()
+    plain = tolist()
     return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _keep(name: str, size: int, width: Any, round_to: int) -> int:
+def _keep(name: str, size: int, width: object, round_to: int) -> int:
     if not _is_number(width):
         raise SubnetError(f"group {name} is given {width!r}; give a count from 1 to {size} or a ratio in (0, 1].")
     if _is_whole(width):
@@ -135,23 +137,23 @@ def kept_channels(plan: Plan, counts: Sequence[int], ranking: Ranking | None = N
     return tuple(chosen)
 
 
-def _order(given: Any) -> list[int]:
+def _order(given: Sequence[int] | Tensor) -> list[int]:
     """A list, an array or a tensor of channels as plain numbers; empty where it holds anything else."""
-    entries = given.tolist() if callable(getattr(given, "tolist", None)) else given
-    plain = [_plain(each) for each in entries] if isinstance(entries, Iterable) else []
-    return [int(each) for each in plain] if all(map(_is_whole, plain)) else []
+    tolist = getattr(given, "tolist", None)
+    entries: object = tolist() if callable(tolist) else given
+    plain = [_as_python(each) for each in entries] if isinstance(entries, Iterable) else []
+    whole = [int(each) for each in plain if _is_whole(each)]
+    return whole if len(whole) == len(plain) else []
 
 
 class Resolver:
     """Works out points, and remembers those that were used last.
 
-    leaf_tensors: {leaf path: {attribute: tensor name}}; tables: where each tensor of a layout is held.
+    layer_tensors: {path: {attribute: tensor name}}; tables: where each tensor of a layout is held.
     """
 
-    def __init__(
-        self, plan: Plan, leaf_tensors: Mapping[str, Mapping[str, str]], tables: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        self.plan, self.leaf_tensors = plan, leaf_tensors
+    def __init__(self, plan: Plan, layer_tensors: Mapping[str, Mapping[str, str]], tables: Mapping[str, Table]) -> None:
+        self.plan, self.layer_tensors = plan, layer_tensors
         self._held = [(tables[name], name.rpartition(".")[2]) for name in plan.layouts]
         self._remembered = functools.lru_cache(_REMEMBERED)(self._work_out)
 
@@ -179,13 +181,13 @@ class Resolver:
             name: make_cut(tuple(map(sets.partial, dims)), device)
             for (name, dims), device in zip(layouts.items(), devices, strict=True)
         }
-        leaves = {}
-        for path, tensors in self.leaf_tensors.items():
+        layers = {}
+        for path, tensors in self.layer_tensors.items():
             kept = {attr: cuts[name] for attr, name in tensors.items() if cuts.get(name) is not None}
             numbers = {name: count(sets.of(layout)) for name, layout in ints.get(path, {}).items()}
-            leaves[path] = Kept(kept, numbers, track)  # type: ignore[arg-type]
+            layers[path] = Kept(kept, numbers, track)  # type: ignore[arg-type]
         sizes = tuple(count(sets.of(layout), at) for layout, at in self.plan.sizes)
-        return Point(sizes, tuple(cuts[name] for name in self.plan.cuts), track, leaves, run)
+        return Point(sizes, tuple(cuts[name] for name in self.plan.cuts), track, layers, run)
 
 
 _REMEMBERED = 64  # points; a training run on a width grid meets few, one on arbitrary widths meets each once

@@ -1,18 +1,22 @@
-"""The modules of a converted network: plain containers, torch's own leaves, and slim leaves."""
+"""The modules of a converted network: plain containers, torch's own layers, and slim ones."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
 from netslim.errors import InputError
+from netslim.layouts.slices import Kept
 from netslim.ops import MODULES
 from netslim.trace.meta import computed, is_leaf
 
 T = TypeVar("T")
+
+Table = dict[str, Any]
+"""A module's own table of parameters or of buffers, by name; torch has a type for each, and none for either."""
 
 
 class Tree(nn.Module):
@@ -25,7 +29,7 @@ class Tree(nn.Module):
     def _get_name(self) -> str:
         return origin(self) or "Tree"
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
         raise InputError(f"{self._get_name()} is a part of a converted network and cannot run alone; call the network.")
 
 
@@ -46,12 +50,13 @@ class Namesake(nn.Module):
     """A member of a converted network and a child of the user's that have one name.
 
     It is called, read and listed as the member. torch's own accessors (functional_call) find the child's modules and
-    tensors through it, since it shares the child's tables; what the member does not have is the child's.
+    tensors through it, since it shares the child's tables; what the member does not have is the child's. So a child's
+    child may still stand before what the member has: the package itself asks `runtime`, which nothing stands before.
     """
 
-    def __init__(self, child: nn.Module, member: Any) -> None:
+    def __init__(self, child: nn.Module, member: object) -> None:
         super().__init__()
-        self.__dict__.update(child.__dict__)
+        self.__dict__.update({name: value for name, value in vars(child).items() if name in self.__dict__})
         self.__dict__[_BOTH] = (member, child)
 
     def __getattr__(self, name: str) -> Any:
@@ -60,16 +65,16 @@ class Namesake(nn.Module):
         member, child = self.__dict__[_BOTH]
         return getattr(member if hasattr(member, name) else child, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self.__dict__[_BOTH][0](*args, **kwargs)
 
     def __len__(self) -> int:
         return len(_listed(self))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(_listed(self))
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> object:
         return _listed(self)[index]
 
     def __bool__(self) -> bool:
@@ -100,8 +105,8 @@ def walk(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield from walk(child, f"{path}.")
 
 
-def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy of a model made of slim leaves, torch containers and Trees; sharing is kept, user classes are not."""
+def slim_tree(model: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn.Module:
+    """A copy of a model made of slim layers, torch containers and Trees; sharing is kept, user classes are not."""
     memo = {} if memo is None else memo
     if id(model) in memo:
         return memo[id(model)]
@@ -117,13 +122,13 @@ def plain_tree(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
             module._buffers[name] = copy.deepcopy(buffer, memo)
         module._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
         for name, child in model._modules.items():
-            module._modules[name] = None if child is None else plain_tree(child, memo)
+            module._modules[name] = None if child is None else slim_tree(child, memo)
     memo[id(model)] = module
     return module
 
 
 def shell_tree(model: nn.Module) -> nn.Module:
-    """A copy of a model with slim leaves in the place of its own; all other modules stay what they are."""
+    """A copy of a model with slim layers in the place of its own; all other modules stay what they are."""
     memo = computed(model)
     for module in model.modules():
         if module is not model and is_leaf(module, MODULES):
@@ -141,8 +146,24 @@ def lift(root: nn.Module, path: str, tensor: Tensor) -> None:
     root.register_buffer(last, tensor.detach().clone(), persistent=False)
 
 
+class SlimLayer(Protocol):
+    """A layer as `slim` makes it: it runs on the part of its tensors that is `kept`, or whole where that is None."""
+
+    kept: Kept | None
+    _parameters: dict[str, nn.Parameter | None]
+    _buffers: dict[str, Tensor | None]
+
+
+def is_slim(module: nn.Module) -> TypeGuard[SlimLayer]:
+    """By its class: an attribute called `kept` may be one of the model's own."""
+    return type(module) in _SLIM
+
+
+_SLIM = frozenset(slim_class for slim_class, _ in MODULES.values())
+
+
 def slim(module: nn.Module) -> nn.Module:
-    """The slim form of a leaf module, holding the same tensors; a leaf without one is returned as it is."""
+    """The slim form of a layer, holding the same tensors; a module without one is returned as it is."""
     if type(module) not in MODULES:
         return module
     slim_class = MODULES[type(module)][0]
@@ -152,7 +173,7 @@ def slim(module: nn.Module) -> nn.Module:
 
 
 def _container(model: nn.Module) -> nn.Module:
-    for plain in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
-        if type(model) is plain:
-            return plain()
+    for kind in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict):
+        if type(model) is kind:
+            return kind()
     return Tree(type(model).__name__)

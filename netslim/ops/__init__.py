@@ -4,14 +4,19 @@ RULES      ATen operator name (or name.overload, or library::name) -> rule: how 
 FITS       program function name -> fit: which of its integers count channels
 MODULES    leaf module class -> (slim class, shrink): how a module runs, and is rebuilt, at a smaller width
 EXAMPLES   name -> function of a tensor factory: each is held to the law that slicing commutes with the operator
+
+A family has all four, if only empty ones: `Family` in family.py says what they are.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import torch
+from torch import nn
 
+from netslim.layouts.engine import Operator, Rule
 from netslim.ops import (
     conv,
     create,
@@ -29,33 +34,38 @@ from netslim.ops import (
     sync,
     vision,
 )  # fmt: skip
+from netslim.ops.family import Example, Family, Slim
+from netslim.ops.fitting import Fit
 
-FAMILIES = (
+FAMILIES: tuple[Family, ...] = (
     pointwise, conv, linear, linalg, norm, sync, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
 )  # fmt: skip
 
 
-def _union(table: str) -> dict[Any, Any]:
-    merged: dict[Any, Any] = {}
-    for family in FAMILIES:
-        entries = getattr(family, table, {})
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _union(tables: Iterable[Mapping[K, V]]) -> dict[K, V]:
+    merged: dict[K, V] = {}
+    for entries in tables:
         twice = merged.keys() & entries.keys()
         if twice:
-            raise AssertionError(f"{table}: {sorted(map(str, twice))} are defined in two families")
-        merged |= entries
+            raise AssertionError(f"{sorted(map(str, twice))} are defined in two families")
+        merged.update(entries)
     return merged
 
 
-def _operator(name: str) -> Any:
+def _operator(name: str) -> Operator:
     if "::" in name:
         return name  # of a library that may not be loaded
-    packet = torch.ops.aten
-    for part in name.split("."):
-        packet = getattr(packet, part)  # a misspelt name is an AttributeError at import
-    return packet
+    packet, _, overload = name.partition(".")
+    found = getattr(torch.ops.aten, packet)  # a misspelt name is an AttributeError at import
+    return getattr(found, overload) if overload else found
 
 
-RULES = {_operator(name): rule for name, rule in _union("RULES").items()}
-FITS = _union("FITS")
-MODULES = _union("MODULES")
-EXAMPLES = _union("EXAMPLES")
+_RULES = _union(family.RULES for family in FAMILIES)
+RULES: dict[Operator, Rule] = {_operator(name): rule for name, rule in _RULES.items()}
+FITS: dict[str, Fit] = _union(family.FITS for family in FAMILIES)
+MODULES: dict[type[nn.Module], Slim] = _union(family.MODULES for family in FAMILIES)
+EXAMPLES: dict[str, Example] = _union(family.EXAMPLES for family in FAMILIES)

@@ -6,14 +6,15 @@ Weight of a convolution: (out, in / groups, *kernel); of a transposed one: (in, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from netslim.layouts.axes import Const, Layout, Reason, freeze, product
 from netslim.layouts.engine import Call
 from netslim.layouts.slices import Kept, take
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import fit_noted
 
 
@@ -47,44 +48,34 @@ def _convolve(call: Call, transposed: bool) -> None:
     call.set(result, [*x_dims[: -spatial - 1], out, *map(Const, result.shape[-spatial:])])
 
 
-class SlimConv:
+class SlimConv(_ConvNd):
     """Runs a convolution on the kept part of its weights; mixed in before the plain class."""
 
     kept: Kept | None = None
-    weight: Tensor
-    bias: Tensor | None
-    groups: int
-    padding: Any
-    padding_mode: Any
-    stride: Any
-    dilation: Any
-    _reversed_padding_repeated_twice: Any
     _function: Callable[..., Tensor]
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         kept = self.kept
         if kept is None or not kept.tensors:
-            return super().forward(x) if output_size is None else super().forward(x, output_size)  # type: ignore[misc]
+            return super().forward(x) if output_size is None else super().forward(x, output_size)
         weight = take(self.weight, kept.tensors.get("weight"))
         bias = None if self.bias is None else take(self.bias, kept.tensors.get("bias"))
         return self._run(x, weight, bias, kept.ints.get("groups", self.groups), output_size)
 
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, size: Any) -> Tensor:
-        pad: Any = self.padding
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, size: list[int] | None) -> Tensor:
+        pad: str | int | tuple[int, ...] = self.padding
         if self.padding_mode != "zeros":
             x = nn.functional.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             pad = 0
         return self._function(x, weight, bias, self.stride, pad, self.dilation, groups)
 
 
-class SlimConvTranspose(SlimConv):
-    output_padding: Any
-    kernel_size: Any
-    _output_padding: Any
-
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, size: Any) -> Tensor:
+class SlimConvTranspose(SlimConv, _ConvTransposeNd):
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, size: list[int] | None) -> Tensor:
+        assert not isinstance(self.padding, str), "a transposed convolution's is given in numbers"
         pad = self.output_padding if size is None else self._output_padding(
-            x, size, self.stride, self.padding, self.kernel_size, weight.dim() - 2, self.dilation)  # fmt: skip
+            x, size, list(self.stride), list(self.padding), list(self.kernel_size), weight.dim() - 2,
+            list(self.dilation))  # fmt: skip
         return self._function(x, weight, bias, self.stride, self.padding, pad, groups, self.dilation)
 
 
@@ -114,30 +105,30 @@ class SlimConvTranspose3d(SlimConvTranspose, nn.ConvTranspose3d):
 
 def shrink(module: nn.Module, kept: Kept) -> None:
     """Make a plain convolution's settings agree with its cut weights."""
-    conv: Any = module
-    conv.groups = kept.ints.get("groups", conv.groups)
-    dim0, dim1 = conv.weight.shape[:2]
-    if conv.transposed:
-        conv.in_channels, conv.out_channels = dim0, dim1 * conv.groups
+    assert isinstance(module, _ConvNd), "MODULES names it for these"
+    module.groups = kept.ints.get("groups", module.groups)
+    dim0, dim1 = module.weight.shape[:2]
+    if module.transposed:
+        module.in_channels, module.out_channels = dim0, dim1 * module.groups
     else:
-        conv.out_channels, conv.in_channels = dim0, dim1 * conv.groups
+        module.out_channels, module.in_channels = dim0, dim1 * module.groups
 
 
-RULES = dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), convolution) | dict.fromkeys(
-    ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution
-)
+RULES: Rules = dict.fromkeys(
+    ("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), convolution
+) | dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution)
 
-MODULES = {
+MODULES: Modules = {
     nn.Conv1d: (SlimConv1d, shrink), nn.Conv2d: (SlimConv2d, shrink), nn.Conv3d: (SlimConv3d, shrink),
     nn.ConvTranspose1d: (SlimConvTranspose1d, shrink), nn.ConvTranspose2d: (SlimConvTranspose2d, shrink),
     nn.ConvTranspose3d: (SlimConvTranspose3d, shrink),
 }  # fmt: skip
 
-FITS = {f"torch.nn.functional.conv{n}d": fit_noted(6, "groups") for n in (1, 2, 3)} | {
+FITS: Fits = {f"torch.nn.functional.conv{n}d": fit_noted(6, "groups") for n in (1, 2, 3)} | {
     f"torch.nn.functional.conv_transpose{n}d": fit_noted(6, "groups") for n in (1, 2, 3)
 }
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "conv1d": lambda r: torch.nn.functional.conv1d(r(2, 6, 9), r(8, 6, 3), r(8)),
     "conv2d": lambda r: torch.nn.functional.conv2d(r(2, 6, 5, 5), r(8, 6, 3, 3), r(8)),
     "conv2d unbatched": lambda r: torch.nn.functional.conv2d(r(6, 5, 5), r(8, 6, 3, 3)),

@@ -9,6 +9,7 @@ import torch
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Reason, fresh
 from netslim.layouts.engine import Call, user_line
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting, spread
 
 
@@ -55,22 +56,24 @@ def fit_full(first: int) -> Fit:
 _UNIFORM = "zeros ones full empty rand randn new_zeros new_ones new_full new_empty empty_strided randint".split()
 _COUNTED = "arange linspace logspace eye tril_indices triu_indices".split()
 
-RULES = (
+RULES: Rules = (
     dict.fromkeys(_UNIFORM, uniform)
     | dict.fromkeys(_COUNTED, counted)
     | {"_local_scalar_dense": scalar, "item": scalar, "is_nonzero": scalar, "equal": scalar}
 )
 
-FITS = (
+FITS: Fits = (
     {f"torch.{name}": fit_creation(0) for name in "zeros ones empty rand randn".split()}
     | {f"torch.Tensor.new_{name}": fit_creation(1) for name in "zeros ones empty".split()}
     | {"torch.full": fit_full(0), "torch.Tensor.new_full": fit_full(1)}
 )
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "zeros": lambda r: r(2, 6, 4) + torch.zeros(6, 4),
     "new_ones": lambda r: (lambda x: x * x.new_ones(2, 6, 4))(r(2, 6, 4)),
     "full": lambda r: r(2, 6) + torch.full((6,), 2.0),
     "full_like": lambda r: torch.full_like(r(2, 6), 2.0) * r(2, 6),
     "arange": lambda r: r(2, 6) + torch.arange(6),
 }
+
+MODULES: Modules = {}

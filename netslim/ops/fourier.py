@@ -6,6 +6,7 @@ import torch
 
 from netslim.layouts.axes import Const
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 
 def transform(call: Call) -> None:
@@ -32,15 +33,18 @@ def as_complex(call: Call) -> None:
     call.set(call.outs[0], dims)
 
 
-RULES = {
+RULES: Rules = {
     "_fft_r2c": transform, "_fft_c2r": transform, "_fft_c2c": transform, "view_as_real": as_real,
     "view_as_complex": as_complex,
 }  # fmt: skip
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "fft2": lambda r: torch.fft.fft2(r(2, 6, 4, 4)).abs(),
     "rfft2 and back": lambda r: torch.fft.irfft2(torch.fft.rfft2(r(2, 6, 4, 4), norm="ortho"), s=(4, 4), norm="ortho"),
     "fft over channels": lambda r: torch.fft.fft(r(2, 6, 4), dim=1).real,
     "fftshift": lambda r: torch.fft.fftshift(r(2, 6, 4, 4), dim=(2, 3)),
     "complex weights": lambda r: (torch.fft.rfft(r(2, 6, 4)) * torch.view_as_complex(r(6, 3, 2))).abs(),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from netslim.layouts.axes import Const, Layout
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 PICKED = "picked by an index tensor"
 COUNTS = "an index tensor has this dimension"
 
 
-def whole(call: Call, sizes: Any, text: str = PICKED) -> list[Layout]:
+def whole(call: Call, sizes: Iterable[int], text: str = PICKED) -> list[Layout]:
     """Dimensions of fixed size, for the reason that those who read them will be told."""
     reason = call.why(text)()
     return [Const(n, reason) for n in sizes]
@@ -163,7 +164,7 @@ _CHOSEN = (
     "masked_select nonzero argwhere take put put_ masked_scatter masked_scatter_ bincount histc unique_dim _unique2"
 )
 
-RULES = (
+RULES: Rules = (
     {
         "index": index, "index_put": index_put, "index_put_": index_put, "_index_put_impl_": index_put,
         "index_select": index_select, "embedding": embedding, "gather": gather, "take_along_dim": take_along,
@@ -179,7 +180,7 @@ RULES = (
 _PLACES = torch.tensor([[[0, 1, 0]], [[1, 1, 0]]])
 _EVERYWHERE = _PLACES.expand(2, 6, 3).contiguous()
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "index": lambda r: r(2, 6, 4)[:, :, torch.tensor([1, 3])],
     "index_put": lambda r: r(5, 6, 4).index_put((torch.tensor([1, 3]),), r(2, 6, 4)),
     "index_select": lambda r: r(2, 6, 4).index_select(1, torch.tensor([1, 3])),
@@ -196,3 +197,6 @@ EXAMPLES = {
     "index_fill": lambda r: r(2, 6, 4).index_fill(1, torch.tensor([1, 3]), 5.0),
     "embedding_bag": lambda r: F.embedding_bag(torch.tensor([[0, 2], [1, 1]]), r(4, 6)),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

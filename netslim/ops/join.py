@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from netslim.ir.program import Literal, Node, Ref, Size
 from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting
 
 # ---------------------------------------------------------------------------------------------------- rules
@@ -251,14 +252,14 @@ def fit_pad(node: Node, fit: Fitting) -> Node:
     return fit.set_argument(node, 1, "pad", tuple(amounts))
 
 
-RULES = {
+RULES: Rules = {
     "cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "split": split_parts, "chunk": split_parts,
     "split_with_sizes": split_parts, "unbind": unbind, "slice": slice_, "select": select, "narrow": narrow,
     "constant_pad_nd": pad, "pad": pad_any_mode, "flip": rearrange, "roll": rearrange, "rot90": rotate, "glu": glu,
     "unsafe_split": split_parts, "unsafe_split_with_sizes": split_parts, "unsafe_chunk": split_parts,
 }  # fmt: skip
 
-FITS = {
+FITS: Fits = {
     "torch.functional.split": fit_split, "torch.Tensor.split": fit_split,
     "torch.chunk": fit_split, "torch.Tensor.chunk": fit_split, "torch.tensor_split": fit_split,
     "torch.Tensor.tensor_split": fit_split, "torch.Tensor.__getitem__": fit_item,
@@ -276,14 +277,14 @@ def _set_item(x: Tensor, y: Tensor) -> Tensor:
     return x
 
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "cat": lambda r: torch.cat([r(2, 6, 4), r(2, 5, 4)], 1),
     "cat with itself": lambda r: (lambda x: torch.cat([x, x], -2))(r(2, 6, 4)),
     "cat of cats": lambda r: torch.cat([torch.cat([r(2, 6), r(2, 5)], 1), r(2, 4)], 1),
     "stack": lambda r: torch.stack([r(2, 6), r(2, 6)], 1),
     "split": lambda r: r(2, 12).split(4, 1)[1],
     "uneven split": lambda r: torch.split(r(2, 12), [3, 9], dim=1)[1],
-    "chunk": lambda r: (lambda a, b: a + b)(*r(2, 12).chunk(2, 1)),
+    "chunk": lambda r: torch.add(*r(2, 12).chunk(2, 1)),
     "tensor_split": lambda r: r(2, 12).tensor_split(2, 1)[1],
     "slice": lambda r: r(2, 12)[:, 3:9],
     "slice from the end": lambda r: r(2, 12, 3)[:, -5:, ...],
@@ -306,3 +307,5 @@ EXAMPLES = {
     ),
     "glu": lambda r: F.glu(r(2, 12, 4), 1),
 }
+
+MODULES: Modules = {}

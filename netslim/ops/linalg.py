@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from netslim.layouts.axes import Const, Layout
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 
 def matrix_function(call: Call) -> None:
@@ -85,7 +84,7 @@ def outer(call: Call) -> None:
     _onto(call, bias, call.dims(a)[0], call.dims(b)[0])
 
 
-def _onto(call: Call, bias: Tensor, *dims: Any) -> None:
+def _onto(call: Call, bias: Tensor, *dims: Layout) -> None:
     out = call.outs[0]
     call.set(out, dims)
     for i in range(1, bias.dim() + 1):
@@ -170,7 +169,7 @@ _MATRIX = """linalg_matrix_exp linalg_inv linalg_inv_ex inverse linalg_pinv lina
     linalg_det _linalg_det linalg_slogdet _linalg_slogdet linalg_lu_factor_ex linalg_householder_product
     linalg_solve_triangular triangular_solve geqrf""".split()
 
-RULES = dict.fromkeys(_MATRIX, matrix_function) | {
+RULES: Rules = dict.fromkeys(_MATRIX, matrix_function) | {
     "linalg_cross": cross, "cdist": distances, "_cdist_forward": distances, "bilinear": bilinear,
     "addbmm": add_batch_matmul, "addr": outer, "_weight_norm_interface": weight_norm,
     "_weight_norm": weight_norm,
@@ -178,7 +177,7 @@ RULES = dict.fromkeys(_MATRIX, matrix_function) | {
     "diag_embed": embedded_diagonal, "tril": triangle, "triu": triangle,
 }  # fmt: skip
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "matrix exponential": lambda r: torch.linalg.matrix_exp(r(3, 4, 4)),
     "cross": lambda r: torch.linalg.cross(r(2, 6, 3), r(2, 6, 3)),
     "cdist": lambda r: torch.cdist(r(2, 6, 4), r(2, 5, 4)),
@@ -199,3 +198,6 @@ EXAMPLES = {
     "diag": lambda r: torch.diag(r(6)) @ r(6, 5),
     "tril": lambda r: r(2, 6, 4, 5).tril(),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

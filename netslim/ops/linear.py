@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from netslim.ir.program import Node
 from netslim.layouts.axes import Layout
 from netslim.layouts.engine import Call
 from netslim.layouts.slices import Kept, take
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fitting
 
 
@@ -105,20 +105,20 @@ class SlimLinear(nn.Linear):
 
 
 def shrink(module: nn.Module, _kept: Kept) -> None:
-    linear: Any = module
-    linear.out_features, linear.in_features = linear.weight.shape
+    assert isinstance(module, nn.Linear), "MODULES names it for this"
+    module.out_features, module.in_features = module.weight.shape
 
 
-RULES = {
+RULES: Rules = {
     "linear": linear, "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul, "vdot": matmul,
     "addmv": add_matmul, "addmm": add_matmul, "baddbmm": add_matmul, "scaled_dot_product_attention": attention,
 }  # fmt: skip
 
-MODULES = {nn.Linear: (SlimLinear, shrink)}
+MODULES: Modules = {nn.Linear: (SlimLinear, shrink)}
 
-FITS = {"torch.nn.functional.scaled_dot_product_attention": fit_attention}
+FITS: Fits = {"torch.nn.functional.scaled_dot_product_attention": fit_attention}
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "linear": lambda r: F.linear(r(2, 7, 6), r(8, 6), r(8)),
     "matmul": lambda r: r(2, 3, 6, 5) @ r(2, 3, 5, 4),
     "matmul broadcast": lambda r: r(3, 6, 5) @ r(2, 3, 5, 4),

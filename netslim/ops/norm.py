@@ -3,16 +3,17 @@ computes them over the channels it keeps (the proof does the same in the masked 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import product
 from netslim.layouts.engine import Call, Take
 from netslim.layouts.slices import Kept, put, take
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fitting, fit_noted
 
 
@@ -102,52 +103,59 @@ def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
 
 
-class SlimBatchNorm:
+Maybe = Tensor | None
+
+
+class SlimBatchNorm(_BatchNorm):
     """In training, batch statistics; the running ones are left alone inside `sub()` unless it asks for tracking."""
 
     kept: Kept | None = None
-    training: bool
-    eps: float
-    momentum: Any
-    track_running_stats: bool
-    num_batches_tracked: Any
-    _check_input_dim: Any
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
         if kept is None:
-            return super().forward(x)  # type: ignore[misc]
+            return super().forward(x)
         self._check_input_dim(x)
         weight, bias, mean, var = (
-            None if t is None else take(t, kept.tensors.get(name)) for name, t in self._named_stats()
+            None if t is None else take(t, kept.tensors.get(name)) for name, t in _named_stats(self)
         )
         training = self.training or mean is None
         if training and kept.track and self.track_running_stats and mean is not None and var is not None:
-            return self._tracked(x, mean, var, weight, bias)
+            return self._tracked(x, kept, (mean, var), weight, bias)
         stats = (None, None) if training else (mean, var)
         return self._normalised(x, *stats, weight, bias, training, 0.0)
 
-    def _normalised(self, x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, training: bool, by: float) -> Tensor:
-        return F.batch_norm(x, mean, var, weight, bias, training, by, self.eps)
+    def _normalised(
+        self, x: Tensor, mean: Maybe, var: Maybe, weight: Maybe, bias: Maybe, training: bool, momentum: float
+    ) -> Tensor:
+        return F.batch_norm(x, mean, var, weight, bias, training, momentum, self.eps)
 
-    def _named_stats(self) -> list[tuple[str, Tensor | None]]:
-        return [(name, getattr(self, name)) for name in ("weight", "bias", "running_mean", "running_var")]
-
-    def _tracked(self, x: Tensor, mean: Tensor, var: Tensor, weight: Any, bias: Any) -> Tensor:
+    def _tracked(
+        self, x: Tensor, kept: Kept, stats: tuple[Tensor, Tensor], weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        assert self.num_batches_tracked is not None, "there are running statistics"
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        seen = mean.clone(), var.clone()
+        seen = stats[0].clone(), stats[1].clone()
         out = self._normalised(x, *seen, weight, bias, True, factor)
-        _put_back(self, seen)
+        _put_back(self, kept, seen)
         return out
 
 
-def _put_back(norm: Any, seen: tuple[Tensor, Tensor]) -> None:
+def _named_stats(norm: _NormBase) -> list[tuple[str, Tensor | None]]:
+    return [
+        ("weight", norm.weight), ("bias", norm.bias),
+        ("running_mean", norm.running_mean), ("running_var", norm.running_var),
+    ]  # fmt: skip
+
+
+def _put_back(norm: _NormBase, kept: Kept, seen: tuple[Tensor, Tensor]) -> None:
     """Write the running statistics of the kept channels into those of all."""
     with torch.no_grad():
-        for name, value in zip(("running_mean", "running_var"), seen, strict=True):
-            put(getattr(norm, name), norm.kept.tensors.get(name), value)
+        for (name, whole), value in zip(_named_stats(norm)[2:], seen, strict=True):
+            if whole is not None:
+                put(whole, kept.tensors.get(name), value)
 
 
 class SlimBatchNorm1d(SlimBatchNorm, nn.BatchNorm1d):
@@ -162,27 +170,20 @@ class SlimBatchNorm3d(SlimBatchNorm, nn.BatchNorm3d):
     pass
 
 
-class SlimInstanceNorm:
+class SlimInstanceNorm(_InstanceNorm):
     """Per-channel statistics of each image; running ones are left alone inside `sub()` unless it asks for tracking."""
 
     kept: Kept | None = None
-    training: bool
-    eps: float
-    momentum: Any
-    track_running_stats: bool
-    _get_no_batch_dim: Any
-    _check_input_dim: Any
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.kept
         if kept is None:
-            return super().forward(x)  # type: ignore[misc]
+            return super().forward(x)
         self._check_input_dim(x)
         if x.dim() == self._get_no_batch_dim():
             return self.forward(x.unsqueeze(0)).squeeze(0)
         weight, bias, mean, var = (
-            None if t is None else take(t, kept.tensors.get(name))
-            for name, t in ((n, getattr(self, n)) for n in ("weight", "bias", "running_mean", "running_var"))
+            None if t is None else take(t, kept.tensors.get(name)) for name, t in _named_stats(self)
         )
         own = self.training or not self.track_running_stats
         if mean is None or var is None:
@@ -190,7 +191,7 @@ class SlimInstanceNorm:
         seen = (mean.clone(), var.clone()) if own else (mean, var)
         out = F.instance_norm(x, *seen, weight, bias, own, self.momentum or 0.0, self.eps)
         if own and kept.track:
-            _put_back(self, seen)
+            _put_back(self, kept, seen)
         return out
 
 
@@ -239,38 +240,39 @@ class SlimGroupNorm(nn.GroupNorm):
         return F.group_norm(x, kept.ints.get("num_groups", self.num_groups), weight, bias, self.eps)
 
 
-def _affine(module: Any) -> list[tuple[str, Tensor | None]]:
-    return [("weight", module.weight), ("bias", getattr(module, "bias", None))]
+def _affine(module: nn.LayerNorm | nn.GroupNorm) -> list[tuple[str, Tensor | None]]:
+    return [("weight", module.weight), ("bias", module.bias)]
 
 
 def shrink_features(module: nn.Module, kept: Kept) -> None:
-    norm: Any = module
-    norm.num_features = kept.ints.get("num_features", norm.num_features)
+    assert isinstance(module, _NormBase), "MODULES names it for these"
+    module.num_features = kept.ints.get("num_features", module.num_features)
 
 
 def shrink_shape(module: nn.Module, kept: Kept) -> None:
-    norm: Any = module
-    if norm.weight is not None:
-        norm.normalized_shape = tuple(norm.weight.shape)
+    assert isinstance(module, (nn.LayerNorm, nn.RMSNorm)), "MODULES names it for these"
+    weight = module._parameters["weight"]
+    if weight is not None:
+        module.normalized_shape = tuple(weight.shape)
     elif "normalized_shape" in kept.ints:
-        norm.normalized_shape = (kept.ints["normalized_shape"],)
+        module.normalized_shape = (kept.ints["normalized_shape"],)
 
 
 def shrink_groups(module: nn.Module, kept: Kept) -> None:
-    norm: Any = module
-    norm.num_groups = kept.ints.get("num_groups", norm.num_groups)
-    if norm.weight is not None:
-        norm.num_channels = norm.weight.shape[0]
+    assert isinstance(module, nn.GroupNorm), "MODULES names it for this"
+    module.num_groups = kept.ints.get("num_groups", module.num_groups)
+    if module.weight is not None:
+        module.num_channels = module.weight.shape[0]
 
 
-RULES = {
+RULES: Rules = {
     "batch_norm": batch_norm, "native_batch_norm": batch_norm, "_native_batch_norm_legit": batch_norm,
     "_native_batch_norm_legit_no_training": batch_norm, "_batch_norm_with_update": batch_norm,
     "cudnn_batch_norm": batch_norm, "instance_norm": instance_norm, "layer_norm": layer_norm, "rms_norm": layer_norm,
     "group_norm": group_norm,
 }  # fmt: skip
 
-MODULES = {
+MODULES: Modules = {
     nn.BatchNorm1d: (SlimBatchNorm1d, shrink_features), nn.BatchNorm2d: (SlimBatchNorm2d, shrink_features),
     nn.BatchNorm3d: (SlimBatchNorm3d, shrink_features), nn.InstanceNorm1d: (SlimInstanceNorm1d, shrink_features),
     nn.InstanceNorm2d: (SlimInstanceNorm2d, shrink_features), nn.InstanceNorm3d: (SlimInstanceNorm3d, shrink_features),
@@ -278,12 +280,12 @@ MODULES = {
     nn.GroupNorm: (SlimGroupNorm, shrink_groups),
 }  # fmt: skip
 
-FITS = {
+FITS: Fits = {
     "torch.nn.functional.group_norm": fit_noted(1, "num_groups"),
     "torch.nn.functional.layer_norm": fit_layer_norm, "torch.nn.functional.rms_norm": fit_layer_norm,
 }  # fmt: skip
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "batch_norm": lambda r: F.batch_norm(r(2, 6, 4, 4), r(6), r(6).abs() + 1, r(6), r(6)),
     "batch_norm training": lambda r: F.batch_norm(r(2, 6, 4, 4), None, None, r(6), r(6), True),
     "instance_norm": lambda r: F.instance_norm(r(2, 6, 4, 4), None, None, r(6), r(6)),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from netslim.layouts.axes import Layout
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 # not tagged by torch although each output entry depends on the entries at its own place only
 UNTAGGED = """add copy copy_ dropout dropout_ native_dropout feature_dropout alpha_dropout feature_alpha_dropout
@@ -60,7 +61,7 @@ def cast(call: Call) -> None:
             call.set(out, call.dims(x))
 
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "to the kind of another": lambda r: (lambda x, y: x.to(y) * y.type_as(x).mean((2, 3)))(r(2, 6), r(2, 6, 2, 6)),
     "add broadcast": lambda r: r(2, 6, 4) + r(6, 1),
     "in place": lambda r: (2 * r(2, 6, 4)).add_(r(6, 1)).relu_(),
@@ -72,4 +73,7 @@ EXAMPLES = {
     "gelu": lambda r: F.gelu(r(2, 6)),
 }
 
-RULES = dict.fromkeys(UNTAGGED, unify_broadcast) | dict.fromkeys(("to", "type_as"), cast)
+RULES: Rules = dict.fromkeys(UNTAGGED, unify_broadcast) | dict.fromkeys(("to", "type_as"), cast)
+
+FITS: Fits = {}
+MODULES: Modules = {}

@@ -6,12 +6,13 @@ import torch
 from torch.nn import functional as F
 
 from netslim.layouts.axes import Const, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 WINDOW = "a window runs along this dimension"
 
 
-def pool(ndim: int):  # type: ignore[no-untyped-def]
+def pool(ndim: int) -> Rule:
     """Windows run over the last `ndim` dimensions; the ones before them are untouched."""
 
     def rule(call: Call) -> None:
@@ -99,13 +100,13 @@ _WINDOWS = {
        fractional_max_pool3d max_unpool3d""",
 }
 
-RULES = {name: pool(ndim) for ndim, names in _WINDOWS.items() for name in names.split()} | {
+RULES: Rules = {name: pool(ndim) for ndim, names in _WINDOWS.items() for name in names.split()} | {
     "grid_sampler": grid_sample, "pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle, "native_channel_shuffle": channel_shuffle, "im2col": unfold, "col2im": fold,
     "unfold": sliding,
 }  # fmt: skip
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "max_pool2d": lambda r: F.max_pool2d(r(2, 6, 4, 4), 2),
     "avg_pool1d": lambda r: F.avg_pool1d(r(2, 6, 4), 2),
     "adaptive_avg_pool3d": lambda r: F.adaptive_avg_pool3d(r(2, 6, 4, 4, 4), 2),
@@ -122,3 +123,6 @@ EXAMPLES = {
         r(2, 6, 4, 4), torch.zeros(2, 3, 3, 2, dtype=torch.float64), align_corners=False
     ),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from netslim.layouts.axes import Const, Layout, concat, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
+from netslim.ops.family import Examples, Fits, Modules, Rules
 
 
-def recurrent(gates: int) -> Callable[[Call], None]:
+def recurrent(gates: int) -> Rule:
     """A rule for lstm, gru, rnn: features, states (layers * directions, batch, hidden), weights of every cell."""
 
     def rule(call: Call) -> None:
@@ -66,7 +67,7 @@ def _run(call: Call, x: Tensor, states: Sequence[Tensor], features: Layout) -> N
         call.set(out, call.dims(state))
 
 
-def one_step(gates: int) -> Callable[[Call], None]:
+def one_step(gates: int) -> Rule:
     """A rule for a cell that is called by itself: x (..., inputs), states (..., hidden)."""
 
     def rule(call: Call) -> None:
@@ -90,7 +91,7 @@ def one_step(gates: int) -> Callable[[Call], None]:
     return rule
 
 
-RULES = {
+RULES: Rules = {
     "lstm": recurrent(4), "gru": recurrent(3), "rnn_tanh": recurrent(1), "rnn_relu": recurrent(1),
     "lstm_cell": one_step(4), "gru_cell": one_step(3), "rnn_tanh_cell": one_step(1), "rnn_relu_cell": one_step(1),
 }  # fmt: skip
@@ -104,7 +105,7 @@ def _weights(r: Callable[..., Tensor], gates: int, inputs: int, hidden: int) -> 
     return [r(gates * hidden, inputs), r(gates * hidden, hidden), r(gates * hidden), r(gates * hidden)]
 
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "lstm": lambda r: torch.lstm(r(2, 3, 6), _states(r, 5, 5), _weights(r, 4, 6, 5), True, 1, 0.0, False, False, True)[
         0
     ],
@@ -116,3 +117,6 @@ EXAMPLES = {
     "gru_cell": lambda r: torch.gru_cell(r(2, 6), r(2, 5), *_weights(r, 3, 6, 5)),
     "rnn_relu_cell": lambda r: torch.rnn_relu_cell(r(2, 6), r(2, 5), r(5, 6), r(5, 5)),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Call, Take
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.pointwise import unify_broadcast
 
 
@@ -65,13 +66,13 @@ _REDUCTIONS = """sum mean var std var_mean std_mean amax amin aminmax max min no
 
 _POSITIONAL = "argmax argmin sort topk cumsum cumprod cummax cummin logcumsumexp kthvalue mode".split()
 
-RULES = {"max.other": unify_broadcast, "min.other": unify_broadcast} | (
+RULES: Rules = {"max.other": unify_broadcast, "min.other": unify_broadcast} | (
     dict.fromkeys(_REDUCTIONS, reduction)
     | dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), along)
     | dict.fromkeys(_POSITIONAL, positional)
 )
 
-EXAMPLES = {
+EXAMPLES: Examples = {
     "mean over space": lambda r: r(2, 6, 4, 4).mean((2, 3)),
     "mean over channels": lambda r: r(2, 6, 4, 4).mean(1, keepdim=True),
     "sum of everything but channels": lambda r: r(2, 6, 4).sum((0, 2)),
@@ -88,3 +89,6 @@ EXAMPLES = {
     "cummax over space": lambda r: r(2, 6, 4).cummax(2)[0],
     "cumsum over channels": lambda r: r(2, 6, 4).cumsum(1),
 }
+
+FITS: Fits = {}
+MODULES: Modules = {}

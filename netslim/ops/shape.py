@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 import torch
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Layout, fresh, product
-from netslim.layouts.engine import Call
+from netslim.layouts.engine import Call, Rule
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting, spread
 
 # ---------------------------------------------------------------------------------------------------- rules
@@ -84,7 +83,7 @@ def expand(call: Call) -> None:
     call.set(out, [d if d.size == n else fresh(n) for d, n in zip(dims, out.shape, strict=True)])
 
 
-def like(rule: Callable[[Call], None]) -> Callable[[Call], None]:
+def like(rule: Rule) -> Rule:
     """view_as and its kin: the sizes are those of another tensor, so the result has its axes."""
 
     def as_other(call: Call) -> None:
@@ -160,14 +159,14 @@ def fit_squeeze(node: Node, fit: Fitting) -> Node:
     return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if fit.fixed(d))))
 
 
-RULES = {
+RULES: Rules = {
     "view": view, "reshape": view, "_unsafe_view": view, "_reshape_alias": view, "permute": permute,
     "transpose": transpose, "t": transpose, "squeeze": squeeze, "unsqueeze": unsqueeze, "expand": expand,
     "repeat": repeat, "repeat_interleave": repeat_interleave, "squeeze_": squeeze, "unsqueeze_": unsqueeze,
     "view_as": like(view), "reshape_as": like(view), "expand_as": like(expand),
 }  # fmt: skip
 
-FITS = {
+FITS: Fits = {
     "torch.Tensor.squeeze": fit_squeeze, "torch.squeeze": fit_squeeze,
     "torch.Tensor.squeeze_": fit_squeeze,
     "torch.Tensor.view": fit_view(1), "torch.Tensor.reshape": fit_view(1), "torch.Tensor.expand": fit_view(1),
@@ -176,7 +175,7 @@ FITS = {
     "torch.broadcast_to": fit_view(1), "torch.Tensor.broadcast_to": fit_view(1),
 }  # fmt: skip
 
-EXAMPLES: dict[str, Any] = {
+EXAMPLES: Examples = {
     "flatten": lambda r: r(2, 6, 4, 4).flatten(1),
     "view merges": lambda r: r(2, 6, 4, 4).view(2, 6, 16),
     "view splits": lambda r: r(2, 24, 5).view(2, 4, 6, 5),
@@ -202,3 +201,5 @@ EXAMPLES: dict[str, Any] = {
     "shuffle by view": lambda r: r(2, 12, 4).view(2, 2, 6, 4).transpose(1, 2).reshape(2, 12, 4),
     "heads": lambda r: r(2, 5, 24).reshape(2, 5, 3, 8).transpose(1, 2),
 }
+
+MODULES: Modules = {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm  # noqa: N813 - as torch calls it
 
-from netslim.ops.norm import SlimBatchNorm, shrink_features
+from netslim.ops.family import Examples, Fits, Modules, Rules
+from netslim.ops.norm import Maybe, SlimBatchNorm, shrink_features
 
 
 class SlimSyncBatchNorm(SlimBatchNorm, nn.SyncBatchNorm):
@@ -19,14 +18,23 @@ class SlimSyncBatchNorm(SlimBatchNorm, nn.SyncBatchNorm):
             return nn.modules.batchnorm._BatchNorm.forward(self, x)
         return super().forward(x)
 
-    def _normalised(self, x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, training: bool, by: float) -> Tensor:
+    def _normalised(
+        self, x: Tensor, mean: Maybe, var: Maybe, weight: Maybe, bias: Maybe, training: bool, momentum: float
+    ) -> Tensor:
         group = self.process_group or (dist.group.WORLD if dist.is_available() and dist.is_initialized() else None)
         size = 1 if group is None else dist.get_world_size(group)
         if not self.training or size == 1 or x.device.type in _UNSYNCHRONISED:
-            return super()._normalised(x, mean, var, weight, bias, training, by)
-        return sync_batch_norm.apply(x, weight, bias, mean, var, self.eps, by, group, size)
+            return super()._normalised(x, mean, var, weight, bias, training, momentum)
+        out: Tensor = sync_batch_norm.apply(x, weight, bias, mean, var, self.eps, momentum, group, size)
+        return out
 
 
 _UNSYNCHRONISED = ("cpu", "meta")
 
-MODULES = {nn.SyncBatchNorm: (SlimSyncBatchNorm, shrink_features)}
+RULES: Rules = {}
+
+MODULES: Modules = {nn.SyncBatchNorm: (SlimSyncBatchNorm, shrink_features)}
+
+FITS: Fits = {}
+
+EXAMPLES: Examples = {}

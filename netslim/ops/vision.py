@@ -5,6 +5,7 @@ from __future__ import annotations
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Call
+from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fitting
 
 
@@ -61,7 +62,7 @@ def fit_groups(node: Node, fit: Fitting) -> Node:
 
 _GROUPS = 11  # the place of the number of groups among the operator's arguments
 
-RULES = {
+RULES: Rules = {
     "torchvision::roi_align": pooled_regions,
     "torchvision::roi_pool": pooled_regions,
     "torchvision::ps_roi_align": position_sensitive,
@@ -69,4 +70,7 @@ RULES = {
     "torchvision::deform_conv2d": deformable_convolution,
     "torchvision::nms": suppression,
 }
-FITS = {"torch.ops.torchvision.deform_conv2d": fit_groups}
+FITS: Fits = {"torch.ops.torchvision.deform_conv2d": fit_groups}
+
+MODULES: Modules = {}
+EXAMPLES: Examples = {}

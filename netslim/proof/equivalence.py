@@ -27,7 +27,8 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
 
     A network that does not even run at full width fails, with the reason.
     """
-    if not net.groups and not net.blocks:
+    plan = runtime(net).plan
+    if not plan.groups and not plan.blocks:
         return Proof()
     try:
         bench = prepare(net, seed)
@@ -101,9 +102,9 @@ def check(
     bench: Bench, counts: Sequence[int], mode: bool, name: str = "", run: tuple[bool, ...] = ()
 ) -> tuple[Case, str]:
     """One sub-network against its masked network; the failure is a sentence, or empty. Raises Misaligned."""
-    net = bench.net
-    width = {g.name: int(k) for g, k in zip(net.groups, counts, strict=True)}
-    depth = {block.name: runs for block, runs in zip(net.blocks, run, strict=False)}
+    net, plan = bench.net, runtime(bench.net).plan
+    width = {g.name: int(k) for g, k in zip(plan.groups, counts, strict=True)}
+    depth = {block.name: runs for block, runs in zip(plan.blocks, run, strict=False)}
     try:
         with no_randomness(net, mode):
             kept = [((0, k),) for k in counts]
@@ -141,7 +142,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 def failing_groups(bench: Bench, seed: int = 0) -> set[int]:
     """The groups to freeze so that the rest is right, found by halving: empty when everything is right."""
-    groups = bench.net.groups
+    groups = runtime(bench.net).plan.groups
     counts = draw_counts(groups, random.Random(seed))
 
     def wrong(active: Sequence[int]) -> bool:
@@ -153,14 +154,14 @@ def failing_groups(bench: Bench, seed: int = 0) -> set[int]:
 
 def failing_blocks(bench: Bench) -> set[int]:
     """The blocks to leave alone so that the rest is right, at full width: empty when everything is right."""
-    net = bench.net
-    counts = [group.size for group in net.groups]
+    plan = runtime(bench.net).plan
+    counts = [group.size for group in plan.groups]
 
     def wrong(active: Sequence[int]) -> bool:
-        run = tuple(i not in active for i in range(len(net.blocks)))
+        run = tuple(i not in active for i in range(len(plan.blocks)))
         return any(not _equal(bench, counts, mode, run) for mode in bench.modes)
 
-    return _bisect(list(range(len(net.blocks))), wrong)
+    return _bisect(list(range(len(plan.blocks))), wrong)
 
 
 def _equal(bench: Bench, counts: Sequence[int], mode: bool, run: tuple[bool, ...] = ()) -> bool:

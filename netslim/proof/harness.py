@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Inputs, batch, drawn, of_one, of_two, smaller
+from netslim.ir.inputs import Arguments, Inputs, batch, drawn, of_one, of_two, smaller
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
+from netslim.layouts.engine import Args, Kwargs
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
@@ -50,7 +51,7 @@ class Bench:
     """
 
     net: SlimNet
-    inputs: dict[str, Any]
+    inputs: Arguments
     modes: tuple[bool, ...]
     tolerance: float = TOLERANCE
     single_precision: bool = False
@@ -61,14 +62,15 @@ class Bench:
 
 def prepare(net: SlimNet, seed: int = 0) -> Bench:
     """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
-    whole = runtime(net).plan.whole
+    plan = runtime(net).plan
+    whole = plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
     tested: SlimNet = copy.deepcopy(net).to("cpu")
     randomize(tested, seed, keep=_constants(net))
     inputs, flops = _balanced(tested, modes, seed)
     trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_LARGE else None
     inputs, flops, idle = trial or (inputs, flops, _idle(tested, inputs, modes))
-    names = tuple(net.groups[i].name for i in sorted(idle))
+    names = tuple(plan.groups[i].name for i in sorted(idle))
     bench = Bench(tested, inputs, modes, TOLERANCE_FIRST_LOOK, True, flops, names)
     large = flops > FLOPS_LARGE
     if large and whole is not None and _dtype(tested) == torch.float32:  # Python may pick by the last digits
@@ -84,7 +86,7 @@ def _constants(net: SlimNet) -> set[str]:
     return {name for name, _ in net.named_buffers() if all(map(is_fixed, layouts.get(name, ())))}
 
 
-def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict[str, Any], int]:
+def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[Arguments, int]:
     """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
     one, two = of_one(runtime(tested).plan.inputs), of_two(runtime(tested).plan.inputs)
     with Balance(tested):
@@ -97,7 +99,7 @@ def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[dict
     return _drawn(tested, two if several else one, seed), flops
 
 
-def _takes(net: SlimNet, inputs: dict[str, Any]) -> bool:
+def _takes(net: SlimNet, inputs: Arguments) -> bool:
     """Whether a network runs on more images than the one that it was converted for."""
     if batch(runtime(net).plan.inputs) == 1:
         try:
@@ -109,7 +111,7 @@ def _takes(net: SlimNet, inputs: dict[str, Any]) -> bool:
 
 def _on_smaller_images(
     tested: SlimNet, modes: tuple[bool, ...], seed: int, whole: int
-) -> tuple[dict[str, Any], int, set[int]] | None:
+) -> tuple[Arguments, int, set[int]] | None:
     """Smaller inputs, their FLOPs and idle groups: the first in which less work (than `whole`) involves every group.
 
     Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
@@ -124,13 +126,13 @@ def _on_smaller_images(
     return None
 
 
-def _flops(net: SlimNet, inputs: dict[str, Any], mode: bool = False) -> int:
+def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
     with torch.no_grad(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
         net(**inputs)
     return flops.get_total_flops()
 
 
-def _drawn(net: SlimNet, shapes: Inputs, seed: int) -> dict[str, Any]:
+def _drawn(net: SlimNet, shapes: Inputs, seed: int) -> Arguments:
     return drawn(shapes, torch.Generator().manual_seed(seed + 1), _dtype(net))
 
 
@@ -170,7 +172,9 @@ def no_randomness(net: SlimNet, training: bool) -> Iterator[None]:
 class NoRandomness(TorchDispatchMode):
     """Dropout drops nothing and random draws are all the same, so that two runs can be compared."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         name = func.overloadpacket.__name__
         if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
             return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
@@ -181,7 +185,7 @@ class NoRandomness(TorchDispatchMode):
         return out
 
 
-def without_dropout(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def without_dropout(func: OpOverload, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """The arguments of an operator that drops within itself (attention, recurrent layers), with a rate of zero."""
     for i, argument in enumerate(func._schema.arguments):
         if argument.name in ("dropout_p", "dropout"):
@@ -195,15 +199,15 @@ def without_dropout(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------------------- groups without effect
 
 
-def _idle(net: SlimNet, inputs: dict[str, Any], modes: tuple[bool, ...]) -> set[int]:
+def _idle(net: SlimNet, inputs: Arguments, modes: tuple[bool, ...]) -> set[int]:
     """Groups whose last channel has no gradient in any parameter, in any of the modes: no output depends on it."""
-    idle = set(range(len(net.groups)))
+    idle = set(range(len(runtime(net).plan.groups)))
     for mode in modes:
         idle &= _idle_in(net, inputs, mode)
     return idle
 
 
-def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
+def _idle_in(net: SlimNet, inputs: Arguments, mode: bool) -> set[int]:
     parameters = dict(net.named_parameters(remove_duplicate=False))
     generator = torch.Generator().manual_seed(7)
     try:
@@ -224,7 +228,7 @@ def _idle_in(net: SlimNet, inputs: dict[str, Any], mode: bool) -> set[int]:
         for dim, layout in enumerate(layouts):
             weight = grad.abs().movedim(dim, 0).flatten(1).sum(1) if grad.dim() > 1 else grad.abs()
             alive |= _touched(layout, weight)
-    return set(range(len(net.groups))) - alive
+    return set(range(len(runtime(net).plan.groups))) - alive
 
 
 def _touched(layout: Layout, weight: Tensor) -> set[int]:

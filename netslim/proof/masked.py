@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,19 +27,19 @@ from netslim.layouts.axes import (
     replaced,
     resolve,
 )
-from netslim.layouts.engine import Call, Dims, Engine, Rule
+from netslim.layouts.engine import Call, Dims, Engine, Operator, Rule
 from netslim.layouts.slices import make_cut, take
 from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 
 
-def tensors_of(value: Any) -> list[Tensor]:
+def tensors_of(value: object) -> list[Tensor]:
     """Every tensor in a nested value."""
     return list(every_tensor(value))
 
 
-def observed(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def observed(net: SlimNet, inputs: Mapping[str, object] | Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Output tensors of a run, and those of every region inside it in the order of their calls.
 
     inputs: arguments by name, or all tensors in order.
@@ -58,7 +57,7 @@ def observed(net: SlimNet, inputs: Mapping[str, Any] | Sequence[Tensor]) -> tupl
     return tensors_of(out), seen
 
 
-def everything(net: SlimNet, inputs: Mapping[str, Any]) -> list[Tensor]:
+def everything(net: SlimNet, inputs: Mapping[str, object]) -> list[Tensor]:
     """What `observed` gives, as one list."""
     outputs, inside = observed(net, inputs)
     return outputs + inside
@@ -66,7 +65,7 @@ def everything(net: SlimNet, inputs: Mapping[str, Any]) -> list[Tensor]:
 
 def masked_run(
     net: SlimNet,
-    inputs: Mapping[str, Any] | Sequence[Tensor],
+    inputs: Mapping[str, object] | Sequence[Tensor],
     kept: Sequence[Runs],
     run: tuple[bool, ...] = (),
     *,
@@ -139,12 +138,12 @@ def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:
 class MaskedEngine(Engine):
     """Runs the masked network; statistics over channels are redone over the kept ones."""
 
-    def __init__(self, rules: Mapping[Any, Rule], sets: IndexSets) -> None:
+    def __init__(self, rules: Mapping[Operator, Rule], sets: IndexSets) -> None:
         super().__init__(rules)
         self.sets = sets
         self.refused: dict[int, Reason] = {}  # groups that the run cannot do without
 
-    def run(self, call: Call, rule: Rule) -> Any:
+    def run(self, call: Call, rule: Rule) -> object:
         super().run(call, rule)
         if call.mixes:
             self._redo(call)

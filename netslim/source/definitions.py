@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TypeGuard
 
 from torch import nn
 from torch.nn.modules.module import _forward_unimplemented
@@ -26,7 +26,8 @@ class Definitions:
         self.module = module
         self.tree = ast.parse(path.read_bytes())
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Callable[..., object]:
+        """What makes a model, or is one."""
         return getattr(self.module, name)
 
     @property
@@ -35,15 +36,15 @@ class Definitions:
         return [*self.instances, *self.classes, *self.factories]
 
     @cached_property
-    def instances(self) -> list[str]:
+    def instances(self) -> dict[str, nn.Module]:
         """Module-level models (with parameters: a loss is no model), each once."""
         imported = set(_imported(self.tree))
         found = {
-            id(value): name
+            id(value): (name, value)
             for name, value in reversed(vars(self.module).items())
             if isinstance(value, nn.Module) and name not in imported and any(True for _ in value.parameters())
         }
-        return list(reversed(found.values()))
+        return dict(reversed(found.values()))
 
     @cached_property
     def classes(self) -> list[str]:
@@ -112,7 +113,7 @@ class Definitions:
         annotation = getattr(found, "__annotations__", {}).get("return")
         return _is_module(annotation) or (annotation is None and bool(_MODELLIKE.search(function)))
 
-    def _evaluated(self, node: ast.expr) -> Any:
+    def _evaluated(self, node: ast.expr) -> object:
         """The value of a dotted name (or of a string that is one), or None."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return getattr(self.module, node.value, None)
@@ -123,11 +124,11 @@ class Definitions:
         return None
 
 
-def _is_module(value: object) -> bool:
+def _is_module(value: object) -> TypeGuard[type[nn.Module]]:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
-def _is_model_class(value: Any) -> bool:
+def _is_model_class(value: object) -> bool:
     return _is_module(value) and value.forward is not _forward_unimplemented
 
 

@@ -79,7 +79,7 @@ def _from_file(path: Path, entry: str | None, args: dict[str, object]) -> Loaded
 def _from_module(package: str, name: str, args: dict[str, object]) -> Loaded:
     with importing_from(Path.cwd()):
         try:
-            found: Any = importlib.import_module(package)
+            found: object = importlib.import_module(package)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{package}.".startswith(f"{error.name}."):
                 raise failure(f"{package} cannot be imported", error) from error

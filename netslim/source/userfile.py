@@ -105,7 +105,7 @@ def _only_candidate(definitions: Definitions, path: Path, args: Mapping[str, obj
 
 def _instances(definitions: Definitions) -> list[str]:
     """Instances that are not parts of other instances."""
-    found = {name: definitions[name] for name in definitions.instances}
+    found = definitions.instances
     return [
         name
         for name, model in found.items()

@@ -1,16 +1,14 @@
-"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention, random numbers."""
+"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -22,13 +20,21 @@ class Noting(Protocol):
     cast: bool
 
 
+class Switch(Protocol):
+    """What torch's contexts remember from their beginning to their end: two of grad mode's, and autocast's own."""
+
+    prev: bool
+    mode: bool
+    _enabled: bool
+
+
 class Everywhere:
     """A change of torch that is made for the whole process while at least one thread is inside.
 
     change: makes it, and gives what undoes it.
     """
 
-    def __init__(self, change: Callable[[], Callable[[], Any]]) -> None:
+    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
         self.change, self.inside, self.lock = change, 0, threading.Lock()
 
     @contextlib.contextmanager
@@ -76,30 +82,30 @@ def noted(by: Noting) -> Iterator[None]:
 def _patched() -> Callable[[], None]:
     """Let torch's contexts tell the thread's `by`, if it has one."""
 
-    def enter(value: bool) -> Any:
-        def run(by: Noting, self: Any) -> None:
+    def enter(value: bool) -> Callable[..., object]:
+        def run(by: Noting, self: Switch) -> None:
             self.prev, by.grad = by.grad, value
 
         return run
 
-    def leave(by: Noting, self: Any, *_: Any) -> None:
+    def leave(by: Noting, self: Switch, *_: object) -> None:
         by.grad = self.prev
 
-    def init(by: Noting, self: Any, mode: bool) -> None:
+    def init(by: Noting, self: Switch, mode: bool) -> None:
         self.prev, self.mode = by.grad, mode
         by.grad = mode
 
-    def again(by: Noting, self: Any) -> None:
+    def again(by: Noting, self: Switch) -> None:
         by.grad = self.mode
 
-    def cast(_by: Noting, self: Any, *args: Any, **kwargs: Any) -> None:
+    def cast(_by: Noting, self: Switch, *args: object, **kwargs: object) -> None:
         self._enabled = signature.bind(self, *args, **kwargs).arguments.get("enabled", True)
 
-    def cast_enter(by: Noting, self: Any) -> Any:
+    def cast_enter(by: Noting, self: Switch) -> Switch:
         self.prev, by.cast = by.cast, self._enabled
         return self
 
-    def cast_leave(by: Noting, self: Any, *_: Any) -> None:
+    def cast_leave(by: Noting, self: Switch, *_: object) -> None:
         by.cast = self.prev
 
     signature = inspect.signature(torch.autocast.__init__)
@@ -116,11 +122,11 @@ def _patched() -> Callable[[], None]:
     return stack.close
 
 
-def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Callable[..., Any]) -> None:
+def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Callable[..., object]) -> None:
     original = getattr(kind, name)
 
     @functools.wraps(original)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self: object, *args: object, **kwargs: object) -> object:
         by = _here.by
         return original(self, *args, **kwargs) if by is None else method(by, self, *args, **kwargs)
 
@@ -147,10 +153,10 @@ def attention_in_python() -> Iterator[None]:
 
 
 def _attention_opened() -> Callable[[], None]:
-    functional: Any = torch.nn.functional
-    before = functional.has_torch_function
-    functional.has_torch_function = lambda *args: not _here.attention and before(*args)
-    return lambda: setattr(functional, "has_torch_function", before)
+    functional = vars(torch.nn.functional)
+    before = functional["has_torch_function"]
+    functional["has_torch_function"] = lambda *args: not _here.attention and before(*args)
+    return lambda: functional.update(has_torch_function=before)
 
 
 _opened = Everywhere(_attention_opened)
@@ -190,18 +196,3 @@ def _ungrouped() -> Callable[[], None]:
 
 
 _parted = Everywhere(_ungrouped)
-
-
-@contextlib.contextmanager
-def random_numbers_kept() -> Iterator[None]:
-    """The global random generators of Python, numpy and torch go on as if nothing had been drawn inside."""
-    python, legacy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cudas = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)
-        torch.set_rng_state(torchs)
-        if cudas:
-            torch.cuda.set_rng_state_all(cudas)

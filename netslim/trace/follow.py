@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +17,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.inputs import every_tensor
+from netslim.ir.program import Function
 from netslim.layouts.axes import Reason, freeze
 from netslim.layouts.engine import Engine, is_user_file
 from netslim.trace import contexts
+from netslim.trace.result import Trace
 from netslim.trace.state import kept, record_replaced, settled
-from netslim.trace.tracer import Trace, Tracer
+from netslim.trace.tracer import Tracer
 
 
 def trace(
-    root: nn.Module, inputs: Mapping[str, Any], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
+    root: nn.Module, inputs: Mapping[str, object], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
     constants: dict[str, Tensor], kind: type[Tracer] = Tracer,
 ) -> Trace:  # fmt: skip
     """Run `root` (a meta copy) once in the given mode and return its trace.
@@ -63,7 +64,7 @@ def freeze_outputs(engine: Engine, traced: Trace) -> None:
                 freeze(layout, lambda: Reason("model output"))
 
 
-def call_the_model(root: nn.Module, arguments: dict[str, Any]) -> Any:
+def call_the_model(root: nn.Module, arguments: Mapping[str, object]) -> object:
     try:
         return root(**arguments)
     except TraceError:
@@ -94,7 +95,7 @@ def _at(error: Exception) -> str:
     return found
 
 
-def _placeholders(tracer: Tracer, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _placeholders(tracer: Tracer, inputs: Mapping[str, object]) -> dict[str, object]:
     """Meta tensors for the example inputs; containers of tensors get one input per tensor.
 
     Raises TraceError for tensors inside an object that is no container: they would be taken for constants.
@@ -117,7 +118,7 @@ def _record(stack: contextlib.ExitStack, tracer: Tracer, path: str, module: nn.M
     patched(stack, module, lambda *args, **kwargs: tracer.call_module(path, forward, args, kwargs))
 
 
-def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Callable[..., Any]) -> None:
+def patched(stack: contextlib.ExitStack, module: nn.Module, forward: Function) -> None:
     """Gives a module another forward until the stack closes."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = forward

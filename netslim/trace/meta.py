@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from netslim.errors import TraceError
 from netslim.ir.program import LIFTED
-from netslim.layouts.engine import on_one_device
+from netslim.layouts.engine import Args, Kwargs, on_one_device
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -21,7 +22,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     Integer buffers keep their values, since networks index with them, and so do constants that a converted network
     holds: they had theirs when it was followed. Raises TraceError when the model cannot be copied.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     buffers = [tensor for name, tensor in model.named_buffers() if LIFTED not in name.split(".")]
     for tensor in [*model.parameters(), *buffers]:
         if isinstance(tensor, nn.parameter.UninitializedParameter):
@@ -42,21 +43,23 @@ def meta_copy(model: nn.Module) -> nn.Module:
 class OneDevice(TorchDispatchMode):
     """Constants follow the other operands of a call to the meta device, as they do while a model is followed."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         args, kwargs = on_one_device(args, kwargs or {})
         return func(*args, **kwargs)
 
 
-def computed(model: nn.Module) -> dict[int, Any]:
+def computed(model: nn.Module) -> dict[int, object]:
     """A copying memo for tensors that modules hold but computed themselves (old weight_norm does): detached copies."""
     held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
 
 
-def is_leaf(module: nn.Module, slim: Mapping[type, Any]) -> bool:
+def is_leaf(module: nn.Module, slim: Mapping[type[nn.Module], object]) -> bool:
     """Whether a module is recorded as one call: a torch layer that netslim can slim, or one without parameters."""
     plain = type(module).__module__.startswith(("torch.nn.modules.", "torchvision.ops.stochastic_depth"))
-    hooked = module._forward_pre_hooks or module._forward_hooks or hasattr(module, "parametrizations")
+    hooked = module._forward_pre_hooks or module._forward_hooks or is_parametrized(module)
     if not plain or hooked or isinstance(module, _TRACED_THROUGH) or any(True for _ in module.children()):
         return False
     own = set(module.__dict__["_parameters"]) | set(module._buffers)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from math import ceil, floor, trunc
-from typing import Any, Protocol
+from typing import Protocol, overload
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from netslim.layouts.engine import user_line
+from netslim.ir.program import Function
+from netslim.layouts.engine import Args, Kwargs, user_line
 
 
 class Recorder(Protocol):
     """Who writes the arithmetic down: the tracer."""
 
     specialised: dict[str, None]
+    numbers: dict[str, int | float]
 
-    def number(self, fn: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+    def number(self, fn: Function, operands: tuple[object, ...]) -> object:
         """The result of `fn`, as a traced number."""
 
 
@@ -35,8 +39,23 @@ class TracedFloat(float):
     tracer: Recorder
 
 
-def _arithmetic(op: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
-    def method(self: Any, *others: Any) -> Any:
+TracedNumber = TracedInt | TracedFloat
+
+
+@overload
+def traced(value: int, node: str, tracer: Recorder) -> TracedInt: ...
+@overload
+def traced(value: float, node: str, tracer: Recorder) -> TracedNumber: ...
+def traced(value: int | float, node: str, tracer: Recorder) -> TracedNumber:
+    """The number that a node gives, which remembers it."""
+    tracer.numbers[node] = value
+    number: TracedNumber = TracedInt(value) if isinstance(value, int) else TracedFloat(value)
+    number.node, number.tracer = node, tracer
+    return number
+
+
+def _arithmetic(op: Function, reflected: bool) -> Callable[..., object]:
+    def method(self: TracedNumber, *others: object) -> object:
         operands = (*others, self) if reflected else (self, *others)
         if not all(isinstance(o, (int, float)) for o in others):
             return NotImplemented
@@ -45,10 +64,10 @@ def _arithmetic(op: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
     return method
 
 
-def _comparison(base: type, name: str) -> Callable[..., Any]:
+def _comparison(base: type, name: str) -> Callable[..., object]:
     plain = getattr(base, name)
 
-    def method(self: Any, *others: Any) -> Any:
+    def method(self: TracedNumber, *others: object) -> object:
         self.tracer.specialised.setdefault(user_line(), None)
         return plain(self, *others)
 
@@ -71,7 +90,13 @@ _equip(TracedInt, int)
 _equip(TracedFloat, float)
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: Args) -> Args: ...
+@overload
+def plain(value: Kwargs) -> Kwargs: ...
+@overload
+def plain(value: object) -> object: ...
+def plain(value: object) -> object:
     """`value` with traced numbers replaced by ordinary ones."""
     if isinstance(value, TracedInt):
         return int(int.__add__(value, 0))
@@ -87,3 +112,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, slice):
         return slice(plain(value.start), plain(value.stop), plain(value.step))
     return value
+
+
+def is_computed(value: object) -> bool:
+    """Whether a tensor, or a number that came from one, is in `value`."""
+    return any(isinstance(leaf, (TracedInt, TracedFloat, Tensor)) for leaf in tree_leaves(value))

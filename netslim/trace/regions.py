@@ -12,27 +12,30 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import InputError, TraceError
-from netslim.ir.inputs import Inputs, described, every_tensor
-from netslim.ir.program import Node, Program
+from netslim.ir.inputs import Inputs, described, every_tensor, tensors_in
+from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
-from netslim.layouts.engine import Engine, Rule
+from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
 from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
+from netslim.trace.result import Trace
 from netslim.trace.state import require_decidable
-from netslim.trace.tracer import Trace, Tracer
+from netslim.trace.tracer import SET_DATA, Tracer
 
 Constants = dict[str, Tensor]
+Arguments = dict[str, object]
+"""What a forward is called with, by the names of its parameters."""
 
 
 class Traced(NamedTuple):
@@ -63,14 +66,16 @@ class Recording:
         return found + list(self.shell)
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], rules: Mapping[Any, Rule]) -> Recording:
+def record(
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule]
+) -> Recording:
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
     A model that takes one image only is followed on that. Raises TraceError when forward fails, or can be followed
     neither as a whole nor in parts.
     """
     refusal: TraceError | None = None
-    for given in (two, inputs) if described(two) != described(inputs) else (two,):
+    for given in (two, inputs) if tensors_in(described(two)) != tensors_in(described(inputs)) else (two,):
         try:
             return _whole(model, inputs, given, rules)
         except TraceError as error:
@@ -82,7 +87,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], two: Mapping[str, Any], 
 
 
 def _whole(
-    model: nn.Module, inputs: Mapping[str, Any], given: Mapping[str, Any], rules: Mapping[Any, Rule]
+    model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule]
 ) -> Recording:
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
     traces = {mode: trace(root, given, engine, _leaf, mode, constants) for mode in (True, False)}
@@ -98,7 +103,7 @@ def _leaf(module: nn.Module) -> bool:
 
 
 def _in_regions(
-    model: nn.Module, inputs: Mapping[str, Any], refusal: TraceError, rules: Mapping[Any, Rule]
+    model: nn.Module, inputs: Mapping[str, object], refusal: TraceError, rules: Mapping[Operator, Rule]
 ) -> Recording:
     engine, constants = Engine(rules), Constants()
     real, meta = copy.deepcopy(model, computed(model)).to("cpu"), meta_copy(model)
@@ -120,14 +125,14 @@ def _tensors(root: nn.Module) -> list[Tensor]:
     return [tensor for _, tensor in named]
 
 
-def _survey(root: nn.Module, inputs: Mapping[str, Any], engine: Engine) -> dict[str, list[dict[str, Any]]]:
+def _survey(root: nn.Module, inputs: Mapping[str, object], engine: Engine) -> dict[str, list[Arguments]]:
     """Run `root` for real in eval mode; the distinct arguments of every module's calls, as typed meta tensors."""
-    calls: dict[str, dict[Any, dict[str, Any]]] = {}
+    calls: dict[str, dict[tuple[object, ...], Arguments]] = {}
 
-    def watched(path: str, module: nn.Module) -> Callable[..., Any]:
+    def watched(path: str, module: nn.Module) -> Function:
         forward, signature = module.forward, inspect.signature(module.forward)
 
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: object, **kwargs: object) -> object:
             with contextlib.suppress(InputError, TypeError):
                 bound = signature.bind(*args, **kwargs).arguments
                 calls.setdefault(path, {}).setdefault(_shapes(bound), _on_meta(bound, engine))
@@ -148,11 +153,11 @@ def _survey(root: nn.Module, inputs: Mapping[str, Any], engine: Engine) -> dict[
     return {path: list(found.values()) for path, found in calls.items()}
 
 
-def _shapes(bound: Mapping[str, Any]) -> Any:
+def _shapes(bound: Mapping[str, object]) -> tuple[object, ...]:
     return tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf) for leaf in tree_leaves(dict(bound)))
 
 
-def _on_meta(bound: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+def _on_meta(bound: Mapping[str, object], engine: Engine) -> Arguments:
     """The arguments with meta tensors of the same layouts: no activation is kept."""
 
     def stand_in(tensor: Tensor) -> Tensor:
@@ -164,7 +169,7 @@ def _on_meta(bound: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
 
 
 def _regions(
-    module: nn.Module, path: str, calls: Mapping[str, list[dict[str, Any]]], engine: Engine, constants: Constants,
+    module: nn.Module, path: str, calls: Mapping[str, list[Arguments]], engine: Engine, constants: Constants,
     seen: set[int],
 ) -> Iterator[tuple[str, Traced]]:  # fmt: skip
     """The outermost modules below `module` that can be followed in both modes."""
@@ -180,7 +185,7 @@ def _regions(
 
 
 def _followed(
-    module: nn.Module, path: str, calls: list[dict[str, Any]], engine: Engine, constants: Constants
+    module: nn.Module, path: str, calls: list[Arguments], engine: Engine, constants: Constants
 ) -> Traced | None:
     """The module's traces by mode, when they are the same for all its calls; None when it cannot be followed."""
     if module._forward_hooks or module._forward_pre_hooks or not all(map(_only_tensors, calls)):
@@ -200,7 +205,7 @@ def _followed(
     return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in found[0].items()})
 
 
-def _only_tensors(inputs: Mapping[str, Any]) -> bool:
+def _only_tensors(inputs: Mapping[str, object]) -> bool:
     leaves = tree_leaves(dict(inputs))
     return any(isinstance(t, Tensor) for t in leaves) and all(t is None or isinstance(t, Tensor) for t in leaves)
 
@@ -221,7 +226,7 @@ def _at(path: str, traced: Trace) -> Trace:
 # ---------------------------------------------------------------------------------------- the Python around them
 
 
-def _shell(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, regions: set[int], training: bool) -> Trace:
+def _shell(root: nn.Module, inputs: Mapping[str, object], engine: Engine, regions: set[int], training: bool) -> Trace:
     """What the Python outside the regions does, in one real run."""
 
     def leaf(module: nn.Module) -> bool:
@@ -230,23 +235,14 @@ def _shell(root: nn.Module, inputs: Mapping[str, Any], engine: Engine, regions: 
     return trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer)
 
 
-@dataclass
-class _Unknown:
-    """A value that no program could hold."""
-
-    kind: str = field(default="")
-
-
 class PermissiveTracer(Tracer):
     """Records what it can and lets everything pass: the Python that it watches runs as it is."""
 
     keeps = False
 
-    def encode(self, value: Any) -> Any:
-        try:
-            return super().encode(value)
-        except TraceError:
-            return _Unknown(type(value).__name__)
+    def unstored(self, value: object) -> Literal:
+        """A structure without contents stands for a value that no program could hold."""
+        return Struct(type(value).__name__, (), ())
 
     def _tensor(self, value: Tensor) -> str:
         known = id(value) in self._node_of or id(value) in self._paths
@@ -256,15 +252,15 @@ class PermissiveTracer(Tracer):
         self.claim(name, value)
         return name
 
-    def unnamed(self, func: Any) -> str:
+    def unnamed(self, func: Function) -> str:
         return "unnamed"
 
-    def write(self, into: Tensor, value: Tensor, where: str) -> str:
+    def write(self, into: Tensor, value: object, where: str) -> str:
         with self.silenced():
-            into.data = value
+            SET_DATA(into, value)
         return ""
 
-    def device(self, device: torch.device) -> Any:
+    def device(self, device: torch.device) -> torch.device:
         return device
 
     def placeholder(self, name: str, tensor: Tensor) -> Tensor:
@@ -272,8 +268,7 @@ class PermissiveTracer(Tracer):
         self.claim(self.add("input", name, name), tensor)
         return tensor
 
-    def output(self, value: Any) -> Any:
+    def output(self, value: object) -> None:
         for tensor in every_tensor(value):
             for layout in self.engine.dims(tensor):
                 freeze(layout, lambda: Reason("model output"))
-        return None

@@ -14,17 +14,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from netslim.errors import TraceError
-from netslim.ir.functions import form_only, written_parameters
+from netslim.ir.functions import COPY, form_only, written_parameters
 from netslim.ir.functions import memory as followed
-from netslim.ir.program import LIFTED, Node, Program, Ref, map_leaves
-from netslim.trace.tracer import Trace, Tracer
+from netslim.ir.program import LIFTED, Leaf, Node, Program, Ref, map_leaves
+from netslim.trace.result import Trace
+from netslim.trace.tracer import Tracer
+
+Table = dict[str, Any]
+"""What a module holds of one kind, by name: whatever its author put there."""
 
 
 @dataclass(frozen=True)
 class Kept:
     """The attributes, parameters, buffers and children of modules, as they were."""
 
-    tables: tuple[tuple[str, str, dict[str, Any], dict[str, Any]], ...]
+    tables: tuple[tuple[str, str, Table, Table], ...]
 
     def put_back(self) -> None:
         """What forward keeps on its modules (a cached table, a counter) is forgotten."""
@@ -33,7 +37,7 @@ class Kept:
                 del table[name]
             table.update(before)
 
-    def replaced(self) -> Iterator[tuple[str, str, Tensor, Any]]:
+    def replaced(self) -> Iterator[tuple[str, str, Tensor, object]]:
         """Tensors that are not where they were: what they are, their name, themselves, and what is there now."""
         for kind, path, table, before in self.tables:
             for name, tensor in before.items():
@@ -100,7 +104,7 @@ def settled(traced: Trace, replaced: Replaced) -> Trace:
         if node.name in made or node.name in replaced.written.values():
             copy = f"{node.name}_before"
             copies[node.name], tensors[copy] = copy, tensors[node.name]
-            nodes.append(Node(copy, "call", "torch.Tensor.clone", (Ref(node.name),), grad=False))
+            nodes.append(Node(copy, "call", COPY, (Ref(node.name),), grad=False))
     used = {name for node in nodes for name in node.refs}
     idle = set(copies.values()) - used
     return replace(
@@ -114,7 +118,7 @@ def settled(traced: Trace, replaced: Replaced) -> Trace:
 def _reading(node: Node, copies: Mapping[str, str], but: int) -> Node:
     """The node reading copies, but for its first arguments."""
 
-    def put(leaf: Any) -> Any:
+    def put(leaf: Leaf) -> Leaf:
         return Ref(copies[leaf.name]) if isinstance(leaf, Ref) and leaf.name in copies else leaf
 
     if not any(name in copies for name in node.refs):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import keyword
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from types import EllipsisType
+from typing import Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +20,20 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values, without_unused
-from netslim.ir.program import LIFTED, RESERVED, Node, Program, Ref, Struct, name_of
+from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, name_of
 from netslim.layouts.axes import Const, Layout, Reason
-from netslim.layouts.engine import Engine, user_line
+from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
-from netslim.trace.numbers import TracedFloat, TracedInt, plain
+from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
+from netslim.trace.result import Trace
 from netslim.trace.values import with_values
 
 
-@dataclass
-class Trace:
-    """A program and what is known about its values."""
+@runtime_checkable
+class NamesFields(Protocol):
+    """What sets a namedtuple apart from other tuples."""
 
-    program: Program
-    tensors: dict[str, Any] = field(default_factory=dict)  # node name -> its traced value (tensors, containers)
-    numbers: dict[str, Any] = field(default_factory=dict)  # node name -> its traced number
-    notes: dict[str, dict[str, Layout]] = field(default_factory=dict)  # node name -> what the rules noted
-    constants: dict[str, Tensor] = field(default_factory=dict)  # lifted constants by path
-    specialised: tuple[str, ...] = ()  # lines whose branch depended on a size
-    decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
-    made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
-    dropped: Mapping[str, Tensor] = field(default_factory=dict)  # attributes that forward has replaced unread
+    _fields: tuple[str, ...]
 
 
 class Tracer(TorchFunctionMode):
@@ -52,8 +45,8 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
         self.nodes: list[Node] = []
-        self.tensors: dict[str, Any] = {}
-        self.numbers: dict[str, Any] = {}
+        self.tensors: dict[str, object] = {}
+        self.numbers: dict[str, int | float] = {}
         self.notes: dict[str, dict[str, Layout]] = {}
         self.specialised: dict[str, None] = {}
         self.constants = constants
@@ -61,7 +54,7 @@ class Tracer(TorchFunctionMode):
         self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
         self._node_of: dict[int, str] = {}
         self._dtype_read: Tensor | None = None
-        self._alive: list[Any] = []
+        self._alive: list[Tensor] = []
         self._used: set[str] = set(RESERVED)
         self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
         self._lifted = {id(t): n for n, t in constants.items()}
@@ -78,14 +71,17 @@ class Tracer(TorchFunctionMode):
         self._used.add(name)
         return name
 
-    def add(self, op: str, target: str, hint: str, args: Any = (), kwargs: Any = None, where: str = "") -> str:
+    def add(
+        self, op: str, target: str, hint: str, args: tuple[Literal, ...] = (),
+        kwargs: dict[str, Literal] | None = None, where: str = "",
+    ) -> str:  # fmt: skip
         name = self.new_name(hint)
         computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
         grad, cast = self.grad or not computes, self.cast or not computes
         self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast))
         return name
 
-    def claim(self, name: str, value: Any) -> None:
+    def claim(self, name: str, value: object) -> None:
         """Remember which node the tensors in `value` come from."""
         self.tensors[name] = value
         if isinstance(value, Tensor):
@@ -97,15 +93,21 @@ class Tracer(TorchFunctionMode):
                     part = self.add("call", "operator.getitem", f"{name}_{i}", (Ref(name), i))
                     self.claim(part, item)
 
-    def encode(self, value: Any) -> Any:
+    @overload
+    def encode(self, value: tuple[object, ...]) -> tuple[Literal, ...]: ...
+    @overload
+    def encode(self, value: dict[str, object]) -> dict[str, Literal]: ...
+    @overload
+    def encode(self, value: object) -> Literal: ...
+    def encode(self, value: object) -> Literal:
         """A literal for the program: tensors and traced numbers become references."""
         if isinstance(value, Tensor):
             return Ref(self._tensor(value))
         if isinstance(value, (TracedInt, TracedFloat)):
             return Ref(value.node)
         if isinstance(value, (tuple, list)):
-            items = [self.encode(v) for v in value]
-            return items if isinstance(value, list) else tuple(items)
+            items = map(self.encode, value)
+            return list(items) if isinstance(value, list) else tuple(items)
         if isinstance(value, dict):
             return {k: self.encode(v) for k, v in value.items()}
         if isinstance(value, slice):
@@ -114,8 +116,12 @@ class Tracer(TorchFunctionMode):
             return self.device(value)
         if isinstance(value, torch.dtype):
             return self._dtype(value)
-        if value is None or value is Ellipsis or isinstance(value, _LITERALS):
+        if value is None or isinstance(value, (EllipsisType, *_LITERALS)):
             return value
+        return self.unstored(value)
+
+    def unstored(self, value: object) -> Literal:
+        """What stands for a value that no program could hold. Raises TraceError."""
         raise TraceError(
             f"a {type(value).__name__} is passed to a torch function at {user_line()}; netslim cannot store it."
         )
@@ -137,21 +143,21 @@ class Tracer(TorchFunctionMode):
         self.claim(name, value)
         return name
 
-    def device(self, device: torch.device) -> Any:
+    def device(self, device: torch.device) -> Ref | torch.device:
         """A device literal; the one that the trace runs on stands for that of the first input."""
         if device.type != "meta":
             return device
         first = next(node.name for node in self.nodes if node.op == "input")
         return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
 
-    def _dtype(self, dtype: torch.dtype) -> Any:
+    def _dtype(self, dtype: torch.dtype) -> Ref | torch.dtype:
         """A dtype; one that was just read from a tensor stands for that tensor's, so that other precisions run."""
         read, self._dtype_read = self._dtype_read, None
         if read is None or read.dtype != dtype or not dtype.is_floating_point:
             return dtype
         return Ref(self.add("call", DTYPE, "dtype", (Ref(self._tensor(read)),)))
 
-    def unnamed(self, func: Any) -> str:
+    def unnamed(self, func: Function) -> str:
         """The name to record for a function that is not on the allowlist."""
         raise TraceError(
             f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
@@ -167,7 +173,9 @@ class Tracer(TorchFunctionMode):
 
     # -- calls
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if self.quiet:
             return func(*args, **kwargs)
@@ -183,7 +191,7 @@ class Tracer(TorchFunctionMode):
             given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
             self.decided |= {(known, user_line()): None for t in given if (known := self.known(t))}
             args = tree_map_only(Tensor, lambda t: with_values(t, self._node_of.get(id(t)), self), args)
-        if name is None and getattr(func, "__name__", "") == "__set__" and func == _SET_DATA:
+        if name is None and getattr(func, "__name__", "") == "__set__" and func == SET_DATA:
             with self:
                 into = args[0].data
             return self.write(into, args[1], user_line())
@@ -194,7 +202,7 @@ class Tracer(TorchFunctionMode):
                 out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
             return out
-        if name in MAKERS and not out.is_meta and not _has_numbers((args, kwargs)):
+        if name in MAKERS and not out.is_meta and not is_computed((args, kwargs)):
             with self.silenced():
                 self._made[id(out)] = out.clone()
             self.engine.forget(self._made[id(out)])
@@ -205,7 +213,7 @@ class Tracer(TorchFunctionMode):
         self._finish(node, out)
         return out
 
-    def write(self, into: Tensor, value: Any, where: str) -> str:
+    def write(self, into: Tensor, value: object, where: str) -> str:
         """Record that a tensor's entries are put in the place of another's. Raises TraceError where it has others."""
         if not isinstance(value, Tensor) or (value.shape, value.dtype) != (into.shape, into.dtype):
             form = f"of shape {tuple(into.shape)} and {into.dtype}"
@@ -221,7 +229,7 @@ class Tracer(TorchFunctionMode):
         """The node or the path of a tensor, None for one that no call has given or read."""
         return self._node_of.get(id(tensor)) or self._paths.get(id(tensor)) or self._lifted.get(id(tensor))
 
-    def call_module(self, path: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def call_module(self, path: str, forward: Function, args: Args, kwargs: Kwargs) -> object:
         """Run a leaf module, recording one node."""
         if self.quiet:
             return forward(*args, **kwargs)
@@ -241,7 +249,7 @@ class Tracer(TorchFunctionMode):
         finally:
             self.quiet = before
 
-    def _finish(self, node: str, out: Any) -> None:
+    def _finish(self, node: str, out: object) -> None:
         if self.engine.notes:
             self.notes[node] = self.engine.notes
         if out is not None:
@@ -249,7 +257,7 @@ class Tracer(TorchFunctionMode):
 
     # -- numbers
 
-    def _size(self, name: str, args: Any, kwargs: Any) -> Any:
+    def _size(self, name: str, args: Args, kwargs: Kwargs) -> int | float | torch.Size:
         tensor, shape = args[0], tuple(args[0].shape)
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
         if name == "torch.Tensor.__len__":
@@ -257,42 +265,38 @@ class Tracer(TorchFunctionMode):
             return shape[0]
         if name in ENTRIES:
             node = self.add("call", "torch.Tensor.numel", "numel", (self.encode(tensor),), where=user_line())
-            return self._traced(node, tensor.numel())
+            return traced(tensor.numel(), node, self)
         if dim is not None:
             return self._dim(tensor, int(dim) % len(shape))
         return torch.Size([self._dim(tensor, i) for i in range(len(shape))])
 
     def _dim(self, tensor: Tensor, dim: int) -> TracedInt:
         node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=user_line())
-        return self._traced(node, tensor.shape[dim])
+        return traced(tensor.shape[dim], node, self)
 
-    def number(self, fn: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+    def number(self, fn: Function, operands: tuple[object, ...]) -> object:
         """Arithmetic on traced numbers, recorded."""
         value = fn(*(plain(o) for o in operands))
         if self.quiet:
             return value
         name = name_of(fn)
         assert name is not None
-        return self._traced(self.add("call", name, "n", self.encode(operands), where=user_line()), value)
-
-    def _traced(self, node: str, value: Any) -> Any:
-        self.numbers[node] = value
-        number: Any = (TracedInt if isinstance(value, int) else TracedFloat)(value)
-        number.node, number.tracer = node, self
-        return number
+        return traced(value, self.add("call", name, "n", self.encode(operands), where=user_line()), self)
 
     # -- the end
 
-    def output(self, value: Any) -> Any:
+    def output(self, value: object) -> Literal:
         """The returned structure, with references for tensors."""
         if value is None or isinstance(value, (Tensor, *_LITERALS)):
             return self.encode(value)
         if isinstance(value, OrderedDict):
             return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
+        if isinstance(value, tuple) and isinstance(value, NamesFields):
             return Struct(type(value).__name__, tuple(value._fields), tuple(map(self.output, value)))
-        if type(value) in (tuple, list):
-            return type(value)(map(self.output, value))
+        if type(value) is tuple:
+            return tuple(map(self.output, value))
+        if type(value) is list:
+            return list(map(self.output, value))
         if isinstance(value, dict):
             return {k: self.output(v) for k, v in value.items()}
         raise TraceError(
@@ -307,13 +311,9 @@ class Tracer(TorchFunctionMode):
         )  # fmt: skip
 
 
-_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
-
-
-def _has_numbers(value: Any) -> bool:
-    return any(isinstance(leaf, (TracedInt, TracedFloat, Tensor)) for leaf in tree_leaves(value))
 
 
 def _hint(name: str) -> str:

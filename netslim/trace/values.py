@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from netslim.ir.functions import COUNTS, DTYPE, FORMS, Memory, form_only, memory
 from netslim.ir.program import Leaf, Node, Program, Ref, function, map_leaves
-from netslim.trace.contexts import random_numbers_kept
+from netslim.layouts.engine import Args, Kwargs
 
 
 class Recorded(Protocol):
@@ -53,8 +54,7 @@ def values_of(name: str, nodes: Sequence[Node], tensors: Mapping[str, Any], numb
 
         return map_leaves(put, node.args), map_leaves(put, node.kwargs)
 
-    with _disable_current_modes(), random_numbers_kept(), contextlib.suppress(Exception):
-        before = torch.get_rng_state()
+    with contextlib.suppress(Exception), _disable_current_modes(), _NothingRandom():
         for node in needed:
             if node.name in numbers:
                 found[node.name] = numbers[node.name]
@@ -65,9 +65,19 @@ def values_of(name: str, nodes: Sequence[Node], tensors: Mapping[str, Any], numb
             else:
                 args, kwargs = arguments(node)
                 found[node.name] = function(node.target)(*args, **kwargs)
-        if torch.equal(torch.get_rng_state(), before):
-            return found[name]
+        return found[name]
     return None
+
+
+class _NothingRandom(TorchDispatchMode):
+    """Operators that draw random numbers fail."""
+
+    def __torch_dispatch__(
+        self, func: OpOverload, _types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise RuntimeError(f"{func} is random")
+        return func(*args, **(kwargs or {}))
 
 
 def _is_device(leaf: Leaf) -> bool:

@@ -101,7 +101,7 @@ def test_every_annotation_is_a_type_that_is_checked() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule": "step"}, "--schedule step needs --milestones"),
+        ({"schedule": "step"}, "--schedule step needs --milestones, a list of epochs, such as 150,225"),
         ({"epochs": 5, "warmup": 5.0}, "leaves none of the 5 epochs"),
         ({"batch_size": 4, "accumulate": 8}, "parts without images"),
         ({"mode": "none", "semi": "gradaug"}, "--semi gradaug needs sub-networks"),

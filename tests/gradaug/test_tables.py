@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
@@ -21,13 +22,16 @@ from gradaug.regularizers.hooks import Regularizer, Regularizers
 from gradaug.subnets import views as transforms
 from gradaug.subnets.sampler import draw
 from gradaug.subnets.space import Space
-from gradaug.training import optim
+from gradaug.training import optim, schedules
 from gradaug.training.estimate import IMAGENET, known_images
+from netslim.errors import InputError
 
 TABLES: dict[str, Mapping[str, registry.Row]] = {
     "regularizers": registry.REGULARIZERS,
     "views": registry.VIEWS,
     "data": registry.SOURCES,
+    "schedule": registry.SCHEDULES,
+    "task": registry.TASKS,
 }
 
 
@@ -42,6 +46,11 @@ def test_every_name_of_a_table_is_implemented(setting: str, name: str) -> None:
 def test_no_two_names_are_one_implementation(setting: str) -> None:
     rows = TABLES[setting]
     assert len({row.load() for row in rows.values()}) == len(rows)
+
+
+@pytest.mark.parametrize("setting", ["views", "data", "schedule"])
+def test_a_function_is_called_as_its_row(setting: str) -> None:
+    assert [row.load().__name__ for row in TABLES[setting].values()] == [n.replace("-", "_") for n in TABLES[setting]]
 
 
 def test_every_regularizer_that_is_written_has_a_row() -> None:
@@ -96,9 +105,30 @@ def test_modes_are_those_that_the_setting_lists() -> None:
     assert varied == MODES
 
 
-def test_schedules_are_those_that_the_setting_lists() -> None:
-    words = TrainConfig.__dataclass_fields__["schedule"].metadata["range"].words
-    assert words == f"one of {', '.join(optim.SCHEDULES)}"
+@pytest.mark.parametrize("setting", ["schedule", "task"])
+def test_a_setting_of_one_name_allows_the_names_of_its_table(setting: str) -> None:
+    legal = TrainConfig.__dataclass_fields__[setting].metadata["range"]
+    assert legal.words == f"one of {', '.join(TABLES[setting])}"
+
+
+def test_every_schedule_that_is_written_has_a_row() -> None:
+    written = {one for one in vars(schedules).values() if inspect.isfunction(one)}
+    assert {row.load() for row in registry.SCHEDULES.values()} == written
+
+
+def test_a_row_is_all_that_a_schedule_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "half", lambda share, _epochs, settings: share * settings.warmup / 2, raising=False)
+    monkeypatch.setitem(registry.SCHEDULES, "half", registry.ScheduleRow("gradaug.training.schedules:half"))
+    config = settings(schedule="half", warmup=1.0, epochs=3)
+    plan = optim.schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), config, 2)
+    assert [plan.lr_lambdas[0](step) for step in range(6)] == [0.5, 1.0, 0.0, 0.125, 0.25, 0.375]
+
+
+def test_what_a_schedule_cannot_do_without_is_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = registry.ScheduleRow("gradaug.training.schedules:constant", needs="clip_norm")
+    monkeypatch.setitem(registry.SCHEDULES, "constant", row)
+    with pytest.raises(InputError, match="--schedule constant needs --clip-norm, a positive number"):
+        TrainConfig(schedule="constant")
 
 
 def settings(**changed: Any) -> Any:

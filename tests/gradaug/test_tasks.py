@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 import gradaug
 import netslim
 from gradaug import data, tasks
-from gradaug.data.digit_scenes import scenes
+from gradaug.data.digit_masks import scenes
 from gradaug.errors import DataError
 from gradaug.evaluation.assessment import assess
 from gradaug.evaluation.score import measure, require_fit

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from netslim.ir import functions
-from netslim.ir.functions import ARITHMETIC, VALUES, written
-from netslim.ir.program import OPERATORS, Node, Ref, function, is_listed
+from netslim.ir.functions import ARITHMETIC, ITEMS, VALUES, attribute_of, method_of, written
+from netslim.ir.program import OPERATORS, Node, Ref, _functions, function, is_listed
 from netslim.ops import FITS
 
 TABLES = {name: table for name, table in vars(functions).items() if isinstance(table, (set, frozenset)) and table}
 STRINGS = {name: table for name, table in TABLES.items() if all(isinstance(entry, str) for entry in table)} | {
-    "FITS": set(FITS)
-}
+    "FITS": set(FITS), "ZEROS": {*functions.ZEROS, functions.COPY}
+}  # fmt: skip
 OVERRIDABLE = {
     torch.overrides.resolve_name(fn) for fns in torch.overrides.get_overridable_functions().values() for fn in fns
 }
@@ -62,3 +62,23 @@ def test_every_arithmetic_of_the_allowlist_is_known() -> None:
 def test_giving_values_is_seen_by_the_function(name: str) -> None:
     module = torch.Tensor if name.startswith("torch.Tensor.") else torch
     assert functions.gives_values(getattr(module, name.rpartition(".")[2]))
+
+
+def test_what_is_written_as_a_method_or_an_attribute_is_one() -> None:
+    for name, fn in _functions().items():
+        attribute, method = attribute_of(name), method_of(name)
+        if attribute is not None:
+            assert getattr(torch.Tensor, attribute).__get__ == fn
+        elif method is not None:
+            assert getattr(torch.Tensor, method) is fn or name == "operator.setitem"
+        else:
+            assert not name.startswith("torch.Tensor.")
+
+
+def test_items_are_read_and_written_by_functions_of_the_allowlist() -> None:
+    assert all(map(is_listed, [*ITEMS, *ITEMS.values()]))
+    assert [method_of(name) for name in ("torch.add", "operator.getitem", "operator.setitem")] == [
+        None,
+        None,
+        "__setitem__",
+    ]

@@ -15,7 +15,7 @@ from netslim.analysis.analyse import analyse
 from netslim.layouts.axes import count, cut, positions
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
-from netslim.net.tree import plain_tree
+from netslim.net.tree import slim_tree
 from netslim.ops import join
 from netslim.proof.masked import MaskedEngine, masked_run
 
@@ -44,7 +44,7 @@ class Example(nn.Module):
 def converted(example: Callable[..., Any]) -> SlimNet:
     model = Example(example)
     plan, constants = analyse(model, IMAGE, fix_outputs=False)
-    return SlimNet(plan, plain_tree(model), constants).eval()
+    return SlimNet(plan, slim_tree(model), constants).eval()
 
 
 IMAGE = torch.zeros(2, 1, dtype=torch.float64)

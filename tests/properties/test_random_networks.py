@@ -102,7 +102,7 @@ def _is_whole(net: netslim.SlimNet, slot: Slot) -> bool:
     """Whether a dimension of a layer's weight is one group and nothing else."""
     layouts = net.plan.layouts[slot.param]
     path = slot.param.rpartition(".")[0]
-    return path in runtime(net).leaves and len(layouts) > 1 and slot.dim == 0 and isinstance(layouts[0], Elastic)
+    return path in runtime(net).layers and len(layouts) > 1 and slot.dim == 0 and isinstance(layouts[0], Elastic)
 
 
 def _from_the_end(right: Callable[..., Point], slot: Slot, net: netslim.SlimNet) -> Callable[..., Point]:
@@ -111,9 +111,9 @@ def _from_the_end(right: Callable[..., Point], slot: Slot, net: netslim.SlimNet)
 
     def wrong(*args: Any) -> Point:
         point = right(*args)
-        kept = point.leaves[path]
+        kept = point.layers[path]
         cut = tuple((0, size - part[2], part[2]) if part[0] == slot.dim else part for part in kept.tensors[attribute])
-        leaves = {**point.leaves, path: replace(kept, tensors={**kept.tensors, attribute: cut})}
+        leaves = {**point.layers, path: replace(kept, tensors={**kept.tensors, attribute: cut})}
         return replace(point, leaves=leaves)
 
     return wrong

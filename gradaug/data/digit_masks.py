@@ -78,7 +78,7 @@ def _tiled(cells: Tensor) -> Tensor:
     return cells.view(-1, 2, 2, CELL, CELL).transpose(2, 3).reshape(-1, 2 * CELL, 2 * CELL)
 
 
-def digit_scenes(
+def digit_masks(
     _: str, shape: tuple[int, ...], seed: int, count: int | None = None, augment: str = "standard"
 ) -> DataSource:
     """1,437 scenes to train on and 360 to validate, always the same; 11 classes: background, then the digits."""
