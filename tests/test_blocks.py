@@ -77,6 +77,18 @@ def dual_path(m: Any, x: Tensor) -> Tensor:
     return m.mix(torch.cat([x[:, :6] + out[:, :6], x[:, 6:], out[:, 6:]], 1))
 
 
+def dual_path_projected(m: Any, x: Tensor) -> Tensor:
+    out = m.deep(F.relu(m.body(x)))
+    x = m.shortcut(x)
+    return m.mix(torch.cat([x[:, :6] + out[:, :6], x[:, 6:], out[:, 6:]], 1))
+
+
+def dual_path_of_two_layers(m: Any, x: Tensor) -> Tensor:
+    kept, more = m.shortcut(x).tensor_split([6], 1)
+    out = F.relu(m.body(x))
+    return m.mix(torch.cat([kept + m.added(out), more, m.joined(out)], 1))
+
+
 def dual_paths_apart(m: Any, x: Tensor) -> Tensor:
     kept, more = x, m.dense(x)
     out = m.body(m.before(torch.cat([kept, more], 1)))
@@ -113,6 +125,17 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
     "two blocks with shared layers": (twice, {}, 2),
     "dense": (lambda m, x: m.mix(torch.cat([x, m.body(x)], 1)), {"mix": nn.Conv2d(16, 8, 1)}, 1),
     "dual path": (dual_path, {"mix": nn.Conv2d(10, 8, 1)}, 1),
+    "dual path of two layers": (
+        dual_path_of_two_layers,
+        {"shortcut": nn.Conv2d(8, 8, 1), "added": nn.Conv2d(8, 6, 1), "joined": nn.Conv2d(8, 2, 1),
+         "mix": nn.Conv2d(10, 8, 1)},
+        1,
+    ),
+    "dual path, subsampled": (
+        dual_path_projected,
+        {"shortcut": nn.Conv2d(8, 8, 1, 2), "deep": nn.Conv2d(8, 8, 1, 2), "mix": nn.Conv2d(10, 8, 1)},
+        1,
+    ),
     "dual paths apart": (dual_paths_apart,
                          {"dense": nn.Conv2d(8, 4, 1), "before": nn.Conv2d(12, 8, 1), "after": nn.Conv2d(12, 8, 1)}, 1),
     "an inner level": (lambda m, x: m.mix(torch.cat([m.up(m.body(m.down(x))), x], 1)),
@@ -142,7 +165,7 @@ def every(net: netslim.SlimNet) -> dict[str, bool]:
 
 def test_skipping_costs_no_compute(net: netslim.SlimNet) -> None:
     """FLOPs as torch counts them: the full network's without those of the layers in the bodies, exactly."""
-    skips = [block.skips[False] for block in net.blocks]
+    skips = [part for block in net.blocks for part in block.skips[False].parts]
     skipped = {name for skip in skips for name in (*skip.body, *skip.bodies)}
     inside = {n.target for n in net.plan.regions[""].programs[False] if n.name in skipped and n.op == "module"}
     ran: list[str] = []

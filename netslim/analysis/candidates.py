@@ -6,20 +6,19 @@ residual   a sum of which one operand, the body, is computed for that sum only, 
            is added is no branch: it belongs to the body that it shifts, or stays after the sum.
 dense      a value that is only ever concatenated with what it was computed from (a dense layer, an inner level of a
            U-Net). Skipping puts zeros in its place.
-dual       a value of which some channels are added to, and others concatenated with, what it was computed from (a dual
-           path). Skipping puts zeros in its place.
+dual       a body that gives one value to such a sum, others to such concatenations (a dual path). Skipping does both.
 
 A value is computed for a node only when nothing else uses it; writing in place counts as a use by every later reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from netslim.analysis.dataflow import Facts, Flow
-from netslim.ir.functions import CATS, COPY, ZEROS, effect
+from netslim.analysis.dataflow import Facts, Flow, is_view
+from netslim.ir.functions import CATS, COPY, ZEROS
 from netslim.ir.plan import Refused, Skip
 from netslim.ir.program import Literal, Node, Program, Ref, Size, leaves
 
@@ -37,15 +36,19 @@ def find_blocks(program: Program, facts: Facts) -> tuple[list[Candidate], list[R
     """Every skippable block of a program, in the order of their ends; and sums that look like one, with a reason."""
     flow = Flow(program, facts)
     found: list[Candidate] = []
+    taken: set[str] = set()
     refused: list[Refused] = []
     for node in program:
         result: Candidate | Refused | None = None
         if flow.is_sum(node) and not flow.is_part_of_a_sum(node):
             result = _residual(flow, node)
+            result = result if isinstance(result, Candidate) else _dual(flow, node) or result
         elif node.op in ("call", "module"):
-            result = _dense(flow, node) or _dual(flow, node)
+            result = _dense(flow, node)
         if isinstance(result, Candidate):
-            found.append(result)
+            ends = {part.end for part in result.skip.parts}
+            found += [] if ends & taken else [result]
+            taken |= ends
         elif result is not None:
             refused.append(result)
     return found, refused
@@ -172,13 +175,9 @@ def _passes(flow: Flow, source: int, other: int, dim: int) -> bool:
         return True
     a, b = flow.shape(source), flow.shape(other)
     whole = a is not None and b is not None and len(a) == len(b) and a[dim] == b[dim]
-    if not whole or not _is_view(flow.nodes[other]) or not flow.above[other] >> source & 1:
+    if not whole or not is_view(flow.nodes[other]) or not flow.above[other] >> source & 1:
         return False
-    return all(_is_view(flow.nodes[i]) for i in flow.between(source, other))
-
-
-def _is_view(node: Node) -> bool:
-    return node.op == "call" and effect(node.target).views
+    return all(is_view(flow.nodes[i]) for i in flow.between(source, other))
 
 
 def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node, ...], str] | None:
@@ -210,61 +209,88 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
 
 
 def _dual(flow: Flow, node: Node) -> Candidate | Refused | None:
-    end, shape, uses = flow.at[node.name], flow.shape(flow.at[node.name]), list(_uses(flow, flow.at[node.name]))
-    kinds = {flow.nodes[user].target in CATS if not flow.is_sum(flow.nodes[user]) else None for user, _ in uses}
-    if shape is None or kinds != {None, True} or not flow.data[end] or _is_view(node):
-        return None
-    beside = {user: [o for o in sorted(flow.reads[user]) if not flow.above[o] >> end & 1] for user, _ in uses}
-    partners = sorted({o for others in beside.values() for o in others})
-    body = flow.only_for({end}, flow.users[end], partners)
+    """A body of which one value is added to, and others are concatenated with, what it was computed from."""
+    operands = flow.operands(node)
+    pairs = [(a, b) for a in operands for b in operands if a != b] if len(operands) == 2 else []
+    return next((found for stay, added in pairs if (found := _joined(flow, flow.at[node.name], stay, added))), None)
+
+
+def _joined(flow: Flow, end: int, stay: int, added: int) -> Candidate | Refused | None:
+    core, cats = _up_to_cats(flow, end, _not_beside(flow, flow.bits(flow.above[added] & ~flow.above[stay])))
+    outside = {i for i, data in enumerate(flow.data) if data and not flow.above[i] >> added & 1} - core
+    beside = {cat: sorted(flow.reads[cat] & outside) for cat in cats}
+    partners = sorted({stay, *(o for others in beside.values() for o in others)})
+    values = sorted({v for found in cats.values() for v in found})
+    body = flow.only_for({added, *values}, {end, *cats}, partners)
     sources = flow.boundary(body)
-    if not flow.weight(body) or any(_takes_a_part(flow, sources, i) for i in body):
+    if not (cats and sources and {added, *values} <= body and flow.weight(body)):
         return None
-
-    def beside_it(other: int) -> bool:
-        """Whether it comes from what the body comes from, by less than the body."""
-        above = [s for s in sources if flow.above[other] >> s & 1]
-        return bool(above) and flow.weight(flow.between(max(above), other)) < flow.weight(body)
-
-    added = all(flow.shape(user) == flow.shape(value) for user, value in uses if flow.is_sum(flow.nodes[user]))
     seen = all(any(flow.above[o] >> s & 1 for o in partners) for s in sources)
-    if not (sources and added and seen and all(any(map(beside_it, others)) for others in beside.values())):
+    whole = not any(_takes_a_part(flow, sources, i) for i in body) and flow.shape(stay) == flow.shape(end)
+    roots = {*sources, flow.root(stay)}
+    above = [s for s in sources if flow.above[stay] >> s & 1]
+    light = bool(above) and flow.weight(flow.between(max(above), stay)) < flow.weight(body)
+    paired = light and all(any(flow.root(o) in roots for o in others if o != stay) for others in beside.values())
+    if not (seen and whole and paired) or "alpha" in flow.nodes[end].kwargs:
         return None
-    dims = {_cat_dim(flow.nodes[user]) for user, _ in uses if not flow.is_sum(flow.nodes[user])}
-    along = dims.pop()
-    zeros = (
-        _zeros(flow, end, {*partners, *sources}, along % len(shape)) if isinstance(along, int) and not dims else None
-    )
-    written = any(flow.writes(i) & flow.facts.memory.owners[node.name] for i in range(end + 1, len(flow.nodes)))
-    if zeros is None or written:
-        return Refused(node.where, "what stands for the branch cannot be made before it")
-    return _candidate(flow, end, body - {end}, *zeros, [end])
+    more: list[Skip] = []
+    for value in values:
+        mine = [cat for cat in cats if value in cats[cat]]
+        zeros = _zeros_for(flow, value, mine, {*sources, *(o for cat in mine for o in beside[cat])})
+        if zeros is None:
+            return Refused(flow.nodes[end].where, "what stands for a part of the branch cannot be made before it")
+        more.append(Skip(flow.name(value), (), *zeros, (flow.name(value),)))
+    inside = body - set(values)
+    return _candidate(flow, end, inside, *_instead(flow, end, stay), [added], tuple(more))
 
 
-def _uses(flow: Flow, value: int) -> Iterator[tuple[int, int]]:
-    """Who uses a value, and which part of it: (user, the value or a view of it)."""
-    seen, queue = {value}, [value]
+def _not_beside(flow: Flow, core: set[int]) -> set[int]:
+    """What a body is made of, without what is concatenated with it too, and what that comes from."""
+    beside = [i for i in core if any(flow.nodes[user].target in CATS for user in flow.users[i] - core)]
+    return core - {j for i in beside for j in core if flow.above[i] >> j & 1}
+
+
+def _up_to_cats(flow: Flow, end: int, core: set[int]) -> tuple[set[int], dict[int, set[int]]]:
+    """A body with what is made of it alone, and what it gives to concatenations: nothing where others get some too."""
+    core = {i for i in core if flow.data[i]}
+    cats: dict[int, set[int]] = {}
+    queue = list(core)
     while queue:
-        part = queue.pop()
-        for user in sorted(flow.users[part]):
-            if not _is_view(flow.nodes[user]):
-                yield user, part
-            elif user not in seen:
-                seen.add(user)
+        value = queue.pop()
+        for user in flow.users[value] - core - {end}:
+            if flow.nodes[user].target in CATS:
+                cats.setdefault(user, set()).add(value)
+            elif flow.nodes[user].op == "output" or any(flow.data[i] and i not in core for i in flow.reads[user]):
+                return core, {}
+            else:
+                core.add(user)
                 queue.append(user)
+    return core, cats
+
+
+def _zeros_for(flow: Flow, value: int, cats: Sequence[int], beside: set[int]) -> tuple[tuple[Node, ...], str] | None:
+    """Zeros in the place of a value that is concatenated; None where they cannot be made, or are written to."""
+    along, shape = {_cat_dim(flow.nodes[cat]) for cat in cats}, flow.shape(value)
+    owners = flow.facts.memory.owners[flow.name(value)]
+    written = any(flow.writes(i) & owners for i in range(value + 1, len(flow.nodes)))
+    dim = along.pop()
+    if along or not isinstance(dim, int) or shape is None or written:
+        return None
+    return _zeros(flow, value, beside, dim % len(shape))
 
 
 def _takes_a_part(flow: Flow, sources: set[int], i: int) -> bool:
     """Whether a node is a view of a part of one of the values."""
     mine = flow.shape(i)
     read = [flow.shape(j) for j in flow.reads[i] & sources]
-    return _is_view(flow.nodes[i]) and any(mine is None or s is None or prod(mine) < prod(s) for s in read)
+    return is_view(flow.nodes[i]) and any(mine is None or s is None or prod(mine) < prod(s) for s in read)
 
 
 def _candidate(
-    flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int]
-) -> Candidate:
+    flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int],
+    more: tuple[Skip, ...] = (),
+) -> Candidate:  # fmt: skip
     names = tuple(flow.name(i) for i in sorted(body))
-    nodes = tuple(flow.nodes[i] for i in sorted(body | {end}))
-    skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)))
+    nodes = tuple(flow.nodes[i] for i in sorted({*body, end, *(flow.at[part.end] for part in more)}))
+    skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)), more)
     return Candidate(skip, nodes, flow.nodes[end].where)

@@ -71,14 +71,15 @@ def gives_values(fn: Function) -> bool:
 
 def form_only(node: Node) -> frozenset[str]:
     """The values of which a call reads the form alone, so that their entries do not matter to it."""
-    name = last(node.target)
-    found = node.args[:1] if name in _LIKE else node.args[1:] if name in _AS else ()
+    found = node.args[:1] if node.target in _LIKE else node.args[1:] if node.target in _AS else ()
     refs = node.refs if node.target in FORMS else [leaf.name for leaf in leaves(found) if isinstance(leaf, Ref)]
     return frozenset(refs)
 
 
-_LIKE = set("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_tensor".split())
-_AS = set("to type_as view_as reshape_as expand_as".split())
+_LIKE = {f"torch.{name}_like" for name in "zeros ones full empty".split()} | {
+    f"torch.Tensor.new_{name}" for name in "zeros ones full empty tensor".split()
+}
+_AS = _tensor("to type_as view_as reshape_as expand_as")
 
 
 def last(target: str) -> str:

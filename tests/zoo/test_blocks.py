@@ -103,6 +103,7 @@ def test_wide_resnet_28_10_has_12() -> None:
     ("name", "count"),
     [
         ("hrnet_w18_small", 1 + 2 * 2 + 2 * 3 + 2 * 4 + 3 + 4),
+        ("dpn48b", 3 + 4 + 6 + 3),
         ("dpn68", 3 + 4 + 12 + 3),
         ("res2net50_14w_8s", 3 + 4 + 6 + 3),  # the chain inside each block is used by a concatenation
     ],
