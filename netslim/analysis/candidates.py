@@ -240,8 +240,7 @@ def _joined(flow: Flow, end: int, stay: int, added: int) -> Candidate | Refused 
         if zeros is None:
             return Refused(flow.nodes[end].where, "what stands for a part of the branch cannot be made before it")
         more.append(Skip(flow.name(value), (), *zeros, (flow.name(value),)))
-    inside = body - set(values)
-    return _candidate(flow, end, inside, *_instead(flow, end, stay), [added], tuple(more))
+    return _candidate(flow, end, body, *_instead(flow, end, stay), [added], tuple(more))
 
 
 def _not_beside(flow: Flow, core: set[int]) -> set[int]:
@@ -289,8 +288,13 @@ def _takes_a_part(flow: Flow, sources: set[int], i: int) -> bool:
 def _candidate(
     flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int],
     more: tuple[Skip, ...] = (),
-) -> Candidate:  # fmt: skip
+) -> Candidate | None:  # fmt: skip
+    """The block; None where a size in its body is looked at after its end."""
+    ends = {end, *(flow.at[part.end] for part in more)}
+    body = flow.with_asides(body) - ends
+    if any(i > max(ends) for i in body):
+        return None
     names = tuple(flow.name(i) for i in sorted(body))
-    nodes = tuple(flow.nodes[i] for i in sorted({*body, end, *(flow.at[part.end] for part in more)}))
+    nodes = tuple(flow.nodes[i] for i in sorted(body | ends))
     skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)), more)
     return Candidate(skip, nodes, flow.nodes[end].where)

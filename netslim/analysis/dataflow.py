@@ -7,8 +7,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from netslim.ir.functions import FORMS, SUMS, Memory, effect
-from netslim.ir.program import Node, Program, Ref, Size
+from netslim.ir.functions import ARITHMETIC, COUNTS, FORMS, SUMS, Memory, effect
+from netslim.ir.program import REQUIRE, Node, Program, Ref, Size
 
 Shape = tuple[int, ...]
 
@@ -34,13 +34,15 @@ class Flow:
         self.at = {node.name: i for i, node in enumerate(program.nodes)}
         self.reads: list[set[int]] = [{self.at[name] for name in node.refs} for node in program]
         self._follow_writes()
+        self.asides = self._asides()
         self.users: list[set[int]] = [set() for _ in self.nodes]
         self.above: list[int] = []  # as bit sets: every node that a node depends on, itself included
         self.data: list[bool] = []  # whether a node depends on an input
         for i, reads in enumerate(self.reads):
             bits, data = 1 << i, self.nodes[i].op == "input"
             for j in reads:
-                self.users[j].add(i)
+                if i not in self.asides:
+                    self.users[j].add(i)
                 bits |= self.above[j]
                 data = data or self.data[j]
             self.above.append(bits)
@@ -53,6 +55,27 @@ class Flow:
             seen = {owner for j in self.reads[i] for owner in self.facts.memory.owners[self.name(j)]}
             self.reads[i] |= {written[owner] for owner in seen if owner in written} - {i}
             written |= dict.fromkeys(self.writes(i), i)
+
+    def _asides(self) -> set[int]:
+        """Refusals of sizes, and the numbers that are worked out for them only: they use no value for a result."""
+        users: list[set[int]] = [set() for _ in self.nodes]
+        for i, reads in enumerate(self.reads):
+            for j in reads:
+                users[j].add(i)
+        found: set[int] = set()
+        for i in range(len(self.nodes) - 1, -1, -1):
+            number = self.nodes[i].target in COUNTS | ARITHMETIC and users[i] and users[i] <= found
+            if self.nodes[i].target == REQUIRE or number:
+                found.add(i)
+        return found
+
+    def with_asides(self, body: set[int]) -> set[int]:
+        """A body, and the refusals of the sizes in it."""
+        found = set(body)
+        for i in sorted(self.asides):
+            if self.reads[i] & found:
+                found.add(i)
+        return found
 
     def writes(self, i: int) -> frozenset[str]:
         """The values whose memory a node writes to."""

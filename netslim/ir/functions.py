@@ -36,8 +36,12 @@ COUNTS = _tensor("size numel")
 DTYPE = "torch.Tensor.dtype.__get__"
 FORMS = COUNTS | {DTYPE} | _tensor("device.__get__")
 """What a program reads of a tensor's form: it does not depend on the entries."""
-ARITHMETIC = {f"operator.{name}" for name in "add sub mul truediv floordiv mod neg pos abs pow".split()} | {
-    f"math.{name}" for name in "sqrt floor ceil trunc log exp pow log2".split()
+COMPARISONS = {f"operator.{name}" for name in "lt le gt ge eq ne truth".split()}
+ARITHMETIC = {
+    *(f"operator.{name}" for name in "add sub mul truediv floordiv mod neg pos abs pow".split()),
+    *(f"math.{name}" for name in "sqrt floor ceil trunc log exp pow log2".split()),
+    *(f"builtins.{name}" for name in "round max min float".split()),
+    *COMPARISONS,
 }
 """What a program works out with numbers that it has read."""
 _FREE = FORMS | ARITHMETIC | {"operator.getitem"}  # called for their results alone

@@ -7,6 +7,7 @@ A program is what tracing returns, what the rewriter edits, what converted.pt st
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import importlib
@@ -21,7 +22,7 @@ from typing import Any, TypeAlias, overload
 
 import torch
 
-from netslim.errors import ArchiveError
+from netslim.errors import ArchiveError, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,20 @@ _REACHES_OUT = re.compile(
 )
 """What reads files or memory, keeps Python's functions or gives out torch's own objects: no part of a forward."""
 
-_OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem"
+REQUIRE = "netslim.require"
+"""The function by which a program refuses sizes that it was not followed for."""
+
+
+def require(found: object, wanted: bool, message: str) -> None:
+    """Raises InputError with `message` where `found` is not true or false as `wanted`."""
+    if bool(found) is not wanted:
+        raise InputError(message)
+
+
+_OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem lt le gt ge eq ne truth"
 _VISION = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d nms"
 _MATH = "sqrt floor ceil trunc log exp pow log2"
+_BUILTINS = "round max min float"
 
 
 @functools.cache
@@ -181,7 +193,8 @@ def _names() -> dict[Function, str]:
         importlib.import_module("torchvision")
         for name in _VISION.split():
             named[getattr(torch.ops.torchvision, name)] = f"torch.ops.torchvision.{name}"
-    for module, names in ((operator, _OPERATOR), (math, _MATH)):
+    named[require] = REQUIRE
+    for module, names in ((operator, _OPERATOR), (math, _MATH), (builtins, _BUILTINS)):
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")
     return named

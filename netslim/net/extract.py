@@ -19,7 +19,20 @@ from torch.utils._pytree import tree_leaves, tree_structure
 from netslim.errors import InputError
 from netslim.ir.functions import attribute_of, method_of, operator_of
 from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import AUTOCAST, Leaf, Literal, Mode, Node, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.program import (
+    AUTOCAST,
+    REQUIRE,
+    Leaf,
+    Literal,
+    Mode,
+    Node,
+    Ref,
+    Size,
+    Struct,
+    function,
+    is_word,
+    map_leaves,
+)
 from netslim.ir.transform import skips_of, without
 from netslim.layouts.engine import Args, Kwargs
 from netslim.layouts.slices import Cut, Kept, take
@@ -95,6 +108,8 @@ def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphMod
     before: fx.Node | None = None  # whether gradients were on before a stretch without
     inside: list[fx.Node] = []  # the contexts of a stretch without autocast
     for node in without(region.programs[net.training], skips):
+        if node.target == REQUIRE:
+            continue
         before = _gradients(graph, node.grad, before)
         inside = _autocast(graph, node.cast, inside)
         _emit(source, node, root, f"{path}." if path else "", graph, values)

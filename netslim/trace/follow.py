@@ -28,7 +28,7 @@ from netslim.trace.tracer import Tracer
 
 def trace(
     root: nn.Module, inputs: Mapping[str, object], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
-    constants: dict[str, Tensor], kind: type[Tracer] = Tracer,
+    constants: dict[str, Tensor], kind: type[Tracer] = Tracer, making: bool = False,
 ) -> Trace:  # fmt: skip
     """Run `root` (a meta copy) once in the given mode and return its trace.
 
@@ -37,7 +37,7 @@ def trace(
     recorded.
     """
     root.train(training)
-    tracer = kind(root, engine, constants)
+    tracer = kind(root, engine, constants, making)
     with torch.inference_mode(), contexts.fast_path_off(), contexts.alone(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():

@@ -1,4 +1,8 @@
-"""Numbers that came from a tensor's size and remember their node, so that arithmetic on them is recorded."""
+"""Numbers that came from a tensor's size and remember their node, so that arithmetic on them is recorded.
+
+Python loses that memory in many places (`int`, `len`, `range`, numpy): what a program then holds is a number, and
+`confirmation` finds out how it follows from the sizes. A comparison is told to the tracer with its outcome.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,19 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from netslim.ir.program import Function
-from netslim.layouts.engine import Args, Kwargs, user_line
+from netslim.layouts.engine import Args, Kwargs
 
 
 class Recorder(Protocol):
     """Who writes the arithmetic down: the tracer."""
 
-    specialised: dict[str, None]
     numbers: dict[str, int | float]
 
     def number(self, fn: Function, operands: tuple[object, ...]) -> object:
-        """The result of `fn`, as a traced number."""
+        """The result of `fn`, as a traced number while the tracer is at work."""
+
+    def compared(self, fn: Function, operands: tuple[object, ...], outcome: object) -> None:
+        """Note what Python has learnt of a number."""
 
 
 class TracedInt(int):
@@ -64,26 +70,60 @@ def _arithmetic(op: Function, reflected: bool) -> Callable[..., object]:
     return method
 
 
-def _comparison(base: type, name: str) -> Callable[..., object]:
-    plain = getattr(base, name)
+def _both(reflected: bool) -> Callable[..., object]:
+    def method(self: TracedNumber, other: object) -> object:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        return (other // self, other % self) if reflected else (self // other, self % other)
+
+    return method
+
+
+def _shift(name: str, by: Function) -> Callable[..., object]:
+    """A shift by a plain number is a product or a quotient."""
+
+    def method(self: TracedInt, count: int) -> object:
+        if type(count) is not int or count < 0:
+            return getattr(int, name)(plain(self), plain(count))
+        return self.tracer.number(by, (self, 2**count))
+
+    return method
+
+
+def _rounded(self: TracedNumber, digits: int | None = None) -> object:
+    return self.tracer.number(round, (self,) if digits is None else (self, digits))
+
+
+def _comparison(base: type, name: str, fn: Function) -> Callable[..., object]:
+    compare = getattr(base, name)
 
     def method(self: TracedNumber, *others: object) -> object:
-        self.tracer.specialised.setdefault(user_line(), None)
-        return plain(self, *others)
+        outcome = compare(self, *others)
+        if outcome is not NotImplemented:
+            self.tracer.compared(fn, (self, *others), outcome)
+        return outcome
 
     return method
 
 
 def _equip(cls: type, base: type) -> None:
+    methods: dict[str, object] = {"__hash__": base.__hash__, "__round__": _rounded}
     for name in "add sub mul truediv floordiv mod pow".split():
-        setattr(cls, f"__{name}__", _arithmetic(getattr(operator, name), False))
-        setattr(cls, f"__r{name}__", _arithmetic(getattr(operator, name), True))
-    setattr(cls, "__neg__", _arithmetic(operator.neg, False))  # noqa: B010
+        methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
+        methods[f"__r{name}__"] = _arithmetic(getattr(operator, name), True)
+    for name in "neg pos abs".split():
+        methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
     for name, fn in (("floor", floor), ("ceil", ceil), ("trunc", trunc)):
-        setattr(cls, f"__{name}__", _arithmetic(fn, False))
-    for name in "lt le gt ge eq ne bool".split():
-        setattr(cls, f"__{name}__", _comparison(base, f"__{name}__"))
-    setattr(cls, "__hash__", base.__hash__)  # noqa: B010
+        methods[f"__{name}__"] = _arithmetic(fn, False)
+    for name in "lt le gt ge eq ne".split():
+        methods[f"__{name}__"] = _comparison(base, f"__{name}__", getattr(operator, name))
+    methods["__bool__"] = _comparison(base, "__bool__", operator.truth)
+    methods |= {"__divmod__": _both(False), "__rdivmod__": _both(True)}
+    if base is int:
+        methods["__lshift__"] = _shift("__lshift__", operator.mul)
+        methods["__rshift__"] = _shift("__rshift__", operator.floordiv)
+    for name, method in methods.items():
+        setattr(cls, name, method)
 
 
 _equip(TracedInt, int)

@@ -26,9 +26,12 @@ from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
+from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
+from netslim.trace.holding import Witnesses
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
+from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
 from netslim.trace.state import require_decidable
 from netslim.trace.tracer import SET_DATA, Tracer
@@ -67,17 +70,22 @@ class Recording:
 
 
 def record(
-    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule]
-) -> Recording:
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool = False,
+) -> Recording:  # fmt: skip
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
-    A model that takes one image only is followed on that. Raises TraceError when forward fails, or can be followed
-    neither as a whole nor in parts.
+    A model that takes one image only is followed on that. fixed_size: whether a forward that takes other steps on other
+    sizes is followed for this one.
+    Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
     refusal: TraceError | None = None
     for given in (two, inputs) if tensors_in(described(two)) != tensors_in(described(inputs)) else (two,):
         try:
-            return _whole(model, inputs, given, rules)
+            try:
+                return _whole(model, inputs, given, rules, fixed_size)
+            except ConstantDiffers:
+                return _whole(model, inputs, given, rules, fixed_size, making=True)
         except TraceError as error:
             refusal = refusal or error
     assert refusal is not None
@@ -87,12 +95,14 @@ def record(
 
 
 def _whole(
-    model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule]
-) -> Recording:
+    model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool, making: bool = False,
+) -> Recording:  # fmt: skip
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
-    traces = {mode: trace(root, given, engine, _leaf, mode, constants) for mode in (True, False)}
+    traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    return Recording(root, engine, {"": Traced(described(inputs), traces)}, constants)
+    held = {mode: Witnesses(root, given, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
+    return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
 def _leaf(module: nn.Module) -> bool:
@@ -197,21 +207,19 @@ def _followed(
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
             require_decidable(found[-1].values(), lifted)
+        held = {
+            mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]).hold(found[0][mode])
+            for mode in (True, False)
+        }
     except TraceError:
         return None
-    if any(_plain(traces) != _plain(found[0]) for traces in found):
-        return None
-    constants |= {f"{path}.{name}": tensor for name, tensor in lifted.items()}
-    return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in found[0].items()})
+    constants |= {f"{path}.{name}": tensor for name, tensor in found[0][True].constants.items()}
+    return Traced(described(calls[0]), {mode: _at(path, traced) for mode, traced in held.items()})
 
 
 def _only_tensors(inputs: Mapping[str, object]) -> bool:
     leaves = tree_leaves(dict(inputs))
     return any(isinstance(t, Tensor) for t in leaves) and all(t is None or isinstance(t, Tensor) for t in leaves)
-
-
-def _plain(traces: Mapping[bool, Trace]) -> list[Program]:
-    return [traces[mode].program for mode in (True, False)]
 
 
 def _at(path: str, traced: Trace) -> Trace:
@@ -232,7 +240,7 @@ def _shell(root: nn.Module, inputs: Mapping[str, object], engine: Engine, region
     def leaf(module: nn.Module) -> bool:
         return id(module) in regions or _leaf(module)
 
-    return trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer)
+    return dropped(trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer))
 
 
 class PermissiveTracer(Tracer):

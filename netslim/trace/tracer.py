@@ -10,6 +10,7 @@ import contextlib
 import keyword
 from collections import OrderedDict
 from collections.abc import Iterator
+from numbers import Integral, Real
 from types import EllipsisType
 from typing import Protocol, overload, runtime_checkable
 
@@ -19,13 +20,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
-from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values, without_unused
+from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
 from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, name_of
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
 from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
-from netslim.trace.result import Trace
+from netslim.trace.result import Comparison, Trace
 from netslim.trace.values import with_values
 
 
@@ -41,14 +42,16 @@ class Tracer(TorchFunctionMode):
 
     keeps = True  # whether all that the next call depends on is to be recorded
 
-    def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor]) -> None:
+    def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor], making: bool = False) -> None:
+        """making: whether tensors that forward makes of plain numbers are calls, rather than constants."""
         super().__init__()
+        self.making, self.open = making, True
         self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
         self.nodes: list[Node] = []
         self.tensors: dict[str, object] = {}
         self.numbers: dict[str, int | float] = {}
         self.notes: dict[str, dict[str, Layout]] = {}
-        self.specialised: dict[str, None] = {}
+        self.comparisons: list[Comparison] = []
         self.constants = constants
         self.decided: dict[tuple[str, str], None] = {}
         self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
@@ -58,6 +61,10 @@ class Tracer(TorchFunctionMode):
         self._used: set[str] = set(RESERVED)
         self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
         self._lifted = {id(t): n for n, t in constants.items()}
+
+    def line(self) -> str:
+        """Where the model's source is now."""
+        return user_line()
 
     # -- nodes
 
@@ -103,8 +110,8 @@ class Tracer(TorchFunctionMode):
         """A literal for the program: tensors and traced numbers become references."""
         if isinstance(value, Tensor):
             return Ref(self._tensor(value))
-        if isinstance(value, (TracedInt, TracedFloat)):
-            return Ref(value.node)
+        if isinstance(value, (TracedInt, TracedFloat)):  # one of another run was kept in a cache of Python's
+            return Ref(value.node) if value.tracer is self else self.encode(plain(value))
         if isinstance(value, (tuple, list)):
             items = map(self.encode, value)
             return list(items) if isinstance(value, list) else tuple(items)
@@ -118,12 +125,16 @@ class Tracer(TorchFunctionMode):
             return self._dtype(value)
         if value is None or isinstance(value, (EllipsisType, *_LITERALS)):
             return value
+        if isinstance(value, Integral):  # numpy's
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
         return self.unstored(value)
 
     def unstored(self, value: object) -> Literal:
         """What stands for a value that no program could hold. Raises TraceError."""
         raise TraceError(
-            f"a {type(value).__name__} is passed to a torch function at {user_line()}; netslim cannot store it."
+            f"a {type(value).__name__} is passed to a torch function at {self.line()}; netslim cannot store it."
         )
 
     def _tensor(self, value: Tensor) -> str:
@@ -134,7 +145,7 @@ class Tracer(TorchFunctionMode):
         if path is None:
             if self.engine.produced(value):
                 raise TraceError(
-                    f"a tensor used at {user_line()} was computed out of sight (in a scripted or compiled function)."
+                    f"a tensor used at {self.line()} was computed out of sight (in a scripted or compiled function)."
                 )
             path = f"{LIFTED}.c{len(self.constants)}"
             self.constants[path] = self._made.get(id(value), value)
@@ -160,7 +171,7 @@ class Tracer(TorchFunctionMode):
     def unnamed(self, func: Function) -> str:
         """The name to record for a function that is not on the allowlist."""
         raise TraceError(
-            f"{getattr(func, '__qualname__', func)} at {user_line()} is no function that netslim can store."
+            f"{getattr(func, '__qualname__', func)} at {self.line()} is no function that netslim can store."
         )
 
     def placeholder(self, name: str, tensor: Tensor) -> Tensor:
@@ -189,12 +200,12 @@ class Tracer(TorchFunctionMode):
                 return func(*args, **kwargs)
         if gives_values(func):
             given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
-            self.decided |= {(known, user_line()): None for t in given if (known := self.known(t))}
+            self.decided |= {(known, self.line()): None for t in given if (known := self.known(t))}
             args = tree_map_only(Tensor, lambda t: with_values(t, self._node_of.get(id(t)), self), args)
         if name is None and getattr(func, "__name__", "") == "__set__" and func == SET_DATA:
             with self:
                 into = args[0].data
-            return self.write(into, args[1], user_line())
+            return self.write(into, args[1], self.line())
         self.engine.notes = {}
         out = func(*plain(args), **plain(kwargs))
         if name in CONVERSIONS and out is args[0]:  # under autocast it would be another one
@@ -202,14 +213,14 @@ class Tracer(TorchFunctionMode):
                 out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
             return out
-        if name in MAKERS and not out.is_meta and not is_computed((args, kwargs)):
+        if name in MAKERS and not (self.making or out.is_meta or is_computed((args, kwargs))):
             with self.silenced():
                 self._made[id(out)] = out.clone()
             self.engine.forget(self._made[id(out)])
             self.engine.forget(out)  # the same at every call: a constant of the model
             return out
         name = name or self.unnamed(func)
-        node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), user_line())
+        node = self.add("call", name, _hint(name), self.encode(tuple(args)), self.encode(kwargs), self.line())
         self._finish(node, out)
         return out
 
@@ -234,7 +245,7 @@ class Tracer(TorchFunctionMode):
         if self.quiet:
             return forward(*args, **kwargs)
         encoded = self.encode(tuple(args)), self.encode(kwargs)
-        self.engine.notes, where = {}, user_line()
+        self.engine.notes, where = {}, self.line()
         with self.silenced():
             out = forward(*plain(args), **plain(kwargs))
         node = self.add("module", path, path.replace(".", "_"), *encoded, where)
@@ -261,27 +272,34 @@ class Tracer(TorchFunctionMode):
         tensor, shape = args[0], tuple(args[0].shape)
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
         if name == "torch.Tensor.__len__":
-            self.specialised.setdefault(user_line(), None)
             return shape[0]
         if name in ENTRIES:
-            node = self.add("call", "torch.Tensor.numel", "numel", (self.encode(tensor),), where=user_line())
+            node = self.add("call", "torch.Tensor.numel", "numel", (self.encode(tensor),), where=self.line())
             return traced(tensor.numel(), node, self)
         if dim is not None:
             return self._dim(tensor, int(dim) % len(shape))
         return torch.Size([self._dim(tensor, i) for i in range(len(shape))])
 
     def _dim(self, tensor: Tensor, dim: int) -> TracedInt:
-        node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=user_line())
+        node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=self.line())
         return traced(tensor.shape[dim], node, self)
 
     def number(self, fn: Function, operands: tuple[object, ...]) -> object:
         """Arithmetic on traced numbers, recorded."""
         value = fn(*(plain(o) for o in operands))
-        if self.quiet:
+        if self.quiet or not self.open:
             return value
         name = name_of(fn)
         assert name is not None
-        return traced(value, self.add("call", name, "n", self.encode(operands), where=user_line()), self)
+        return traced(value, self.add("call", name, "n", self.encode(operands), where=self.line()), self)
+
+    def compared(self, fn: Function, operands: tuple[object, ...], outcome: object) -> None:
+        """Note the outcome of a comparison of traced numbers with others."""
+        name = name_of(fn)
+        if self.quiet or not self.open or name is None or not all(isinstance(o, (int, float)) for o in operands):
+            return
+        after = self.nodes[-1].name if self.nodes else ""
+        self.comparisons.append(Comparison(name, tuple(map(self.encode, operands)), bool(outcome), self.line(), after))
 
     # -- the end
 
@@ -304,11 +322,18 @@ class Tracer(TorchFunctionMode):
         )
 
     def finished(self) -> Trace:
+        """What was recorded. Numbers that Python keeps beyond the run are plain ones from now on."""
+        self.open = False
         return Trace(
-            Program(tuple(without_unused(self.nodes))),
-            self.tensors, self.numbers, self.notes, self.constants, tuple(s for s in self.specialised if s),
-            tuple(self.decided), frozenset(self._lifted[i] for i in self._made if i in self._lifted),
-        )  # fmt: skip
+            program=Program(tuple(self.nodes)),
+            tensors=self.tensors,
+            numbers=self.numbers,
+            notes=self.notes,
+            constants=self.constants,
+            comparisons=tuple(self.comparisons),
+            decided=tuple(self.decided),
+            made=frozenset(self._lifted[i] for i in self._made if i in self._lifted),
+        )
 
 
 SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]

@@ -1,0 +1,166 @@
+"""Records a forward again at other sizes, as far as it runs on them, and holds the first recording to that."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+from torch._ops import OpOverload
+
+from netslim.errors import TraceError
+from netslim.layouts.engine import Args, Call, Engine, Kwargs
+from netslim.trace.confirmation import Pin, confirmed
+from netslim.trace.follow import trace
+from netslim.trace.recordings import ConstantDiffers, shape_of
+from netslim.trace.resized import (
+    BATCHES,
+    FIRST,
+    FURTHER,
+    MORE_BATCHES,
+    Scale,
+    batch,
+    families,
+    resized,
+    sides,
+    tensors_of,
+)
+from netslim.trace.result import Trace
+from netslim.trace.tracer import Tracer
+
+Inputs = Mapping[str, Any]
+
+
+class Untyped(Engine):
+    """Runs a model without typing anything."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        call = Call(self, func, args, kwargs or {})
+        call.execute()
+        self.remember(call)
+        return call.out
+
+
+class Witness(Tracer):
+    """Records what another recording is held to: where the source is does not matter."""
+
+    def line(self) -> str:
+        return ""
+
+
+@dataclass
+class Witnesses:
+    """The further recordings of one module in one mode.
+
+    fixed: whether sizes that the program is wrong on may be refused, rather than the program.
+    """
+
+    root: nn.Module
+    inputs: Inputs
+    training: bool
+    leaf: Callable[[nn.Module], bool]
+    making: bool = False
+    fixed: bool = False
+    given: Sequence[Inputs] = ()
+    ran: set[tuple[int, int]] = field(default_factory=set)  # dimensions that have been resized
+
+    def hold(self, base: Trace) -> Trace:
+        """`base`, right on every size that it was held to. Raises TraceError, with the line, where it cannot be."""
+        given = [self._must_run(inputs) for inputs in self.given]
+        tried = [*given, *self._first()]
+        try:
+            return confirmed(base, tried, self._further, self._pins(base, ""))
+        except ConstantDiffers:
+            raise
+        except TraceError as error:
+            if not self.fixed:
+                raise
+            return self._at_fixed_size(base, error)
+
+    def _at_fixed_size(self, base: Trace, error: TraceError) -> Trace:
+        """Held to other batches alone if it can be, else to none."""
+        self.ran = set()
+        others = self._ran([(scale, None) for scale in BATCHES])
+        try:
+            return confirmed(base, others, lambda: iter(()), self._pins(base, str(error)))
+        except TraceError as again:
+            self.ran = set()
+            return confirmed(base, [], lambda: iter(()), self._pins(base, str(again), always=True))
+
+    # -- recordings
+
+    def _run(self, inputs: Inputs) -> Trace | None:
+        try:
+            return self._must_run(inputs)
+        except ConstantDiffers:
+            raise
+        except TraceError:
+            return None
+
+    def _must_run(self, inputs: Inputs) -> Trace:
+        return trace(self.root, inputs, Untyped(), self.leaf, self.training, {}, Witness, self.making)
+
+    def _ran(self, scales: Sequence[tuple[Scale, int | None]]) -> list[Trace]:
+        """The recordings at those sizes that forward takes."""
+        found = []
+        for scale, family in scales:
+            other = self._run(resized(self.inputs, scale, family))
+            if other is not None:
+                found.append(other)
+                self.ran |= set(sides(self.inputs, family))
+                if scale.batch is not None and batch(self.inputs) is not None:
+                    self.ran |= {(i, 0) for i in range(len(tensors_of(self.inputs)))}
+        return found
+
+    def _first(self) -> list[Trace]:
+        found: list[Trace] = []
+        self.chosen: list[tuple[int, bool]] = []  # the families that forward takes other sizes of, with other batches?
+        scales = FIRST[:2] if self.training else FIRST
+        for family, batched in itertools.product(range(families(self.inputs)), (True, False)):
+            if self._is_settled(family, batched):
+                continue
+            here = self._ran([(s if batched else replace(s, batch=None), family) for s in scales[:2]])
+            if here:
+                here += self._ran([(s if batched else replace(s, batch=None), family) for s in scales[2:]])
+                self.chosen.append((family, batched))
+            found += here
+        return found if any(batched for _, batched in self.chosen) else found + self._ran([(s, None) for s in BATCHES])
+
+    def _is_settled(self, family: int, batched: bool) -> bool:
+        """Whether other sizes of a family need not be tried: it is done, or the inputs' sides are found."""
+        if any(f == family for f, _ in self.chosen):
+            return True
+        large = any(t.dim() > 3 for t in tensors_of(self.inputs))
+        return bool(self.chosen) and large
+
+    def _further(self) -> Iterator[Trace]:
+        scales: list[tuple[Scale, int | None]] = [(scale, None) for scale in MORE_BATCHES] if not self.chosen else []
+        for (family, batched), scale in itertools.product(self.chosen, FURTHER):
+            scales.append((scale if batched else replace(scale, batch=None), family))
+        for wanted in scales:  # each is made when it is asked for
+            yield from self._ran([wanted])
+
+    # -- dimensions that were not resized
+
+    def _pins(self, base: Trace, why: str, always: bool = False) -> list[Pin]:
+        """Those that forward took no other size of, or, where there is a reason, those that it was wrong on."""
+        pins: list[Pin] = []
+        for i, node in enumerate(base.program.inputs):
+            tried = {d for f in range(families(self.inputs)) for j, d in sides(self.inputs, f) if j == i}
+            tried |= {0} if batch(self.inputs) is not None else set()
+            shape = shape_of(base.tensors[node.name]) or ()
+            same = [dim for dim in sorted(tried) if always or (i, dim) not in self.ran]
+            pins += [Pin(node.name, dim, shape[dim], _refusal(node.name, dim, shape[dim], why)) for dim in same]
+        return pins
+
+
+def _refusal(name: str, dim: int, size: int, why: str) -> str:
+    told = f"forward was followed at {size} in dimension {dim} of {name!r}"
+    return f"{told}, and at no other size: {why}" if why else f"{told}, and ran at none of the other sizes tried."
