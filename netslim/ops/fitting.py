@@ -177,7 +177,8 @@ def fit_noted(position: int, name: str) -> Fit:
         layout = fitting.notes.get(name)
         if layout is None or is_fixed(layout):
             return node
-        return fitting.set_argument(node, position, name, fitting.size(layout))
+        given = fitting.argument(node, position, name)
+        return fitting.set_argument(node, position, name, fitting.resized(given, layout))
 
     return fit
 

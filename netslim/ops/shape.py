@@ -152,11 +152,11 @@ def fit_repeat(node: Node, fit: Fitting) -> Node:
 
 
 def fit_squeeze(node: Node, fit: Fitting) -> Node:
-    """squeeze() names its dimensions, so that an axis which keeps one channel does not vanish."""
+    """squeeze() names all dimensions but the elastic ones, so that an axis which keeps one channel does not vanish."""
     dims = fit.dims(node.args[0])
     if len(node.args) > 1 or "dim" in node.kwargs or all(map(fit.fixed, dims)):
         return node
-    return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if d.size == 1)))
+    return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if fit.fixed(d))))
 
 
 RULES: Rules = {

@@ -38,7 +38,7 @@ def trace(
     """
     root.train(training)
     tracer = kind(root, engine, constants, making)
-    with torch.inference_mode(), contexts.fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), contexts.fast_path_off(), contexts.alone(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
             if module is not root and leaf(module):

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import InputError, TraceError
-from netslim.ir.inputs import Inputs, described, every_tensor
+from netslim.ir.inputs import Inputs, described, every_tensor, tensors_in
 from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
 from netslim.trace.confirmation import dropped
-from netslim.trace.contexts import fast_path_off
+from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
 from netslim.trace.holding import Witnesses
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
@@ -75,28 +75,33 @@ def record(
 ) -> Recording:  # fmt: skip
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
-    fixed_size: whether a forward that takes other steps on other sizes is followed for this one.
+    A model that takes one image only is followed on that. fixed_size: whether a forward that takes other steps on other
+    sizes is followed for this one.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    try:
+    refusal: TraceError | None = None
+    for given in (two, inputs) if tensors_in(described(two)) != tensors_in(described(inputs)) else (two,):
         try:
-            return _whole(model, inputs, two, rules, fixed_size)
-        except ConstantDiffers:
-            return _whole(model, inputs, two, rules, fixed_size, making=True)
-    except TraceError as refusal:
-        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-            raise
-        return _in_regions(model, inputs, refusal, rules)
+            try:
+                return _whole(model, inputs, given, rules, fixed_size)
+            except ConstantDiffers:
+                return _whole(model, inputs, given, rules, fixed_size, making=True)
+        except TraceError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise refusal
+    return _in_regions(model, inputs, refusal, rules)
 
 
 def _whole(
-    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule],
     fixed_size: bool, making: bool = False,
 ) -> Recording:  # fmt: skip
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
-    traces = {mode: trace(root, two, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
+    traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = {mode: Witnesses(root, two, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
+    held = {mode: Witnesses(root, given, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
@@ -146,7 +151,7 @@ def _survey(root: nn.Module, inputs: Mapping[str, object], engine: Engine) -> di
         return run
 
     root.eval()
-    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), fast_path_off(), alone(), contextlib.ExitStack() as stack:
         for path, module in root.named_modules():
             if path and not _leaf(module):
                 patched(stack, module, watched(path, module))

@@ -17,7 +17,7 @@ from typing import Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
@@ -27,6 +27,7 @@ from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
 from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
 from netslim.trace.result import Comparison, Trace
+from netslim.trace.values import with_values
 
 
 @runtime_checkable
@@ -200,6 +201,7 @@ class Tracer(TorchFunctionMode):
         if gives_values(func):
             given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
             self.decided |= {(known, self.line()): None for t in given if (known := self.known(t))}
+            args = tree_map_only(Tensor, lambda t: with_values(t, self._node_of.get(id(t)), self), args)
         if name is None and getattr(func, "__name__", "") == "__set__" and func == SET_DATA:
             with self:
                 into = args[0].data
