@@ -26,6 +26,7 @@ from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
+from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
@@ -78,12 +79,22 @@ def record(
     fixed_size: whether a forward that takes other steps on other sizes is followed for this one.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
+    with known_caches():
+        return _recorded(model, inputs, two, rules, fixed_size)
+
+
+def _recorded(
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool,
+) -> Recording:  # fmt: skip
     try:
         try:
-            return _whole(model, inputs, two, rules, fixed_size)
+            return _whole(model, inputs, two, rules)
         except ConstantDiffers:
-            return _whole(model, inputs, two, rules, fixed_size, making=True)
+            return _whole(model, inputs, two, rules, making=True)
     except TraceError as refusal:
+        if fixed_size:
+            return _whole(model, inputs, inputs, rules, making=True, fixed_size=True)
         if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
             raise
         return _in_regions(model, inputs, refusal, rules)
@@ -91,7 +102,7 @@ def record(
 
 def _whole(
     model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
-    fixed_size: bool, making: bool = False,
+    making: bool = False, fixed_size: bool = False,
 ) -> Recording:  # fmt: skip
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
     traces = {mode: trace(root, two, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
