@@ -30,7 +30,7 @@ from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.holding import Witnesses
+from netslim.trace.holding import Witnesses, held_in_both_modes
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
@@ -107,7 +107,7 @@ def _whole(
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
     traces = {mode: trace(root, two, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = {mode: Witnesses(root, two, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
+    held = held_in_both_modes(traces, lambda mode: Witnesses(root, two, mode, _leaf, making, fixed_size))
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
@@ -213,10 +213,7 @@ def _followed(
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
             require_decidable(found[-1].values(), lifted)
-        held = {
-            mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]).hold(found[0][mode])
-            for mode in (True, False)
-        }
+        held = held_in_both_modes(found[0], lambda mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]))
     except TraceError:
         return None
     constants |= {f"{path}.{name}": tensor for name, tensor in found[0][True].constants.items()}
