@@ -185,11 +185,9 @@ def _roundings(base: Formula, pairs: Sequence[tuple[Number, int]]) -> Iterator[F
             return
         least = max(q * w - p * math.ceil(v) for v, w in pairs)
         most = min(q * w - p * math.floor(v) + q - 1 for v, w in pairs)
-        for more in (
-            dict.fromkeys((0, q - 1, least) if many >= _RICH else (0, q - 1))
-            if q > 1 and all(isinstance(v, int) for v, _ in pairs)
-            else ()
-        ):
+        offsets = (0, q - 1, least) if many >= _RICH else (0, q - 1)
+        whole = q > 1 and all(isinstance(v, int) for v, _ in pairs)
+        for more in dict.fromkeys(offsets) if whole else ():
             if least <= more <= most:
                 yield Apply("operator.floordiv", (_plus(_times(base, p), more), q))
         products = [Apply("operator.truediv", (_times(base, p), q))]

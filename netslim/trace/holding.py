@@ -19,6 +19,7 @@ from netslim.trace.resized import (
     BATCHES,
     FIRST,
     FURTHER,
+    LARGE,
     MORE_BATCHES,
     Scale,
     batch,

@@ -49,9 +49,8 @@ FURTHER = (
 LARGE = (Scale(1031), Scale(2, (4.0,)))
 """Beyond what code asks of sizes ("if len(x) > 100"): where loops have shown themselves before."""
 BATCHES = (Scale(3), Scale(1))
-MORE_LARGE = (Scale(1031), Scale(2, (4.0,)))
-"""Beyond what code asks of sizes ("if len(x) > 100"): where loops have shown themselves before."""
-BATCHES = (Scale(4), Scale(7), Scale(12))
+MORE_BATCHES = (Scale(4), Scale(7), Scale(12))
+"""Batches alone, for what takes no other sizes."""
 _FAMILIES: Mapping[int, Sequence[tuple[int, ...]]] = {
     5: ((2, 3, 4), (3, 4), (1,)), 4: ((2, 3), (1, 2)), 3: ((2,), (1,), (1, 2)), 2: ((1,),),
 }  # fmt: skip

@@ -167,6 +167,7 @@ def _of_python() -> Mapping[str, Middle]:
     """Other steps on another size, or numbers without a formula: Python goes on deciding."""
     return {
         "int, then a comparison": lambda h: 2 * h if int(h.shape[2]) > 40 else h,
+        "a large batch": lambda h: 2 * h if len(h) > 100 else h,
         "length in a condition": lambda h: 2 * h if len(h) == 1 else h,
         "greatest common divisor": lambda h: h * (math.gcd(h.shape[2], h.shape[3]) / 8),
         "length of a text": lambda h: h * len(f"{h.shape[2] * 4:d}"),
