@@ -40,7 +40,7 @@ def analyse(
     forward fails or cannot be recorded.
     """
     inputs, overrides = bind(model, example_inputs), overrides or Overrides()
-    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules)
+    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules, overrides.fixed_size)
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
         for trace in recording.regions[""].traces.values() if "" in recording.regions else ():

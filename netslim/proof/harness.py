@@ -127,7 +127,7 @@ def _on_smaller_images(
 
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
-    with torch.no_grad(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
+    with torch.inference_mode(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
         net(**inputs)
     return flops.get_total_flops()
 

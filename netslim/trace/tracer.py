@@ -123,9 +123,11 @@ class Tracer(TorchFunctionMode):
             return self.device(value)
         if isinstance(value, torch.dtype):
             return self._dtype(value)
-        if value is None or isinstance(value, (EllipsisType, *_LITERALS)):
+        if value is None or isinstance(value, (bool, complex, *_PLAIN)):
             return value
-        if isinstance(value, Integral):  # numpy's
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, Integral):  # numpy's, or of an enumeration
             return int(value)
         if isinstance(value, Real):
             return float(value)
@@ -339,6 +341,7 @@ class Tracer(TorchFunctionMode):
 
 SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+_PLAIN = (EllipsisType, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
 
 
