@@ -262,8 +262,7 @@ def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
 
 
 def _mixed(args: Args, kwargs: Kwargs) -> bool:
-    devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
-    return "meta" in devices and len(devices) > 1
+    return {"meta"} < {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
 
 
 def _like_input(func: OpOverload, args: Args) -> bool:
