@@ -11,7 +11,7 @@ from torch import nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
-from netslim.layouts.engine import Args, Call, Engine, Kwargs
+from netslim.layouts.engine import Args, Call, Engine, Kwargs, is_mixed
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
 from netslim.trace.recordings import ConstantDiffers, against, shape_of
@@ -44,6 +44,10 @@ class Untyped(Engine):
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
+        if is_mixed(args, kwargs or {}) and func not in self._open:  # a composite operator may want the values
+            out = self._decomposed(func, args, kwargs or {})
+            if out is not NotImplemented:
+                return out
         call = Call(self, func, args, kwargs or {})
         call.execute()
         self.remember(call)

@@ -16,7 +16,8 @@ from netslim.errors import TraceError
 from netslim.ir.functions import DTYPE
 from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Ref, Struct, module_of, name_of
 from netslim.layouts.axes import Layout
-from netslim.layouts.engine import Engine, user_line
+from netslim.layouts.engine import Engine
+from netslim.layouts.lines import user_line
 from netslim.trace.numbers import TracedFloat, TracedInt, plain, traced
 from netslim.trace.result import Comparison
 
