@@ -165,7 +165,7 @@ def _rounded(base: Formula, pairs: Sequence[tuple[Number, Number]]) -> Iterator[
     """floor, ceil and round of a multiple, times a step and plus a number: int(h * 0.7), (h + 7) // 8 * 8."""
     results = [int(w) for _, w in pairs]
     step = math.gcd(*(w - results[0] for w in results))
-    for by in dict.fromkeys((1, step)) if step else ():
+    for by in (d for d in range(1, min(step, _LARGEST) + 1) if step % d == 0):
         rest = results[0] % by
         counts = [(v, (w - rest) // by) for (v, _), w in zip(pairs, results, strict=True)]
         for shape in itertools.chain(_rooted(base), _roundings(base, counts)):
@@ -195,6 +195,9 @@ def _roundings(base: Formula, pairs: Sequence[tuple[Number, int]]) -> Iterator[F
         yield from (Apply(name, (by,)) for by in products for name in ("math.floor", "math.ceil", "builtins.round"))
 
 
+_DENOMINATORS = tuple(
+    dict.fromkeys((*range(1, 9), 10, 20, 100, *range(9, 17), 24, 32, 48, 64, 96, 128, 224, 256, 1000))
+)
 _FEWEST, _RICH, _SIMPLE = 3, 5, 8
 """How many results a rounding needs, how many one of any ratio and offset needs, and what a simple denominator is."""
 
@@ -202,7 +205,7 @@ _FEWEST, _RICH, _SIMPLE = 3, 5, 8
 def _ratios(low: float, high: float) -> Iterator[Fraction]:
     """Ratios between two numbers, those of small denominators first."""
     seen: set[Fraction] = {Fraction(0)}
-    for q in itertools.chain(range(1, 17), (20, 24, 28, 32, 48, 56, 64, 96, 100, 112, 128, 224, 256, 512, 1000)):
+    for q in _DENOMINATORS:
         for p in range(max(math.ceil(low * q), -4 * q), math.floor(min(high, 64) * q) + 1):
             if Fraction(p, q) not in seen:
                 seen.add(Fraction(p, q))
