@@ -17,8 +17,8 @@ from netslim.errors import TraceError
 from netslim.ir.functions import COUNTS, without_unused
 from netslim.ir.program import REQUIRE, Leaf, Literal, Node, Program, Ref, Struct, function
 from netslim.trace.formulas import Apply, Feature, Formula, Number, formula
-from netslim.trace.recordings import Held, Path, Place, against, flat, number, shape_of, steps
-from netslim.trace.result import Comparison, Trace
+from netslim.trace.recordings import Held, Place, against, number, shape_of
+from netslim.trace.result import Comparison, Path, Trace
 
 
 def dropped(traced: Trace) -> Trace:
@@ -71,8 +71,8 @@ class Pin:
 
 def _places(base: Trace) -> Iterator[tuple[int, Node, Path, Leaf]]:
     """Every number among the arguments of the steps."""
-    for i, node in enumerate(steps(base)):
-        for path, leaf in flat((node.args, node.kwargs)):
+    for i, (node, leaves) in enumerate(zip(base.steps, base.arguments, strict=True)):
+        for path, leaf in leaves:
             if number(leaf, base) is not None:
                 yield i, node, path, leaf
 
@@ -239,7 +239,7 @@ def _written(base: Trace, found: Mapping[Place, Formula], guards: Sequence[Compa
     if not (found or guards or pins):
         return base
     writer = _Writer(base)
-    index = {node.name: i for i, node in enumerate(steps(base))}
+    index = {node.name: i for i, node in enumerate(base.steps)}
     after: dict[str, list[Comparison]] = {}
     for guard in guards:
         after.setdefault(guard.after, []).append(guard)

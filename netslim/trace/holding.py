@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
-from netslim.layouts.engine import Args, Call, Engine, Kwargs, is_mixed
+from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
 from netslim.trace.recordings import ConstantDiffers, against, shape_of
@@ -44,14 +44,28 @@ class Untyped(Engine):
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
-        if is_mixed(args, kwargs or {}) and func not in self._open:  # a composite operator may want the values
-            out = self._decomposed(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        given = {id(t): t.is_meta for t in _tensors((*args, *kwargs.values())) if t.dim()}
+        if len(set(given.values())) > 1 and func not in self._open:  # a composite operator may want the values
+            out = self._decomposed(func, args, kwargs)
             if out is not NotImplemented:
                 return out
-        call = Call(self, func, args, kwargs or {})
+        call = Call(self, func, args, kwargs)
         call.execute()
-        self.remember(call)
+        for tensor in _tensors((call.out,)):
+            if id(tensor) not in given:
+                self._produced.add(id(tensor))
+                self._watch(tensor)
         return call.out
+
+
+def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among the arguments or results of an operator."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
 
 
 class Witness(Tracer):
@@ -136,7 +150,7 @@ class Witnesses:
                 continue
             here = self._ran(_scales(FIRST[:2], family, batched))
             if here:
-                here += self._ran(_scales(FIRST[2:], family, batched))
+                here += self._ran(_scales(FIRST[3:] if self.training else FIRST[2:], family, batched))
                 here += self._large(base, here, family, batched)
                 self.chosen.append((family, batched))
             found += here
@@ -149,7 +163,8 @@ class Witnesses:
         """Recordings at large sizes, where smaller ones have taken the base's steps: no loop runs a thousand times."""
         if any(against(base, other).differs is not None for other in before):
             return []
-        return self._ran(_scales(LARGE if family else LARGE[:1], family, batched))
+        large = LARGE[1:] if self.training and family else LARGE if family else LARGE[:1]
+        return self._ran(_scales(large, family, batched))
 
     def _is_settled(self, family: Family) -> bool:
         """Whether other sizes of a family need not be tried: all have been, or those of large tensors are found."""

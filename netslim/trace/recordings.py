@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from netslim.errors import TraceError
-from netslim.ir.functions import COUNTS, without_unused
-from netslim.ir.program import LIFTED, Leaf, Literal, Node, Ref, Struct, function, leaves
+from netslim.ir.functions import COUNTS
+from netslim.ir.program import LIFTED, Leaf, Node, Ref, function, leaves
 from netslim.trace.formulas import Number
-from netslim.trace.result import Comparison, Trace
+from netslim.trace.result import Comparison, Path, Trace
 
-Path = tuple[str | int, ...]
-"""Where a leaf is among the arguments of a node."""
 Place = tuple[int, Path]
 """A node of the base, by its place among the steps, and a leaf of it."""
 
@@ -40,16 +38,11 @@ class Held:
     differs: str | None = None
 
 
-def steps(traced: Trace) -> list[Node]:
-    """The nodes that are no numbers, and are used."""
-    return [node for node in without_unused(traced.program) if node.name not in traced.numbers]
-
-
 def against(base: Trace, other: Trace) -> Held:
     """The base held against another recording."""
     names: dict[str, str] = {}  # of the base's values in the other
     literals: dict[Place, Number] = {}
-    ours, theirs, differs = steps(base), steps(other), None
+    ours, theirs, differs = base.steps, other.steps, None
     for i, (a, b) in enumerate(itertools.zip_longest(ours, theirs)):
         if a is None or b is None or not _same(a, b, i, (base, other), names, literals):
             differs = next((n.where for n in (*ours[i:], *theirs[i:]) if n and n.where), "")
@@ -77,10 +70,12 @@ def _same(
         return _is_one_constant(a.target, b.target, base, other)
     if a.target != b.target:
         return False
-    ours, theirs = list(flat((a.args, a.kwargs))), list(flat((b.args, b.kwargs)))
-    if [path for path, _ in ours] != [path for path, _ in theirs]:
+    ours, theirs = base.arguments[i], other.arguments[i]
+    if len(ours) != len(theirs):
         return False
-    for (path, x), (_, y) in zip(ours, theirs, strict=True):
+    for (path, x), (there, y) in zip(ours, theirs, strict=True):
+        if path != there:
+            return False
         mine, yours = number(x, base), number(y, other)
         if mine is not None and yours is not None:
             literals[i, path] = yours
@@ -112,24 +107,6 @@ def _is_one_constant(a: str, b: str, base: Trace, other: Trace) -> bool:
 def _equal(x: Tensor, y: Tensor) -> bool:
     with torch.inference_mode():
         return not y.is_meta and torch.equal(x, y)
-
-
-def flat(value: Literal, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
-    """Every leaf of nested arguments with its path; kinds and keys of containers are leaves too."""
-    if isinstance(value, (tuple, list)):
-        for i, item in enumerate(value):
-            yield from flat(item, (*path, i))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from flat(item, (*path, key))
-    elif isinstance(value, slice):
-        for key in ("start", "stop", "step"):
-            yield from flat(getattr(value, key), (*path, key))
-    elif isinstance(value, Struct):
-        yield (*path, value.kind, *value.keys), None
-        yield from flat(value.values, path)
-    else:
-        yield path, value
 
 
 def _numbers(base: Trace, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Number]:

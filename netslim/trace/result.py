@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 
-from netslim.ir.program import Literal, Program
+from netslim.ir.functions import without_unused
+from netslim.ir.program import Leaf, Literal, Node, Program, Struct
 from netslim.layouts.axes import Layout
 
 
@@ -36,3 +38,35 @@ class Trace:
     decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
     made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
     dropped: Mapping[str, Tensor] = field(default_factory=dict)  # attributes that forward has replaced unread
+
+    @functools.cached_property
+    def steps(self) -> list[Node]:
+        """The nodes that are no numbers, and are used."""
+        return [node for node in without_unused(self.program) if node.name not in self.numbers]
+
+    @functools.cached_property
+    def arguments(self) -> list[list[tuple[Path, Leaf]]]:
+        """The leaves of the arguments of every step, with their paths."""
+        return [list(flat((node.args, node.kwargs))) for node in self.steps]
+
+
+Path = tuple[str | int, ...]
+"""Where a leaf is among the arguments of a node."""
+
+
+def flat(value: Literal, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """Every leaf of nested arguments with its path; kinds and keys of structures are leaves too."""
+    if isinstance(value, (tuple, list)):
+        for i, item in enumerate(value):
+            yield from flat(item, (*path, i))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from flat(item, (*path, key))
+    elif isinstance(value, slice):
+        for key in ("start", "stop", "step"):
+            yield from flat(getattr(value, key), (*path, key))
+    elif isinstance(value, Struct):
+        yield (*path, value.kind, *value.keys), None
+        yield from flat(value.values, path)
+    else:
+        yield path, value
