@@ -9,16 +9,16 @@ other outcomes. Nothing else that depends on a size can be in a program that pas
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from netslim.errors import TraceError
 from netslim.ir.functions import COUNTS, without_unused
-from netslim.ir.program import REQUIRE, Leaf, Literal, Node, Program, Ref, Struct, function
-from netslim.trace.formulas import Apply, Feature, Formula, Number, formula
+from netslim.ir.program import Leaf, Node, Program, Ref
+from netslim.trace.amending import Guard, Pin, written
+from netslim.trace.formulas import Feature, Formula, Number, formula
 from netslim.trace.recordings import Held, Place, against, number, shape_of
-from netslim.trace.result import Comparison, Path, Trace
+from netslim.trace.result import Path, Trace
 
 
 def dropped(traced: Trace) -> Trace:
@@ -49,21 +49,12 @@ def confirmed(
         found = _formulas(base, kept)
     if found is None:
         raise TraceError(_unexplained(base, kept))
-    return dropped(_written(base, found, _guards(base, held, kept), pins))
+    guards = _settled_guards(base, _guards(base, held, kept), kept)
+    return dropped(written(base, found, guards, pins))
 
 
 _FEW = 3
 """How many more recordings are made where comparisons alone are open."""
-
-
-@dataclass(frozen=True)
-class Pin:
-    """A dimension of an input that forward was followed at one size of."""
-
-    name: str
-    dim: int
-    size: int
-    why: str
 
 
 # -------------------------------------------------------------------------------------------------------- formulas
@@ -121,15 +112,19 @@ def _formulas(base: Trace, held: Sequence[Held]) -> dict[Place, Formula] | None:
 
 def _features(base: Trace, node: Node, held: Sequence[Held]) -> Iterator[tuple[Feature, tuple[Number, ...]]]:
     """The sizes that are known before a step: of the inputs, those that forward has read, of what the step is given."""
+    yield from _known(base, itertools.takewhile(lambda n: n.name != node.name, base.program), held)
+    for name in dict.fromkeys(node.refs):
+        yield from _dims(base, name, held)
+
+
+def _known(base: Trace, before: Iterable[Node], held: Sequence[Held]) -> Iterator[tuple[Feature, tuple[Number, ...]]]:
     for entry in base.program.inputs:
         yield from _dims(base, entry.name, held)
-    for earlier in itertools.takewhile(lambda n: n.name != node.name, base.program):
+    for earlier in before:
         if earlier.name in base.numbers and all(earlier.name in h.numbers for h in held):
             values = (base.numbers[earlier.name], *(h.numbers[earlier.name] for h in held))
             if not any(isinstance(v, bool) for v in values):
                 yield Feature(earlier.name), values
-    for name in dict.fromkeys(node.refs):
-        yield from _dims(base, name, held)
 
 
 def _dims(base: Trace, name: str, held: Sequence[Held]) -> Iterator[tuple[Feature, tuple[int, ...]]]:
@@ -143,6 +138,10 @@ def _dims(base: Trace, name: str, held: Sequence[Held]) -> Iterator[tuple[Featur
 def _unexplained(base: Trace, held: Sequence[Held]) -> str:
     wanting = set(_wanting(base, held))
     where = next((node.where for i, node, path, _ in _places(base) if (i, path) in wanting and node.where), "")
+    return _no_formula(where)
+
+
+def _no_formula(where: str) -> str:
     return (
         f"forward computes a number from sizes{where and f' at {where}'} that netslim finds no formula for, "
         "and would be wrong on other sizes."
@@ -152,19 +151,47 @@ def _unexplained(base: Trace, held: Sequence[Held]) -> str:
 # ---------------------------------------------------------------------------------------------------------- guards
 
 
-def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[Comparison]:
+def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[int]:
     """The comparisons whose other outcome no recording has shown to be without consequence."""
-    guards: dict[tuple[object, ...], Comparison] = {}
+    guards: dict[tuple[object, ...], int] = {}
     fixed = _unvaried(base, held)
     for i, comparison in enumerate(base.comparisons):
-        asked = [tuple(h.numbers.get(o.name) if isinstance(o, Ref) else o for o in comparison.operands) for h in held]
-        here = tuple(base.numbers[o.name] if isinstance(o, Ref) else o for o in comparison.operands)
-        shown = any(i in h.flipped for h in kept)
-        settled = all(o.name in fixed for o in comparison.operands if isinstance(o, Ref))
-        settled = settled or all(len(set(values)) == 1 < len(values) for values in asked)  # two reads of one size
-        if not shown and not settled:
-            guards.setdefault((comparison.target, comparison.outcome, here, *asked), comparison)
+        here = tuple(number(o, base) for o in comparison.operands)
+        asked = [h.asked.get(i, tuple(_here(o, base, h) for o in comparison.operands)) for h in held]
+        of_constants = all(o.name in fixed for o in comparison.operands if isinstance(o, Ref))
+        settled = of_constants and all(there == here for there in asked)
+        settled = settled or all(len(set(there)) == 1 < len(there) for there in asked)  # two reads of one size
+        if not settled and not any(i in h.flipped for h in kept):
+            guards.setdefault((comparison.target, comparison.outcome, here, *asked), i)
     return list(guards.values())
+
+
+def _settled_guards(base: Trace, guards: Sequence[int], kept: Sequence[Held]) -> list[Guard]:
+    """Refusals for comparisons, with formulas for numbers that are others elsewhere.
+
+    Raises TraceError where there is none.
+    """
+    found: list[Guard] = []
+    for i in guards:
+        comparison, met = base.comparisons[i], [h for h in kept if i in h.asked]
+        earlier = base.program.nodes[: _place(base, comparison.after)]
+        operands: list[Formula] = []
+        for k, leaf in enumerate(comparison.operands):
+            there = [h.asked[i][k] for h in met]
+            values = [number(leaf, base), *there]
+            guess: Formula | None = Feature(leaf.name) if isinstance(leaf, Ref) else leaf
+            if any(_here(leaf, base, h) != value for h, value in zip(met, there, strict=True)):
+                whole = tuple(value for value in values if value is not None)
+                guess = formula(whole, dict(_known(base, earlier, met))) if len(whole) == len(values) else None
+            if guess is None:
+                raise TraceError(_no_formula(comparison.where))
+            operands.append(guess)
+        found.append(Guard(comparison, tuple(operands)))
+    return found
+
+
+def _place(base: Trace, name: str) -> int:
+    return next((i + 1 for i, node in enumerate(base.program) if node.name == name), 0)
 
 
 def _unvaried(base: Trace, held: Sequence[Held]) -> set[str]:
@@ -177,102 +204,3 @@ def _unvaried(base: Trace, held: Sequence[Held]) -> set[str]:
         elif node.name in base.numbers and all(ref in fixed for ref in node.refs):
             fixed.add(node.name)
     return fixed
-
-
-# --------------------------------------------------------------------------------------------------------- writing
-
-
-@dataclass
-class _Writer:
-    """Adds steps to a trace."""
-
-    base: Trace
-    nodes: list[Node] = field(default_factory=list)
-    numbers: dict[str, Any] = field(default_factory=dict)
-    made: dict[Formula, Ref] = field(default_factory=dict)
-    count: Iterator[int] = field(default_factory=itertools.count)
-
-    def call(self, target: str, args: tuple[Literal, ...], value: object, where: str = "") -> Ref:
-        names = (f"n_of_{i}" for i in self.count)
-        taken = self.base.tensors.keys() | self.base.numbers.keys()
-        name = next(name for name in names if name not in taken)
-        self.nodes.append(Node(name, "call", target, args, where=where))
-        if value is not None:
-            self.numbers[name] = value
-        return Ref(name)
-
-    def formula(self, found: Formula, where: str) -> Literal:
-        """The value of a formula, worked out here unless it was before."""
-        if isinstance(found, Feature) and found.dim is None:
-            return Ref(found.name)
-        if not isinstance(found, (Feature, Apply)):
-            return found
-        if found not in self.made:
-            if isinstance(found, Feature) and found.dim is not None:
-                size = (shape_of(self.base.tensors[found.name]) or ())[found.dim]
-                self.made[found] = self.call("torch.Tensor.size", (Ref(found.name), found.dim), size, where)
-            elif isinstance(found, Apply):
-                args = tuple(self.formula(arg, where) for arg in found.args)
-                plain = [self.number(arg) for arg in args]
-                self.made[found] = self.call(found.target, args, function(found.target)(*plain), where)
-        return self.made[found]
-
-    def number(self, value: Literal) -> Any:
-        return {**self.base.numbers, **self.numbers}[value.name] if isinstance(value, Ref) else value
-
-    def guard(self, comparison: Comparison) -> None:
-        held = self.call(comparison.target, comparison.operands, comparison.outcome, comparison.where)
-        text = (
-            f"these sizes take another way through forward at {comparison.where or 'a comparison of sizes'} than the "
-            "example's, and this network was converted for that one; convert it with inputs like these."
-        )
-        self.call(REQUIRE, (held, comparison.outcome, text), None, comparison.where)
-
-    def pin(self, pin: Pin) -> None:
-        size = self.call("torch.Tensor.size", (Ref(pin.name), pin.dim), pin.size)
-        held = self.call("operator.eq", (size, pin.size), True)
-        self.call(REQUIRE, (held, True, pin.why), None)
-
-
-def _written(base: Trace, found: Mapping[Place, Formula], guards: Sequence[Comparison], pins: Sequence[Pin]) -> Trace:
-    """The base with its formulas, refusals and pins as steps."""
-    if not (found or guards or pins):
-        return base
-    writer = _Writer(base)
-    index = {node.name: i for i, node in enumerate(base.steps)}
-    after: dict[str, list[Comparison]] = {}
-    for guard in guards:
-        after.setdefault(guard.after, []).append(guard)
-    inputs = [node.name for node in base.program.inputs]
-    for node in base.program:
-        i = index.get(node.name, -1)
-        here = {path: f for (j, path), f in found.items() if j == i}
-        given = {path: writer.formula(f, node.where) for path, f in here.items()}
-        args, kwargs = replaced((node.args, node.kwargs), given) if given else (node.args, node.kwargs)
-        writer.nodes.append(replace(node, args=args, kwargs=kwargs))
-        for pin in pins if inputs and node.name == inputs[-1] else ():
-            writer.pin(pin)
-        for guard in after.get(node.name, ()):
-            writer.guard(guard)
-    lines = dict.fromkeys(g.where for g in guards if g.where)
-    return replace(
-        base,
-        program=Program(tuple(writer.nodes)),
-        numbers={**base.numbers, **writer.numbers},
-        specialised=tuple(lines),
-    )
-
-
-def replaced(value: Any, given: Mapping[Path, Literal], path: Path = ()) -> Any:
-    """Nested arguments with other leaves at some paths."""
-    if path in given:
-        return given[path]
-    if isinstance(value, (tuple, list)):
-        return type(value)([replaced(item, given, (*path, i)) for i, item in enumerate(value)])
-    if isinstance(value, dict):
-        return {key: replaced(item, given, (*path, key)) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*(replaced(getattr(value, key), given, (*path, key)) for key in ("start", "stop", "step")))
-    if isinstance(value, Struct):
-        return replace(value, values=replaced(value.values, given, path))
-    return value

@@ -12,7 +12,8 @@ from torch._ops import OpOverload
 
 from netslim.errors import TraceError
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
-from netslim.trace.confirmation import Pin, confirmed
+from netslim.trace.amending import Pin
+from netslim.trace.confirmation import confirmed
 from netslim.trace.follow import trace
 from netslim.trace.recordings import ConstantDiffers, against, shape_of
 from netslim.trace.resized import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +28,14 @@ class Held:
     """One further recording beside the base.
 
     numbers: what the base's numbers are there; shapes: of the base's tensors; literals: what stands at each place;
-    flipped: comparisons of the base with another outcome there; differs: the line where other steps are taken, or "".
+    asked: by comparison of the base, the numbers that it was of there; flipped: comparisons with another outcome there.
+    differs: the line where other steps are taken, or "".
     """
 
     numbers: Mapping[str, Number]
     shapes: Mapping[str, tuple[int, ...]]
     literals: Mapping[Place, Number]
+    asked: Mapping[int, tuple[Number | None, ...]]
     flipped: frozenset[int]
     differs: str | None = None
 
@@ -50,8 +52,20 @@ def against(base: Trace, other: Trace) -> Held:
         names[a.name] = b.name
     shapes = {ours: shape_of(other.tensors.get(theirs)) for ours, theirs in names.items()}
     numbers = _numbers(base, {name: shape for name, shape in shapes.items() if shape is not None})
-    flipped = {i for i, c in enumerate(base.comparisons) if _outcome(c, numbers) not in (None, c.outcome)}
-    return Held(numbers, {k: v for k, v in shapes.items() if v is not None}, literals, frozenset(flipped), differs)
+    known = {k: v for k, v in shapes.items() if v is not None}
+    met = dict(_met(base, other))
+    asked = {i: tuple(number(o, other) for o in there.operands) for i, there in met.items()}
+    outcomes = {i: met[i].outcome if i in met else _outcome(c, numbers) for i, c in enumerate(base.comparisons)}
+    flipped = {i for i, c in enumerate(base.comparisons) if outcomes[i] not in (None, c.outcome)}
+    return Held(numbers, known, literals, asked, frozenset(flipped), differs)
+
+
+def _met(base: Trace, other: Trace) -> Iterator[tuple[int, Comparison]]:
+    """The comparisons of the base that the other recording has made in the same places."""
+    for i, (ours, theirs) in enumerate(zip(base.comparisons, other.comparisons, strict=False)):
+        if (ours.target, base.position[ours.after]) != (theirs.target, other.position[theirs.after]):
+            return
+        yield i, theirs
 
 
 def shape_of(value: object) -> tuple[int, ...] | None:

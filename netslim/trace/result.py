@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from netslim.ir.functions import without_unused
-from netslim.ir.program import Leaf, Literal, Node, Program, Struct
+from netslim.ir.program import Leaf, Literal, Node, Program, Ref, Struct
 from netslim.layouts.axes import Layout
 
 
@@ -18,7 +19,7 @@ class Comparison(NamedTuple):
     """What Python has learnt of a size: the outcome of `target` on numbers, at a line, after the step `after`."""
 
     target: str
-    operands: tuple[Literal, ...]
+    operands: tuple[Ref | int | float, ...]
     outcome: bool
     where: str
     after: str
@@ -43,6 +44,13 @@ class Trace:
     def steps(self) -> list[Node]:
         """The nodes that are no numbers, and are used."""
         return [node for node in without_unused(self.program) if node.name not in self.numbers]
+
+    @functools.cached_property
+    def position(self) -> dict[str, int]:
+        """By node: how many steps were taken when it was recorded."""
+        names = {node.name for node in self.steps}
+        counts = itertools.accumulate(node.name in names for node in self.program)
+        return {"": 0} | {node.name: int(count) for node, count in zip(self.program, counts, strict=True)}
 
     @functools.cached_property
     def arguments(self) -> list[list[tuple[Path, Leaf]]]:

@@ -187,7 +187,14 @@ class Writing(TorchFunctionMode):
         if self.quiet or not self.open or name is None or not all(isinstance(o, (int, float)) for o in operands):
             return
         after = self.nodes[-1].name if self.nodes else ""
-        self.comparisons.append(Comparison(name, tuple(map(self.encode, operands)), bool(outcome), self.line(), after))
+        of = tuple(self._number(o) for o in operands if isinstance(o, (int, float)))
+        self.comparisons.append(Comparison(name, of, bool(outcome), self.line(), after))
+
+    def _number(self, value: int | float) -> Ref | int | float:
+        mine = isinstance(value, (TracedInt, TracedFloat)) and value.tracer is self
+        found = self.encode(value) if mine else plain(value)
+        assert isinstance(found, (Ref, int, float))
+        return found
 
     def output(self, value: object) -> Literal:
         """The returned structure, with references for tensors."""
