@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.hooks import RemovableHandle
 
 from netslim.errors import InputError, TraceError
 from netslim.ir.inputs import Inputs, described, every_tensor
@@ -257,6 +259,16 @@ class PermissiveTracer(Tracer):
 
     def unnamed(self, func: Function) -> str:
         return "unnamed"
+
+    def differentiates(self, function: type[torch.autograd.Function]) -> None:
+        """It runs as it is."""
+
+    def hooked(self, func: Function) -> object:
+        return RemovableHandle(OrderedDict())
+
+    @contextlib.contextmanager
+    def recomputed(self) -> Iterator[None]:
+        yield
 
     def write(self, into: Tensor, value: object, where: str) -> str:
         with self.silenced():
