@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import netslim
+from netslim.errors import PlanError
+from netslim.ir.program import Program
+from netslim.net.runtime import runtime
+from netslim.net.tree import is_slim
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -158,10 +164,12 @@ class Checkpointed(nn.Module):
             return h + (checkpoint(self.body, h, use_reentrant=True) if needed else self.body(h))
         if self.form == "named":
             return h + checkpoint(self.run, h, scale=0.5, use_reentrant=False, preserve_rng_state=True)
+        if self.form == "none":
+            return h + self.run(h)
         return h + checkpoint(self.run, h, use_reentrant=self.form == "reentrant")
 
 
-FORMS = ["other", "sequential", "named", "asked"]
+FORMS = ["reentrant", "other", "sequential", "named", "asked"]
 
 
 def saved(network: nn.Module) -> int:
@@ -177,11 +185,59 @@ def saved(network: nn.Module) -> int:
     return sum(sizes.values())
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs")  # the model's own, where no gradient is wanted
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_computed_again_is_computed_again_in_the_converted_network(form: str) -> None:
     model = Network(Checkpointed(form))
     net = converted(model)
     assert saved(net) <= 1.1 * saved(model)
     assert len(net.groups) == 3
-    with net.sub(width=0.5):
-        net(IMAGES).sum().backward()
+    assert not net.plan.refusal
+
+
+@pytest.fixture(scope="module")
+def again() -> netslim.SlimNet:
+    return netslim.convert(Network(Checkpointed("other")), IMAGES)
+
+
+def gradients(net: netslim.SlimNet, inside: bool, **point: Any) -> dict[str, Tensor | None]:
+    """Of a sub-network, with the backward pass inside its context or after it."""
+    net.zero_grad()
+    torch.manual_seed(1)
+    with net.sub(**point):
+        loss = net.train()(IMAGES).square().sum()
+        if inside:
+            loss.backward()
+    if not inside:
+        loss.backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+@pytest.mark.parametrize("point", [{"width": 0.5}, {"depth": {"middle.body": False}}], ids=str)
+def test_a_sub_network_is_computed_again_as_it_was(again: netslim.SlimNet, point: Any) -> None:
+    plain = netslim.convert(Network(Checkpointed("none")), IMAGES)
+    plain.load_state_dict(again.state_dict())
+    wanted = gradients(plain, True, **point)
+    for inside in (True, False):
+        torch.testing.assert_close(gradients(again, inside, **point), wanted)
+    assert all(layer.kept is None for layer in again.modules() if is_slim(layer))
+
+
+def test_a_file_and_an_extracted_network_keep_the_gradients(again: netslim.SlimNet, tmp_path: Path) -> None:
+    netslim.save(again, tmp_path / "net.pt")
+    loaded = netslim.load(tmp_path / "net.pt")
+    assert saved(loaded) == saved(again)
+    torch.testing.assert_close(gradients(loaded, True, width=0.5), gradients(again, True, width=0.5))
+    small = again.extract(width=0.5)
+    torch.manual_seed(1)
+    small.train()(IMAGES).square().sum().backward()
+    total = sum(float(p.grad.abs().sum()) for p in small.parameters() if p.grad is not None)
+    assert total == pytest.approx(sum(float(g.abs().sum()) for g in gradients(again, True, width=0.5).values()), 1e-3)
+
+
+def test_a_step_that_computes_nothing_cannot_be_computed_again(again: netslim.SlimNet) -> None:
+    region = again.plan.regions[""]
+    nodes = tuple(replace(node, again=1) for node in region.programs[True])
+    programs = dict.fromkeys((True, False), Program(nodes))
+    with pytest.raises(PlanError, match="computed again"):
+        runtime(copy.deepcopy(again)).rebuilt(replace(again.plan, regions={"": replace(region, programs=programs)}))

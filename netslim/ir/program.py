@@ -63,6 +63,8 @@ class Node:
 
     grad: whether gradients flow through it; the model ran it outside `torch.no_grad`.
     cast: whether autocast may choose its dtype; the model ran it outside `torch.autocast(..., enabled=False)`.
+    again: the number of the stretch that it is part of, which is computed again in the backward pass
+    (`torch.utils.checkpoint`); 0 for none.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Node:
     where: str = ""
     grad: bool = True
     cast: bool = True
+    again: int = 0
 
     @property
     def refs(self) -> list[str]:
@@ -260,5 +263,7 @@ def is_word(name: object) -> bool:
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 
-RESERVED = frozenset("self point sizes cuts track run take torch math operator put_back OrderedDict".split())
+RESERVED = frozenset(
+    "self point sizes cuts track run take torch math operator put_back OrderedDict stretch again".split()
+)
 """Names that the printed function uses itself."""

@@ -143,6 +143,7 @@ class Walk:
             "a step names an argument that is no plain word",
         )
         need(isinstance(node.grad, bool) and isinstance(node.cast, bool), "a step has flags that are none")
+        need(not node.again or node.op in ("call", "module"), "a step is computed again that computes nothing")
         getattr(self, f"_{node.op}")(node)
 
     def _literal(self, leaf: Leaf) -> None:

@@ -16,9 +16,9 @@ import operator
 import re
 import weakref
 from collections import OrderedDict, namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -63,6 +63,19 @@ class Guards:
 _OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
 
 
+class Part(NamedTuple):
+    """Consecutive steps with their places, and whether they are a stretch that is computed again.
+
+    given: what a stretch reads from before; made: what of it is needed afterwards; over: what is needed no more.
+    """
+
+    steps: Sequence[tuple[int, Node]]
+    again: bool = False
+    given: Sequence[str] = ()
+    made: Sequence[str] = ()
+    over: Sequence[str] = ()
+
+
 class Words(list[str]):
     """Names that are not printed, in the order in which the source looks them up."""
 
@@ -83,6 +96,7 @@ class Printer:
         self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
         self.locals: dict[str, str] = {}
+        self.home: dict[str, tuple[int, ...]] = {}  # by step: the blocks in whose bodies it is
 
     @property
     def constants(self) -> dict[str, object]:
@@ -106,9 +120,54 @@ class Printer:
         spent: dict[int, list[str]] = {}
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
-        home = {node.name: guards.around.get(node.name, ()) for node in program}
+        self.home = {node.name: guards.around.get(node.name, ()) for node in program}
+        parts = list(self._parts(program, guards, last_use))
+        lines += self._unset([name for part in parts for name in (*part.given, *part.made)], "    ")
+        for part in parts:
+            lines += self._stretch(part, spent, guards) if part.again else self._body(part, spent, guards)
+        return "\n".join(lines) + "\n"
+
+    def _parts(self, program: Program, guards: Guards, last_use: Mapping[str, int]) -> Iterator[Part]:
+        """The steps in order, by the stretch that they are part of."""
+        now = 0
+
+        def stretch(step: tuple[int, Node]) -> int:
+            nonlocal now
+            now = now if step[1].op == "param" else step[1].again
+            return now
+
+        for again, group in itertools.groupby(enumerate(program), key=stretch):
+            steps = list(group)
+            made = [node.name for _, node in steps]
+            reads = [name for _, node in steps for name in (*node.refs, *guards.refs(node.name))]
+            reads += [param.name for _, node in steps for param in self.writes.get(node.name, ())]
+            given = [name for name in dict.fromkeys(reads) if name not in made]
+            later = [name for name in made if last_use.get(name, -1) > steps[-1][0]]
+            over = [name for name in given if last_use[name] <= steps[-1][0]]
+            yield Part(steps, True, given, later, over) if again else Part(steps)
+
+    def _unset(self, names: Sequence[str], indent: str) -> list[str]:
+        """What only some blocks make is nothing until then."""
+        optional = [self.locals[name] for name in dict.fromkeys(names) if self.home.get(name)]
+        return [f"{indent}{' = '.join(optional)} = None"] if optional else []
+
+    def _stretch(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
+        """A stretch that is computed again in the backward pass: a function of what it reads from before."""
+        given, made, over = ([self.locals[name] for name in names] for names in (part.given, part.made, part.over))
+        results = "".join(f"{name}, " for name in made)
+        return [
+            f"    def stretch({', '.join(given)}):",
+            *self._unset(part.made, "        "),
+            *(f"    {line}" for line in self._body(part, spent, guards)),
+            f"        return ({results})",
+            f"    {results and f'{results}= '}again({', '.join(['self', 'stretch', *given])})",
+            *([f"    {' = '.join(over)} = None"] if over else []),
+        ]
+
+    def _body(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
+        name, home, lines = self.locals.__getitem__, self.home, list[str]()
         for (here, *off), group in itertools.groupby(
-            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
+            part.steps, key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
         ):
             indent, late = "    ", list[str]()
             if here:
@@ -125,7 +184,7 @@ class Printer:
                 lines += [indent + line for line in self._steps(node, [r for r in over if home.get(r) == here], guards)]
                 late += [r for r in over if home.get(r) == () != here]
             lines += [f"    {' = '.join(map(name, late))} = None"] if late else []
-        return "\n".join(lines) + "\n"
+        return lines
 
     def _steps(self, node: Node, over: Sequence[str], guards: Guards) -> list[str]:
         """A node's line, or the two ways to the end of a block; `over` is needed no more."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Plan, Region
@@ -13,7 +15,7 @@ from netslim.ir.program import Function
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
-from netslim.net.tree import Tree
+from netslim.net.tree import Tree, is_slim
 
 Run = dict[bool, Function]
 
@@ -36,7 +38,9 @@ def compiled(
     def function(mode: bool) -> Function:
         printer = Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
-        return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
+        return compile_source(
+            source, {"take": take, "put_back": put_back, "through": through, "again": again, **printer.constants}
+        )
 
     taken = None if path else _CONTAINERS | set(dir(type(module)))
     train = function(True)
@@ -79,6 +83,29 @@ def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] 
             expr = f"{expr}.{table}[{words.place(part)}]"
         module = module if last else module._modules[part]  # type: ignore[assignment]
     return expr
+
+
+def again(module: nn.Module, stretch: Function, *args: object) -> object:
+    """Run a stretch, and run it again in the backward pass instead of keeping what it computes.
+
+    There its layers keep what they keep now, whatever sub-network the network is then.
+    """
+    if not torch.is_grad_enabled():
+        return stretch(*args)
+    layers = () if torch.compiler.is_compiling() else module.modules()
+    now = [(vars(layer), layer.kept) for layer in layers if is_slim(layer)]
+
+    def run(*given: object) -> object:
+        before = [table["kept"] for table, _ in now]
+        for table, kept in now:
+            table["kept"] = kept
+        try:
+            return stretch(*given)
+        finally:
+            for (table, _), kept in zip(now, before, strict=True):
+                table["kept"] = kept
+
+    return checkpoint(run, *args, use_reentrant=False)
 
 
 def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object]) -> list[Tensor]:

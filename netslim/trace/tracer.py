@@ -46,6 +46,7 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.making, self.open = making, True
         self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
+        self.again = self._stretches = 0
         self.nodes: list[Node] = []
         self.tensors: dict[str, object] = {}
         self.numbers: dict[str, int | float] = {}
@@ -83,8 +84,8 @@ class Tracer(TorchFunctionMode):
     ) -> str:  # fmt: skip
         name = self.new_name(hint)
         computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
-        grad, cast = self.grad or not computes, self.cast or not computes
-        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast))
+        grad, cast, again = self.grad or not computes, self.cast or not computes, self.again if computes else 0
+        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast, again))
         return name
 
     def claim(self, name: str, value: object) -> None:
@@ -289,9 +290,16 @@ class Tracer(TorchFunctionMode):
                 "cannot store that."
             )
 
-    def recomputed(self) -> contextlib.AbstractContextManager[None]:
-        """Raises TraceError."""
-        raise TraceError(f"forward calls torch.utils.checkpoint at {self.line()}; netslim cannot store that.")
+    @contextlib.contextmanager
+    def recomputed(self) -> Iterator[None]:
+        """Inside is a stretch that is computed again; one within another is part of it."""
+        before = self.again
+        self._stretches += not before
+        self.again = before or self._stretches
+        try:
+            yield
+        finally:
+            self.again = before
 
     # -- numbers
 
