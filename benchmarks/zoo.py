@@ -3,6 +3,7 @@
     python benchmarks/zoo.py --models torchvision --models timm --json zoo.json --markdown docs/zoo.md
     python benchmarks/zoo.py --models torchvision:resnet50 --models mypackage.models:net --peers
     python benchmarks/zoo.py --models timm --json zoo.json --resume
+    python benchmarks/zoo.py --models thirdparty --models thirdparty:monai --models thirdparty:monai/UNet
 
 Every model runs in a process of its own under a time and a memory limit, on one thread. The JSON file is rewritten
 after every model, so an interrupted run goes on with --resume.
@@ -16,6 +17,7 @@ after every model, so an interrupted run goes on with --resume.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
@@ -26,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import thirdparty
 import torch
 from rich.console import Console
 from torch import nn
 from zoo_limits import Fields, Job, Limits, run_limited
-from zoo_models import Entry, chosen
+from zoo_models import THIRDPARTY, Entry, chosen, library
 from zoo_netslim import netslim_job
 from zoo_peers import PEERS, missing, peer_job
 from zoo_report import line, markdown, printed, versions
@@ -46,7 +49,7 @@ Name = tuple[str, str]
 
 @click.command()
 @click.option("--models", "-m", multiple=True, default=("torchvision", "timm"), show_default=True,
-              help="torchvision, timm, or a SOURCE that netslim can load; may be given many times.")  # fmt: skip
+              help="torchvision, timm, thirdparty, or a SOURCE that netslim can load; any number of them.")  # fmt: skip
 @click.option("--variants", default=2, show_default=True, help="Models of each timm family, smallest first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Rows so far, after every model.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="The whole table, at the end.")
@@ -81,7 +84,7 @@ def main(
     todo = {name: job for name, job in wanted.items() if name not in rows}
     if todo:
         run["commands"].append({"command": shlex.join(["python", *sys.argv])} | asdict(limits))
-    warm_up()
+    warm_up(entries)
     for row in measured(todo, entries, limits, workers):
         rows[key(row)] = row
         console.print(f"{len(rows):4d}  {line(row)}", highlight=False, soft_wrap=True)
@@ -118,8 +121,14 @@ def wanted_again(row: Fields, again: tuple[str, ...]) -> bool:
     return row["tool"] in again or (FAILED in again and bool(row.get("failure")))
 
 
-def warm_up() -> None:
-    """What the first analysis of a process imports and caches is no property of the first model."""
+def warm_up(entries: list[Entry]) -> None:
+    """What the first analysis of a process imports and caches is no property of the first model.
+
+    Packages are imported once, and not in every child; one that cannot be imported is told by its models' rows.
+    """
+    for package in dict.fromkeys(library(e.source) for e in entries if e.source.startswith(f"{THIRDPARTY}:")):
+        with contextlib.suppress(Exception):
+            thirdparty.imported(package)
     netslim.analyse(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), torch.zeros(2, 3, 8, 8))
 
 

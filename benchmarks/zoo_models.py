@@ -1,4 +1,5 @@
-"""Which models the zoo run measures: torchvision's list, two small models of every timm family, and anything named."""
+"""Which models the zoo run measures: torchvision's list, two small ones of every timm family, those of other
+packages, and anything named."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import thirdparty
 import torch
 import torchvision
 
+THIRDPARTY = "thirdparty"
 LARGE = 300_000_000
 """Models with more parameters are listed apart."""
 
@@ -31,8 +34,10 @@ def chosen(names: Iterable[str], variants: int = 2) -> list[Entry]:
             entries += torchvision_models()
         elif name == "timm":
             entries += timm_models(variants)
+        elif name.partition(":")[0] == THIRDPARTY and "/" not in name:
+            entries += thirdparty_models(name.partition(":")[2])
         else:
-            entries.append(Entry(name, name.partition(":")[0]))
+            entries.append(Entry(name, library(name)))
     return list(dict.fromkeys(entries))
 
 
@@ -41,6 +46,22 @@ def torchvision_models() -> list[Entry]:
     models = torchvision.models
     names = sorted(name for name in models.list_models() if not name.startswith("quantized_"))
     return [Entry(f"torchvision:{name}", _module(models.get_model_builder(name).__module__)) for name in names]
+
+
+def thirdparty_models(package: str = "") -> list[Entry]:
+    """The networks of one package, or of all; the family is the package."""
+    return [
+        Entry(f"{THIRDPARTY}:{name}/{model}", name)
+        for name, models in thirdparty.PACKAGES.items()
+        for model in models
+        if package in ("", name)
+    ]
+
+
+def library(source: str) -> str:
+    """Whose model it is: torchvision, timm, another package, or the module that a source names."""
+    kind, _, name = source.partition(":")
+    return name.partition("/")[0] if kind == THIRDPARTY else kind
 
 
 def timm_models(variants: int) -> list[Entry]:

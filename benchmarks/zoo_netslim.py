@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import thirdparty
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from zoo_limits import Fields, Job, Send, told
-from zoo_models import Entry, home
+from zoo_models import THIRDPARTY, Entry, home
 from zoo_shares import frozen_by_proof, shares
 
 import netslim
@@ -57,13 +58,26 @@ def prepared(entry: Entry, reduced: bool, send: Send) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     send({"stage": "build"})
     start = time.process_time()
+    if entry.source.startswith(f"{THIRDPARTY}:"):
+        model, inputs = thirdparty.built(entry.source.partition(":")[2])
+        send(build_fields(model, described(inputs), start))
+        return model, inputs
     loaded = load_source(entry.source)
     shapes = loaded.shapes or DEFAULT
     if reduced:
         shapes = smaller(loaded.model, shapes)
-    params = sum(p.numel() for p in loaded.model.parameters())
-    send({"params": params, "input": f"{BATCH} of {shown(shapes)}", "build_s": time.process_time() - start})
+    send(build_fields(loaded.model, f"{BATCH} of {shown(shapes)}", start))
     return loaded.model, example_inputs(shapes)
+
+
+def build_fields(model: nn.Module, inputs: str, start: float) -> Fields:
+    params = sum(p.numel() for p in model.parameters())
+    return {"params": params, "input": inputs, "build_s": time.process_time() - start}
+
+
+def described(inputs: Any) -> str:
+    """Shapes with the batch."""
+    return " and ".join(",".join(map(str, tensor.shape)) for tensor in tree_leaves(inputs))
 
 
 def smaller(model: nn.Module, shapes: Shapes) -> Shapes:
@@ -114,18 +128,19 @@ def training_fields(entry: Entry, model: nn.Module, net: Any, inputs: Any) -> Fi
     """Whether a step at random widths runs: forward, mean of the float outputs, backward, SGD on every weight."""
     counts = draw_counts(net.groups, random.Random(0))
     width = {group.name: count for group, count in zip(net.groups, counts, strict=True)}
-    batch = (*positional(inputs), *targets(entry, inputs))
+    named = inputs if isinstance(inputs, dict) else {}
+    batch = () if named else (*positional(inputs), *targets(entry, inputs))
 
     def run() -> Any:
         with net.sub(width or 1.0):
-            return net(*batch)
+            return net(*batch, **named)
 
     try:
         note = step(net, run)
     except InputError as error:
         return {"trained": None, "training_note": told(error)["failure"]}
     except Exception as error:
-        theirs = original_failure(model, lambda: model(*batch))
+        theirs = original_failure(model, lambda: model(*batch, **named))
         return {"trained": None if theirs else False, "training_note": theirs or told(error)["failure"]}
     return {"trained": not note, "training_note": note}
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 
+import thirdparty
 from rich.console import Console
 from rich.table import Table
 from zoo_limits import Fields
@@ -22,7 +23,7 @@ LOW = 0.95
 def versions() -> dict[str, str]:
     """Of everything that a figure may depend on."""
     found = {"python": platform.python_version()}
-    for name in ("netslim-gradaug", "torch", "torchvision", "timm", *PEERS):
+    for name in ("netslim-gradaug", "torch", "torchvision", "timm", *thirdparty.DISTRIBUTIONS, *PEERS):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -54,7 +55,7 @@ def _proof(row: Fields) -> str:
 
 
 def _name(row: Fields) -> str:
-    return row["model"].partition(":")[2]
+    return row["model"].partition(":")[2].rpartition("/")[2]
 
 
 def _stage(row: Fields) -> str:
@@ -171,9 +172,9 @@ def markdown(run: Fields, rows: Sequence[Fields]) -> str:
     """The whole of docs/zoo.md."""
     models = len({row["model"] for row in rows})
     size = "half the input size where that runs" if run["reduced"] else "the input size of the library"
-    method = f"""{_said(run["versions"])}. {models} models at {size}: all of torchvision but the quantized ones, and the
-smallest variants of every module of timm's models. One thread a model; all times are seconds of
-processor time."""
+    method = f"""{_said(run["versions"])}. {models} models: all of torchvision but the quantized ones and the smallest
+variants of every module of timm's models, at {size}; those of other packages from small configurations,
+at small inputs (`benchmarks/thirdparty`). One thread a model; all times are seconds of processor time."""
     left = [source for source, _ in run["models"] if source not in {row["model"] for row in rows}]
     if left:
         method += f"\n\n**Unfinished**: {len(left)} models are still to be measured (--resume): {', '.join(left)}."

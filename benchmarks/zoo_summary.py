@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import thirdparty
 from zoo_limits import Fields
+from zoo_models import library as source_library
 
 SLOW = 60.0
 """Seconds of conversion and proof above which a model is named."""
@@ -43,8 +45,8 @@ def summaries(rows: Sequence[Fields]) -> list[Summary]:
 
 
 def library(row: Fields) -> str:
-    name = row["model"].partition(":")[0]
-    return name if name in ("torchvision", "timm") else "other"
+    name = source_library(row["model"])
+    return name if name in ("torchvision", "timm", *thirdparty.PACKAGES) else "other"
 
 
 def _summary(lib: str, tool: str, rows: Sequence[Fields], everything: Sequence[Fields]) -> Summary:
@@ -89,8 +91,8 @@ def sentences(found: Summary) -> list[str]:
         told[0] += f", {s.proved} proved ({s.untouched} with nothing frozen by the proof), {s.analysed} analysed"
         told += [
             f"{s.trained} trained a step at random widths; {s.step_impossible} cannot on such inputs",
-            f"{s.families_converted} of {s.families} families converted whole",
         ]
+        told += [f"{s.families_converted} of {s.families} families converted whole"] if s.families > 1 else []
     told += [f"{s.elastic:.1%} of all output channels elastic (median of those converted {s.median_elastic:.1%})"]
     if s.median_analysis is not None:
         told += [f"median analysis {s.median_analysis:.2f} s"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="slim.pt, slim.onnx, ...: the suffix says the form.",
+    help="slim.pt, slim.onnx, slim.pt2: the suffix says the form; a name without one is a folder.",
 )
 @click.option("--data", help="Recalibrate batch norm on training images of these, as gradaug eval does: digits, ...")
 @calibration_options
@@ -49,8 +49,11 @@ def extract(
 ) -> None:
     """Cut a plain, smaller network out of a converted one.
 
-    A .pt file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). A .onnx
-    file takes batches of any size.
+    A folder holds model.py, the network as source, and weights.safetensors; import model, and call model.load(). A .pt
+    file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). Both train
+    and evaluate as the original does. A .pt2 file (torch.export) and a .onnx file evaluate batches of any size.
+
+    What was written is read back and compared with the network; where it differs, there is no file.
 
     Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
     file holds the very network that gradaug eval scores at this width.
@@ -59,16 +62,15 @@ def extract(
         require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, "seed": seed})
     import netslim
     from netslim.export import WRITERS
-    from netslim.files import check_writable
     from netslim.net.runtime import runtime
     from netslim.notes import FULL, Notes, is_cut, statistics
     from netslim.report import say
 
     if output.suffix not in WRITERS:
-        raise click.BadParameter(f"{output} does not end in {', '.join(WRITERS)}", param_hint="-o")
+        forms = ", ".join(filter(None, WRITERS))
+        raise click.BadParameter(f"{output} does not end in {forms}, nor is it a folder (no suffix)", param_hint="-o")
     writer = WRITERS[output.suffix]
-    check_writable(output)
-    writer.check()
+    writer.check(output)
     net = netslim.load(archive, trust=trust)
     blocks = dict.fromkeys(depth, False)
     model = net.extract(width, blocks, round_to=round_to)
@@ -81,15 +83,18 @@ def extract(
     plan, cut = runtime(net).plan, is_cut(net, width, blocks, round_to)
     shapes = tuple(shape[1:] for shape in plan.input_shapes)
     notes = Notes(width, round_to, depth, cut, shapes, found, images)
-    writer.write(model, plan.inputs, output, notes)
+    compared = writer.write(model, plan.inputs, output, notes) or None
     kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
     if as_json:
-        sizes = {"params": kept, "params_full": full, "output": str(output)}
+        sizes = {"params": kept, "params_full": full, "output": str(output), "compared": compared}
         click.echo(json.dumps({**notes.to_dict(), **sizes}, indent=2))
         return
     say(f"{kept:,} of {full:,} parameters ({kept / full:.1%}) written to {output}")
+    say(f"read back and found to be the same: {compared}" if compared else "not read back and compared")
     if notes.calibration:
         say(f"batch norm recalibrated on {notes.calibration}")
+    elif notes.statistics == FULL:
+        say("batch norm not recalibrated")
     elif data is not None:
         say(f"nothing to recalibrate (running statistics: {notes.statistics})")
     if notes.warning:

@@ -86,6 +86,7 @@ class SourceOptions:
     input_shape: tuple[Shape, ...]
     freeze: tuple[str, ...] = ()
     tie: tuple[tuple[str, str], ...] = ()
+    fixed_size: bool = False
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -99,9 +100,10 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
         input_shape: tuple[Shape, ...],
         freeze: tuple[str, ...],
         tie: tuple[tuple[str, str], ...],
+        fixed_size: bool,
         **others: object,
     ) -> None:
-        command(options=SourceOptions(entry, args, weights, input_shape, freeze, tie), **others)
+        command(options=SourceOptions(entry, args, weights, input_shape, freeze, tie, fixed_size), **others)
 
     with_options: Callable[..., None] = gathering
     for option in (
@@ -117,6 +119,11 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--tie", type=Pair(), multiple=True, metavar="A,B", help="Give two groups one width; repeat."),
         click.option(
             "--freeze", multiple=True, metavar="NAME", help="Keep a layer, parameter or group at full width; repeat."
+        ),
+        click.option(
+            "--fixed-size",
+            is_flag=True,
+            help="Where forward depends on sizes in a way that cannot be written down, convert it for this size alone.",
         ),
         click.option("--entry", metavar="NAME", help="Class, factory or instance in mymodel.py."),
         click.option(
@@ -186,6 +193,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
             prove=prove,
             freeze=options.freeze,
             tie=options.tie,
+            fixed_size=options.fixed_size,
             progress=progress,
         )
     except (InputError, TraceError) as error:
@@ -201,8 +209,19 @@ def open_net(target: str, options: SourceOptions, trust: bool = False) -> SlimNe
 
     if is_source(target):
         return convert_loaded(load_model(target, options), options, prove=False)
-    if any((options.entry, options.args, options.weights, options.input_shape, options.freeze, options.tie)):
+    if any(
+        (
+            options.entry,
+            options.args,
+            options.weights,
+            options.input_shape,
+            options.freeze,
+            options.tie,
+            options.fixed_size,
+        )
+    ):
         raise click.UsageError(
-            f"{target} is converted already: --entry, --arg, --weights, --input-shape, --freeze, --tie are for SOURCE."
+            f"{target} is converted already: --entry, --arg, --weights, --input-shape, --freeze, --tie, --fixed-size are for "
+            "SOURCE."
         )
     return netslim.load(target, trust=trust)

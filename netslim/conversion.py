@@ -35,6 +35,7 @@ def convert(
     example_inputs: object,
     *,
     prove: bool = True,
+    fixed_size: bool = False,
     freeze: Sequence[str] = (),
     tie: Sequence[tuple[str, str]] = (),
     rules: Mapping[Any, Rule] | None = None,
@@ -48,11 +49,14 @@ def convert(
     freeze: layers, parameters or groups (wildcards allowed) that stay at full width. tie: pairs of groups or parameters
     that are to keep the same channels. rules: {'library::operator': rule} for operators that netslim does not know,
     where rule(call) says how dimensions of operands and results are tied (docs/rules.md); the proof checks it.
+    fixed_size: where forward takes other steps on other sizes (a loop over rows, frames or the batch), write down those
+    for the example's size, and refuse any other with the line; without it, the module that does so stays Python.
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
     with own_random_numbers():
-        return _converted(model, example_inputs, Overrides(freeze, tie, rules or {}), prove, progress or _silent)
+        overrides = Overrides(freeze, tie, rules or {}, fixed_size)
+        return _converted(model, example_inputs, overrides, prove, progress or _silent)
 
 
 def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:

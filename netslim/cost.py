@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Arguments, Input, Inputs, batch, drawn
+from netslim.ir.inputs import Arguments, Input, Inputs, batch, drawn, of_one
 from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -51,15 +52,24 @@ def count(
 ) -> Count:  # fmt: skip
     """Parameters and forward FLOPs of a sub-network in eval mode, counted on the meta device: no weight is touched.
 
-    `shapes` replaces the example's input shapes (with a batch dimension, whose FLOPs are divided out). A network whose
-    forward reads values runs once on random images, on the CPU.
+    `shapes` replaces the example's input shapes (with a batch dimension). A network that takes no batch of one, or no
+    batch at all, is counted on the whole input. A network whose forward reads values runs on random images, on the CPU.
     """
-    inputs = _of_shapes(net, shapes)
+    inputs, flops = _of_shapes(net, shapes), None
+    if batch(inputs):
+        with contextlib.suppress(Exception):  # what looks like a batch is none
+            flops = _flops(net, of_one(inputs), width, depth, round_to)
+    if flops is None:
+        flops = _flops(net, inputs, width, depth, round_to)
+    return Count(_kept_params(net, width, round_to, depth), flops)
+
+
+def _flops(net: SlimNet, inputs: Inputs, width: Width, depth: Mapping[str, bool] | None, round_to: int | None) -> int:
     copied, given = light(net, inputs)
     part = copied.eval().sub(width, depth, round_to=round_to)
     with torch.no_grad(), OneDevice(), FlopCounterMode(display=False) as flops, part:
         copied(**given)
-    return Count(_kept_params(net, width, round_to, depth), flops.get_total_flops() // (batch(inputs) or 1))
+    return flops.get_total_flops()
 
 
 def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, Arguments]:

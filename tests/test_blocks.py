@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,6 +62,40 @@ def nested(m: Any, x: Tensor) -> Tensor:
     return x + m.body(inner + m.tail(inner))
 
 
+def normed_by_hand(m: Any, x: Tensor) -> Tensor:
+    out = m.body(x)
+    away = out - out.mean(1, keepdim=True)
+    return x + (m.gamma * away / (away.square().mean(1, keepdim=True) + 1e-5).sqrt() + m.beta)
+
+
+def affine() -> dict[str, nn.Parameter]:
+    return {"gamma": nn.Parameter(torch.ones(8, 1, 1)), "beta": nn.Parameter(torch.zeros(8, 1, 1))}
+
+
+def dual_path(m: Any, x: Tensor) -> Tensor:
+    out = m.body(x)
+    return m.mix(torch.cat([x[:, :6] + out[:, :6], x[:, 6:], out[:, 6:]], 1))
+
+
+def dual_path_projected(m: Any, x: Tensor) -> Tensor:
+    out = m.deep(F.relu(m.body(x)))
+    x = m.shortcut(x)
+    return m.mix(torch.cat([x[:, :6] + out[:, :6], x[:, 6:], out[:, 6:]], 1))
+
+
+def dual_path_of_two_layers(m: Any, x: Tensor) -> Tensor:
+    kept, more = m.shortcut(x).tensor_split([6], 1)
+    out = F.relu(m.body(x))
+    return m.mix(torch.cat([kept + m.added(out), more, m.joined(out)], 1))
+
+
+def dual_paths_apart(m: Any, x: Tensor) -> Tensor:
+    kept, more = x, m.dense(x)
+    out = m.body(m.before(torch.cat([kept, more], 1)))
+    added, joined = out.split([6, 2], 1)
+    return m.after(torch.cat([kept[:, :6] + added, more, joined], 1))
+
+
 def twice(m: Any, x: Tensor) -> Tensor:
     x = F.relu(x + m.body(x), inplace=True)
     return F.relu(x + m.body(x), inplace=True)
@@ -77,6 +112,11 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
     "scaled sum": (lambda m, x: (x + 0.2 * m.body(x)) * 0.7, {}, 1),
     "three branches": (lambda m, x: x + m.body(x) + m.other(x), {"other": nn.Conv2d(8, 8, 1)}, 1),
     "layer scale": (lambda m, x: x + m.gamma * m.body(x), {"gamma": nn.Parameter(torch.ones(8, 1, 1))}, 1),
+    "scale and shift": (lambda m, x: (m.gamma * m.body(x) + m.beta) + x, affine(), 1),
+    "shift in place": (lambda m, x: x + (m.gamma * m.body(x)).add_(m.beta), affine(), 1),
+    "shift of the sum": (lambda m, x: x + m.gamma * m.body(x) + m.beta, affine(), 1),
+    "frozen norm": (lambda m, x: m.norm(m.body(x)) + x, {"norm": torchvision.ops.FrozenBatchNorm2d(8)}, 1),
+    "norm by hand": (normed_by_hand, affine(), 1),
     "drop path": (lambda m, x: x + m.drop(m.body(x)), {"drop": nn.Dropout(0.5)}, 1),
     "pre-activation": (pre_activation, {"norm": nn.BatchNorm2d(8), "shortcut": nn.Conv2d(8, 8, 1)}, 1),
     "downsampling": (lambda m, x: m.pool(m.body(x)) + m.shortcut(x),
@@ -84,6 +124,20 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
     "nested": (nested, {"inner": nn.Conv2d(8, 8, 1), "tail": nn.Conv2d(8, 8, 1)}, 2),
     "two blocks with shared layers": (twice, {}, 2),
     "dense": (lambda m, x: m.mix(torch.cat([x, m.body(x)], 1)), {"mix": nn.Conv2d(16, 8, 1)}, 1),
+    "dual path": (dual_path, {"mix": nn.Conv2d(10, 8, 1)}, 1),
+    "dual path of two layers": (
+        dual_path_of_two_layers,
+        {"shortcut": nn.Conv2d(8, 8, 1), "added": nn.Conv2d(8, 6, 1), "joined": nn.Conv2d(8, 2, 1),
+         "mix": nn.Conv2d(10, 8, 1)},
+        1,
+    ),
+    "dual path, subsampled": (
+        dual_path_projected,
+        {"shortcut": nn.Conv2d(8, 8, 1, 2), "deep": nn.Conv2d(8, 8, 1, 2), "mix": nn.Conv2d(10, 8, 1)},
+        1,
+    ),
+    "dual paths apart": (dual_paths_apart,
+                         {"dense": nn.Conv2d(8, 4, 1), "before": nn.Conv2d(12, 8, 1), "after": nn.Conv2d(12, 8, 1)}, 1),
     "an inner level": (lambda m, x: m.mix(torch.cat([m.up(m.body(m.down(x))), x], 1)),
                        {"down": nn.MaxPool2d(2), "up": nn.Upsample(scale_factor=2), "mix": nn.Conv2d(16, 8, 1)}, 1),
 }  # fmt: skip
@@ -111,7 +165,7 @@ def every(net: netslim.SlimNet) -> dict[str, bool]:
 
 def test_skipping_costs_no_compute(net: netslim.SlimNet) -> None:
     """FLOPs as torch counts them: the full network's without those of the layers in the bodies, exactly."""
-    skips = [block.skips[False] for block in net.blocks]
+    skips = [part for block in net.blocks for part in block.skips[False].parts]
     skipped = {name for skip in skips for name in (*skip.body, *skip.bodies)}
     inside = {n.target for n in net.plan.regions[""].programs[False] if n.name in skipped and n.op == "module"}
     ran: list[str] = []

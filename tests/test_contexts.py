@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -164,3 +167,32 @@ def test_threads_convert_at_the_same_time_while_another_trains() -> None:
         assert torch.equal(net.eval()(IMAGES), model(IMAGES))
         with net.sub(0.5), wanted.eval().sub(0.5):
             assert torch.equal(net(IMAGES), wanted(IMAGES))
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_synchronised_norms_are_as_elastic_as_others_in_a_process_group(tmp_path: Path) -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    net = netslim.convert(nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain)), IMAGES)
+    assert [group.size for group in net.groups] == [8]
+    assert not net.plan.refusal
+    netslim.save(net, tmp_path / "net.pt")
+    for made in (net, netslim.load(tmp_path / "net.pt")):
+        torch.testing.assert_close(made.train()(IMAGES), plain.train()(IMAGES))
+    with net.eval().sub(0.5):
+        narrow = net(IMAGES)
+    torch.testing.assert_close(net.extract(0.5)(IMAGES), narrow)
+    assert torch.distributed.is_initialized()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_the_process_group_is_there_for_other_threads_while_a_model_is_followed() -> None:
+    seen: list[bool] = []
+    meanwhile(lambda: seen.append(torch.distributed.is_initialized()))
+    assert seen == [True]

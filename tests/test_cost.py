@@ -59,3 +59,9 @@ def test_a_network_whose_forward_stays_python_is_counted() -> None:
     assert net.plan.refusal
     assert cost.count(net).flops > 0
     assert saved_bytes(net) > 0
+
+
+def test_a_network_without_a_batch_is_counted_whole() -> None:
+    net = netslim.convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)), torch.randn(3, 10, 6))
+    macs = (3 * 9 * 8 + 8 * 4) * 8 * 4
+    assert cost.count(net).flops == 2 * macs

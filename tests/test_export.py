@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import netslim
 from netslim.errors import ArchiveError
-from netslim.export import WRITERS, write_module, write_onnx, write_state_dict
+from netslim.export import WRITERS, faithful, write_module, write_onnx, write_state_dict
 from netslim.ir.inputs import Input
 from netslim.notes import KEY, NONE, Notes
 
@@ -98,8 +98,96 @@ def test_every_form_is_written(suffix: str, tmp_path: Path) -> None:
     if WRITERS[suffix].needs:
         for package in ("onnx", "onnxscript"):
             pytest.importorskip(package)
-    WRITERS[suffix].check()
+    WRITERS[suffix].check(tmp_path / f"slim{suffix}")
     path = tmp_path / f"slim{suffix}"
-    WRITERS[suffix].write(nn.Linear(3, 2), {"x": Input((2, 3))}, path, Notes(0.5, 1, (), True, ((3,),), NONE))
-    assert path.stat().st_size
-    assert KEY.encode() in path.read_bytes()
+    inputs, notes = {"x": Input((2, 3))}, NOTES
+    small = netslim.convert(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.zeros(2, 3)).extract(0.5)
+    assert WRITERS[suffix].write(small, inputs, path, notes)
+    assert any(KEY.encode() in (path / name).read_bytes() for name in WRITERS[suffix].files)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_file_that_gives_back_another_network_is_not_written(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: whatever is read back, its weights are not those that were written."""
+    if WRITERS[suffix].needs:
+        for package in ("onnx", "onnxscript"):
+            pytest.importorskip(package)
+    net = netslim.convert(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.zeros(2, 3), prove=False)
+    seen = faithful.seen
+
+    def other(module: nn.Module, given: Any, mode: bool) -> faithful.Seen:
+        found = seen(module, given, mode)
+        tampered.append(found)
+        return found if len(tampered) > 1 else faithful.Seen([2 * out for out in found.outputs], {}, {})
+
+    tampered: list[faithful.Seen] = []
+    monkeypatch.setattr(faithful, "seen", other)
+    with pytest.raises(ArchiveError, match=r"has other outputs in evaluation mode; nothing was written"):
+        WRITERS[suffix].write(net.extract(0.5), net.plan.inputs, tmp_path / f"slim{suffix}", NOTES)
+    assert not list(tmp_path.iterdir())
+
+
+NOTES = Notes(0.5, 1, (), True, ((3,),), NONE)
+
+
+def test_a_module_that_holds_netslims_own_classes_is_not_written(tmp_path: Path) -> None:
+    net = netslim.convert(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.zeros(2, 3), prove=False)
+    with pytest.raises(ArchiveError, match="which a file for others cannot"):
+        WRITERS[".pt"].write(nn.Sequential(net), net.plan.inputs, tmp_path / "slim.pt", NOTES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_of_the_models_own_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="keeps Python of its own, which cannot be written out"):
+        WRITERS[""].write(Words(), {}, tmp_path / "slim", NOTES)
+
+
+class Single(nn.Module):
+    """Its batch norm cannot train on the one value that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).reshape(1, 8))
+
+
+def test_a_network_that_trains_on_no_random_input_is_compared_in_evaluation(tmp_path: Path) -> None:
+    net = netslim.convert(Single().eval(), torch.zeros(1, 3, 1, 1), prove=False)
+    said = WRITERS[".pt"].write(net.extract(0.5), net.plan.inputs, tmp_path / "slim.pt", NOTES)
+    assert said == "outputs, gradients and buffers in evaluation mode"
+
+
+LAYERS = {
+    "transposed": lambda: nn.ConvTranspose2d(8, 8, 3, stride=2, output_padding=1, padding_mode="zeros"),
+    "same": lambda: nn.Conv2d(8, 8, 3, padding="same", padding_mode="circular"),
+    "affine": lambda: nn.BatchNorm2d(8, eps=0.1, momentum=None, affine=False),
+    "untracked": lambda: nn.BatchNorm2d(8, track_running_stats=False),
+    "groups": lambda: nn.Sequential(nn.GroupNorm(2, 8), nn.PReLU(8), nn.Hardtanh(-2, 2), nn.GELU("tanh")),
+    "layer norm": lambda: nn.LayerNorm([8, 4, 4], bias=False),
+    "resized": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d((None, 3)), nn.Softmax(1)),
+    "half": lambda: nn.Conv2d(8, 8, 1).double(),
+    "unbiased": lambda: nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.Identity(), nn.Dropout(0.2, inplace=True)),
+    "changed": lambda: _with(nn.LeakyReLU(0.1), negative_slope=0.5),
+    "momentum": lambda: _with(nn.BatchNorm2d(8), momentum=0.5, eps=0.25),
+}
+
+
+def _with(layer: nn.Module, **settings: Any) -> nn.Module:
+    for name, value in settings.items():
+        setattr(layer, name, value)
+    return layer
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_built_as_they_are(name: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), LAYERS[name](), nn.Flatten(2))
+    if name == "half":
+        model = model.double()
+    net = netslim.convert(model, torch.randn(2, 3, 4, 4, dtype=next(model.parameters()).dtype), prove=False)
+    for width in (1.0, 0.5):
+        assert WRITERS[""].write(net.extract(width), net.plan.inputs, tmp_path / "slim", NOTES)
+        assert "netslim." not in (tmp_path / "slim" / "model.py").read_text()

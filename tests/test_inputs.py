@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from netslim.archive.literals import value_data, value_from
 from netslim.errors import InputError
+from netslim.ir.inputs import Input, described, drawn
 from netslim.source.shapes import example_inputs, offered_shapes, shown
 
 
@@ -54,3 +56,44 @@ def test_what_is_no_shape_is_said(value: Any) -> None:
 
 def test_shapes_are_shown_as_they_are_typed() -> None:
     assert shown(((3, 224, 224), (5,))) == "3,224,224 and 5"
+
+
+COUNTING = {
+    "lengths": torch.tensor([3, 9, 4, 9]),
+    "lengths that fall": torch.tensor([12, 9, 4, 2]),
+    "offsets": torch.tensor([0, 3, 5, 5]),
+    "a mask of ones": torch.ones(2, 5, dtype=torch.bool),
+    "padding on the right": torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]),
+    "padding on the left": torch.tensor([[False, True, True], [False, False, True]]),
+    "below zero": torch.tensor([[-7, -2], [-2, -5]]),
+    "one number": torch.tensor(4),
+    "the largest": torch.tensor([2**63 - 1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_whole_numbers_are_drawn_as_the_example_could_be(name: str) -> None:
+    example = COUNTING[name]
+    form = described(example)
+    seen = set()
+    for seed in range(20):
+        found = drawn({"x": form}, torch.Generator().manual_seed(seed))["x"]
+        seen.add(tuple(found.flatten().tolist()))
+        assert (found.shape, found.dtype) == (example.shape, example.dtype)
+        assert int(found.min()) == int(example.min())
+        assert int(found.max()) == int(example.max())
+        steps = found.long().diff() if found.dim() else torch.zeros(1)
+        assert bool((form.order * steps >= 0).all())
+        assert not form.order or bool(found.long().amax(-1).eq(int(example.max())).all())
+    assert len(seen) > 1 or example.unique().numel() < 3
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_what_was_found_of_whole_numbers_is_in_the_file(name: str) -> None:
+    form = described(COUNTING[name])
+    assert value_from(value_data(form)) == form
+
+
+def test_a_file_cannot_say_that_the_smallest_number_is_above_the_largest() -> None:
+    with pytest.raises(ValueError, match="smallest value is above its largest"):
+        value_from(value_data(Input((2,), torch.int64, high=1, low=2)))

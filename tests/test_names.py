@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import netslim
+from netslim.export.folder import write_folder
 from netslim.net.runtime import runtime
 
 IMAGES = torch.randn(2, 3, 8, 8)
@@ -62,6 +63,7 @@ def test_a_name_changes_nothing(name: str, tmp_path: Path) -> None:
         with net.sub(0.5):
             narrow = net(IMAGES)
         assert torch.allclose(loaded.extract(0.5)(IMAGES), narrow, atol=1e-6)
+    assert write_folder(loaded.extract(0.5), loaded.plan.inputs, tmp_path / "slim")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 import netslim
 from netslim.errors import ArchiveError, TraceError
@@ -188,3 +190,73 @@ def test_a_region_that_takes_a_list_is_followed() -> None:
     with net.sub(0.5):
         wanted = outputs(net)
     assert all(map(torch.equal, wanted, outputs(net.extract(0.5))))
+
+
+class Decided(nn.Module):
+    """Python that decides by values calls a layer."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.stem, self.layer, self.head = nn.Conv2d(3, 8, 3, padding=1), layer, nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x).relu()
+        h = 2 * h if h.mean() > 1e9 else h
+        if isinstance(self.layer, nn.RNNBase):
+            return self.head(self.layer(h.flatten(2).mT)[0].mean(1))
+        return self.head(self.layer(h).mean((2, 3)))
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def doubled(layer: nn.Module) -> nn.Module:
+    return parametrize.register_parametrization(layer, "weight", Doubled())
+
+
+def shifted(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+    return (given[0] + 1,)
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    layer.register_forward_pre_hook(shifted)
+    return layer
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "LSTM": (lambda: nn.LSTM(8, 12, batch_first=True), 12),
+    "LSTM with a projection": (lambda: nn.LSTM(8, 12, batch_first=True, proj_size=6), 6),
+    "GRU in both directions": (lambda: nn.GRU(8, 6, num_layers=2, batch_first=True, bidirectional=True), 12),
+    "LSTM with a weight norm": (
+        lambda: parametrizations.weight_norm(nn.LSTM(8, 12, batch_first=True), "weight_hh_l0"), 12
+    ),
+    "spectral norm": (lambda: parametrizations.spectral_norm(nn.Conv2d(8, 12, 3)), 12),
+    "weight norm": (lambda: parametrizations.weight_norm(nn.Conv2d(8, 12, 3)), 12),
+    "a parametrization of one's own": (lambda: doubled(nn.Conv2d(8, 12, 3)), 12),
+    "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Conv2d(8, 12, 3)), 12),
+    "old norms inside": (lambda: nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(8, 12, 3)), nn.ReLU()), 12),
+    "a hook": (lambda: hooked(nn.Conv2d(8, 12, 3)), 12),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch's own, on the CPU
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_that_computes_its_weights_is_kept_in_the_file_of_a_network_with_python(
+    name: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    layer, width = LAYERS[name]
+    model = Decided(layer(), width).eval()
+    net = netslim.convert(model, IMAGES).eval()
+    assert net.plan.refusal
+    assert bool(net.groups) == (name not in ("old spectral norm", "a hook"))
+    netslim.save(net, tmp_path / "net.pt")
+    loaded = netslim.load(tmp_path / "net.pt", trust=True)
+    for either in (net, loaded):
+        assert torch.equal(either(IMAGES), model(IMAGES))
+    with torch.no_grad(), net.sub(0.5), loaded.sub(0.5):
+        assert torch.equal(net(IMAGES), loaded(IMAGES))
+    loaded.train()(IMAGES).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in loaded.parameters())

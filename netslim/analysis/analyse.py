@@ -40,7 +40,7 @@ def analyse(
     forward fails or cannot be recorded.
     """
     inputs, overrides = bind(model, example_inputs), overrides or Overrides()
-    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules)
+    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules, overrides.fixed_size)
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
         for trace in recording.regions[""].traces.values() if "" in recording.regions else ():
@@ -173,8 +173,8 @@ def find_blocks(
 
         def layer(node: Node) -> tuple[bool, bool]:
             """Whether its result is in its argument's memory, as it was when it was followed, and whether it writes."""
-            given, gave = (traced.tensors.get(name) for name in (*node.refs[:1], node.name))
-            module = modules[node.target]
+            given = traced.tensors.get(node.refs[0]) if node.refs else None  # a module may be called with a constant
+            module, gave = modules[node.target], traced.tensors.get(node.name)
             return _is_shared(given, gave), isinstance(module, InPlace) and bool(module.inplace)
 
         def channels(name: str, dim: int) -> Size | int:

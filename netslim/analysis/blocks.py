@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from netslim.analysis.candidates import Candidate, find_blocks, named
+from netslim.analysis.candidates import Candidate, find_blocks
 from netslim.analysis.dataflow import Facts
 from netslim.ir.plan import Block, Refused, Region
 from netslim.ir.program import Node, Program
@@ -76,3 +76,31 @@ def _of_program(
             unique, i = f"{name}#{i + 1}", i + 1
         names[unique] = candidate, sum(params.values())
     return names, refused
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+
+def named(candidates: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Each block's name: the path that all its layers share, made different by what lies below it where several do.
+
+    candidates: paths of the layers and parameters of each block.
+    """
+    bases = [_shared(paths) for paths in candidates]
+    for base, paths in zip(bases, candidates, strict=True):
+        if bases.count(base) == 1 and base:
+            yield base
+        else:
+            depth = base.count(".") + 2 if base else 1
+            below = [".".join(path.split(".")[:depth]) for path in paths]
+            yield max(dict.fromkeys(below), key=below.count)
+
+
+def _shared(paths: Sequence[str]) -> str:
+    parts = [path.split(".") for path in paths]
+    shared = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return ".".join(shared)

@@ -2,20 +2,23 @@
 
 residual   a sum of which one operand, the body, is computed for that sum only, from a value that the other operand also
            comes from. The body has more parameters than what the other operand does with that value, and the other
-           operand has the shape of the sum. Skipping puts the other operand in the place of the sum.
+           operand has the shape of the sum. Skipping puts the other operand in the place of the sum. A parameter that
+           is added is no branch: it belongs to the body that it shifts, or stays after the sum.
 dense      a value that is only ever concatenated with what it was computed from (a dense layer, an inner level of a
            U-Net). Skipping puts zeros in its place.
+dual       a body that gives one value to such a sum, others to such concatenations (a dual path). Skipping does both.
 
 A value is computed for a node only when nothing else uses it; writing in place counts as a use by every later reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-from netslim.analysis.dataflow import Facts, Flow
-from netslim.ir.functions import CATS, COPY, ZEROS, effect
+from netslim.analysis.dataflow import Facts, Flow, is_view
+from netslim.ir.functions import CATS, COPY, ZEROS
 from netslim.ir.plan import Refused, Skip
 from netslim.ir.program import Literal, Node, Program, Ref, Size, leaves
 
@@ -33,15 +36,19 @@ def find_blocks(program: Program, facts: Facts) -> tuple[list[Candidate], list[R
     """Every skippable block of a program, in the order of their ends; and sums that look like one, with a reason."""
     flow = Flow(program, facts)
     found: list[Candidate] = []
+    taken: set[str] = set()
     refused: list[Refused] = []
     for node in program:
         result: Candidate | Refused | None = None
         if flow.is_sum(node) and not flow.is_part_of_a_sum(node):
             result = _residual(flow, node)
+            result = result if isinstance(result, Candidate) else _dual(flow, node) or result
         elif node.op in ("call", "module"):
             result = _dense(flow, node)
         if isinstance(result, Candidate):
-            found.append(result)
+            ends = {part.end for part in result.skip.parts}
+            found += [] if ends & taken else [result]
+            taken |= ends
         elif result is not None:
             refused.append(result)
     return found, refused
@@ -52,7 +59,7 @@ def find_blocks(program: Program, facts: Facts) -> tuple[list[Candidate], list[R
 
 def _residual(flow: Flow, node: Node) -> Candidate | Refused | None:
     end, operands = flow.at[node.name], flow.operands(node)
-    if len(set(operands)) != len(operands) or not all(flow.data[o] for o in operands):
+    if len(set(operands)) != len(operands):
         return None
     tree = _tree(flow, node)
     refusal: Refused | None = None
@@ -168,13 +175,9 @@ def _passes(flow: Flow, source: int, other: int, dim: int) -> bool:
         return True
     a, b = flow.shape(source), flow.shape(other)
     whole = a is not None and b is not None and len(a) == len(b) and a[dim] == b[dim]
-    if not whole or not _is_view(flow.nodes[other]) or not flow.above[other] >> source & 1:
+    if not whole or not is_view(flow.nodes[other]) or not flow.above[other] >> source & 1:
         return False
-    return all(_is_view(flow.nodes[i]) for i in flow.between(source, other))
-
-
-def _is_view(node: Node) -> bool:
-    return node.op == "call" and effect(node.target).views
+    return all(is_view(flow.nodes[i]) for i in flow.between(source, other))
 
 
 def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node, ...], str] | None:
@@ -202,42 +205,96 @@ def _zeros(flow: Flow, end: int, beside: set[int], dim: int) -> tuple[tuple[Node
     return steps, f"{name}_kept"
 
 
+# ----------------------------------------------------------------------------------------------------------- dual
+
+
+def _dual(flow: Flow, node: Node) -> Candidate | Refused | None:
+    """A body of which one value is added to, and others are concatenated with, what it was computed from."""
+    operands = flow.operands(node)
+    pairs = [(a, b) for a in operands for b in operands if a != b] if len(operands) == 2 else []
+    return next((found for stay, added in pairs if (found := _joined(flow, flow.at[node.name], stay, added))), None)
+
+
+def _joined(flow: Flow, end: int, stay: int, added: int) -> Candidate | Refused | None:
+    core, cats = _up_to_cats(flow, end, _not_beside(flow, flow.bits(flow.above[added] & ~flow.above[stay])))
+    outside = {i for i, data in enumerate(flow.data) if data and not flow.above[i] >> added & 1} - core
+    beside = {cat: sorted(flow.reads[cat] & outside) for cat in cats}
+    partners = sorted({stay, *(o for others in beside.values() for o in others)})
+    values = sorted({v for found in cats.values() for v in found})
+    body = flow.only_for({added, *values}, {end, *cats}, partners)
+    sources = flow.boundary(body)
+    if not (cats and sources and {added, *values} <= body and flow.weight(body)):
+        return None
+    seen = all(any(flow.above[o] >> s & 1 for o in partners) for s in sources)
+    whole = not any(_takes_a_part(flow, sources, i) for i in body) and flow.shape(stay) == flow.shape(end)
+    roots = {*sources, flow.root(stay)}
+    above = [s for s in sources if flow.above[stay] >> s & 1]
+    light = bool(above) and flow.weight(flow.between(max(above), stay)) < flow.weight(body)
+    paired = light and all(any(flow.root(o) in roots for o in others if o != stay) for others in beside.values())
+    if not (seen and whole and paired) or "alpha" in flow.nodes[end].kwargs:
+        return None
+    more: list[Skip] = []
+    for value in values:
+        mine = [cat for cat in cats if value in cats[cat]]
+        zeros = _zeros_for(flow, value, mine, {*sources, *(o for cat in mine for o in beside[cat])})
+        if zeros is None:
+            return Refused(flow.nodes[end].where, "what stands for a part of the branch cannot be made before it")
+        more.append(Skip(flow.name(value), (), *zeros, (flow.name(value),)))
+    return _candidate(flow, end, body, *_instead(flow, end, stay), [added], tuple(more))
+
+
+def _not_beside(flow: Flow, core: set[int]) -> set[int]:
+    """What a body is made of, without what is concatenated with it too, and what that comes from."""
+    beside = [i for i in core if any(flow.nodes[user].target in CATS for user in flow.users[i] - core)]
+    return core - {j for i in beside for j in core if flow.above[i] >> j & 1}
+
+
+def _up_to_cats(flow: Flow, end: int, core: set[int]) -> tuple[set[int], dict[int, set[int]]]:
+    """A body with what is made of it alone, and what it gives to concatenations: nothing where others get some too."""
+    core = {i for i in core if flow.data[i]}
+    cats: dict[int, set[int]] = {}
+    queue = list(core)
+    while queue:
+        value = queue.pop()
+        for user in flow.users[value] - core - {end}:
+            if flow.nodes[user].target in CATS:
+                cats.setdefault(user, set()).add(value)
+            elif flow.nodes[user].op == "output" or any(flow.data[i] and i not in core for i in flow.reads[user]):
+                return core, {}
+            else:
+                core.add(user)
+                queue.append(user)
+    return core, cats
+
+
+def _zeros_for(flow: Flow, value: int, cats: Sequence[int], beside: set[int]) -> tuple[tuple[Node, ...], str] | None:
+    """Zeros in the place of a value that is concatenated; None where they cannot be made, or are written to."""
+    along, shape = {_cat_dim(flow.nodes[cat]) for cat in cats}, flow.shape(value)
+    owners = flow.facts.memory.owners[flow.name(value)]
+    written = any(flow.writes(i) & owners for i in range(value + 1, len(flow.nodes)))
+    dim = along.pop()
+    if along or not isinstance(dim, int) or shape is None or written:
+        return None
+    return _zeros(flow, value, beside, dim % len(shape))
+
+
+def _takes_a_part(flow: Flow, sources: set[int], i: int) -> bool:
+    """Whether a node is a view of a part of one of the values."""
+    mine = flow.shape(i)
+    read = [flow.shape(j) for j in flow.reads[i] & sources]
+    return is_view(flow.nodes[i]) and any(mine is None or s is None or prod(mine) < prod(s) for s in read)
+
+
 def _candidate(
-    flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int]
-) -> Candidate | None:
+    flow: Flow, end: int, body: set[int], instead: tuple[Node, ...], value: str, bodies: Sequence[int],
+    more: tuple[Skip, ...] = (),
+) -> Candidate | None:  # fmt: skip
     """The block; None where a size in its body is looked at after its end."""
-    body = flow.with_asides(body) - {end}
-    if any(i > end for i in body):
+    ends = {end, *(flow.at[part.end] for part in more)}
+    body = flow.with_asides(body) - ends
+    if any(i > max(ends) for i in body):
         return None
     names = tuple(flow.name(i) for i in sorted(body))
-    nodes = tuple(flow.nodes[i] for i in sorted(body | {end}))
-    skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)))
+    nodes = tuple(flow.nodes[i] for i in sorted(body | ends))
+    skip = Skip(flow.name(end), names, instead, value, tuple(map(flow.name, bodies)), more)
     return Candidate(skip, nodes, flow.nodes[end].where)
-
-
-# ------------------------------------------------------------------------------------------------------------ names
-
-
-def named(candidates: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Each block's name: the path that all its layers share, made different by what lies below it where several do.
-
-    candidates: paths of the layers and parameters of each block.
-    """
-    bases = [_shared(paths) for paths in candidates]
-    for base, paths in zip(bases, candidates, strict=True):
-        if bases.count(base) == 1 and base:
-            yield base
-        else:
-            depth = base.count(".") + 2 if base else 1
-            below = [".".join(path.split(".")[:depth]) for path in paths]
-            yield max(dict.fromkeys(below), key=below.count)
-
-
-def _shared(paths: Sequence[str]) -> str:
-    parts = [path.split(".") for path in paths]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return ".".join(shared)

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from netslim.ir.functions import ARITHMETIC, COUNTS, FORMS, SUMS, Memory
+from netslim.ir.functions import ARITHMETIC, COUNTS, FORMS, SUMS, Memory, effect
 from netslim.ir.program import REQUIRE, Node, Program, Ref, Size
 
 Shape = tuple[int, ...]
@@ -85,8 +85,10 @@ class Flow:
         return self.nodes[i].name
 
     def is_sum(self, node: Node) -> bool:
+        """Whether it adds two tensors that both depend on the input: a shift by a parameter joins no branches."""
         both = [arg for arg in node.args[:2] if isinstance(arg, Ref) and arg.name in self.facts.shapes]
-        return node.op == "call" and node.target in SUMS and len(both) == 2
+        added = node.op == "call" and node.target in SUMS and len(both) == 2
+        return added and all(self.data[self.at[arg.name]] for arg in both)
 
     def is_part_of_a_sum(self, node: Node) -> bool:
         """Whether the sum is only an operand of another one, so that both are one sum of several branches."""
@@ -123,6 +125,16 @@ class Flow:
         needed = {j for i in outside for j in body if self.above[i] >> j & 1}
         return body - needed
 
+    def root(self, i: int) -> int:
+        """The value of which a value is a view, itself where it is none."""
+        while is_view(self.nodes[i]) and self.nodes[i].refs:
+            i = self.at[self.nodes[i].refs[0]]
+        return i
+
+    def bits(self, found: int) -> set[int]:
+        """The nodes of a bit set."""
+        return {i for i in range(len(self.nodes)) if found >> i & 1}
+
     def boundary(self, body: set[int]) -> set[int]:
         """Values from outside that the body reads, and that depend on the input."""
         return {j for i in body for j in self.reads[i] if j not in body and self.data[j]}
@@ -138,3 +150,8 @@ class Flow:
 
     def shape(self, i: int) -> Shape | None:
         return self.facts.shapes.get(self.name(i))
+
+
+def is_view(node: Node) -> bool:
+    """Whether a call may give its first argument in another form."""
+    return node.op == "call" and effect(node.target).views

@@ -21,11 +21,13 @@ class Overrides:
     """freeze: names of layers, parameters or groups, with wildcards; tie: pairs of names that keep equal channels.
 
     rules: operator -> rule, before netslim's own. An operator is named 'library::name', or is the torch.ops object.
+    fixed_size: a forward that takes other steps on other sizes is followed for the example's alone.
     """
 
     freeze: Sequence[str] = ()
     tie: Sequence[tuple[str, str]] = ()
     rules: Mapping[Operator, Rule] = field(default_factory=dict)
+    fixed_size: bool = False
 
     @property
     def all_rules(self) -> dict[Operator, Rule]:

@@ -42,6 +42,7 @@ class Rewriter:
             nodes += [
                 replace(made, again=node.again) if made.op == "call" else made for made in self._one(node, fit, alias)
             ]
+            numbers |= fit.made
         return Program(tuple(without_unused(nodes)))
 
     def _one(self, node: Node, fit: Fitting, alias: dict[str, Ref | int]) -> list[Node]:

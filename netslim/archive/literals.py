@@ -75,6 +75,7 @@ class StructData(Part, frozen=True, tag="struct"):
     kind: Name
     keys: Annotated[list[Text | Whole], Meta(max_length=4096)]
     values: Annotated[list[Value], Meta(max_length=4096)]
+    module: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class FloatData(Part, frozen=True, tag="float"):
@@ -105,7 +106,9 @@ class FormatData(Part, frozen=True, tag="format"):
 class InputData(Part, frozen=True, tag="input"):
     shape: Annotated[list[Natural], Meta(max_length=16)]
     dtype: Name
-    high: Natural
+    high: Whole
+    low: Whole
+    order: Annotated[int, Meta(ge=-1, le=1)]
 
 
 Value = (
@@ -147,8 +150,8 @@ _WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], Value]], ...] = (
     (Ref, lambda v: RefData(v.name)),
     (Size, lambda v: SizeData(v.index)),
     (Mode, lambda v: ModeData(v.negated)),
-    (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)))),
-    (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high)),
+    (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)), v.module)),
+    (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high, v.low, v.order)),
     (tuple, lambda v: TupleData(list(map(value_data, v)))),
     (list, lambda v: ListData(list(map(value_data, v)))),
     (Mapping, dict_data),
@@ -171,7 +174,8 @@ def value_from(data: Value, depth: int = 0) -> Any:
     if isinstance(data, SliceData):
         return slice(*(value_from(item, depth + 1) for item in (data.start, data.stop, data.step)))
     if isinstance(data, StructData):
-        return program.Struct(data.kind, tuple(data.keys), tuple(value_from(item, depth + 1) for item in data.values))
+        values = tuple(value_from(item, depth + 1) for item in data.values)
+        return program.Struct(data.kind, tuple(data.keys), values, data.module)
     make = _READ.get(type(data))
     return data if make is None else make(data)
 
@@ -203,6 +207,12 @@ def _format(data: FormatData) -> torch.memory_format | torch.layout:
     return found
 
 
+def _input(data: InputData) -> Input:
+    if data.low > data.high:
+        raise ValueError("an input's smallest value is above its largest")
+    return Input(tuple(data.shape), _dtype(data), data.high, data.low, data.order)
+
+
 _READ: dict[type, Callable[[Any], program.Leaf | Input]] = {
     RefData: lambda d: Ref(d.name),
     SizeData: lambda d: Size(d.index),
@@ -213,5 +223,5 @@ _READ: dict[type, Callable[[Any], program.Leaf | Input]] = {
     DtypeData: _dtype,
     DeviceData: _device,
     FormatData: _format,
-    InputData: lambda d: Input(tuple(d.shape), _dtype(d), d.high),
+    InputData: _input,
 }

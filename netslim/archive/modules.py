@@ -25,16 +25,20 @@ from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.tree import OWN, Tree, origin
 
-PRIVATE = {"training", "kept"} | OWN | set(nn.Module().__dict__)
+DERIVED = {"_flat_weights", "_flat_weight_refs"}
+"""What recurrent layers keep of their parameters, by other names."""
+PRIVATE = {"training", "kept"} | OWN | DERIVED | set(nn.Module().__dict__)
 
 
 @dataclass
 class Stored:
     """The entries of modules, the tensors that they name, and the modules of classes of the model's own, by path.
 
-    more: what the model has put on layers of torch's beyond their settings; only its own Python can read that.
+    shell: whether Python of the model's calls them. more: what the model has put on layers of torch's beyond their
+    settings; only its own Python can read that.
     """
 
+    shell: bool = False
     entries: list[s.ModuleData] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     python: dict[str, nn.Module] = field(default_factory=dict)
@@ -48,7 +52,7 @@ class Stored:
         if id(module) in self.seen:
             return self.entries.append(s.ModuleData(path, "same", self.seen[id(module)], False, {}, [], []))
         self.seen[id(module)] = path
-        kind, of = _kind(module)
+        kind, of = _kind(module, self.shell)
         if kind == "python":
             self.python[path] = module
         attributes = _attributes(path, module, of) if kind == "torch" else {}
@@ -77,7 +81,8 @@ class Stored:
 
 def stored(net: SlimNet) -> Stored:
     """Everything that a network holds but the constants of its programs; a module of several paths once."""
-    found = Stored()
+    whole = runtime(net).plan.whole is not None
+    found = Stored(not whole)
 
     def add(path: str, module: nn.Module | None) -> None:
         known = module is None or id(module) in found.seen
@@ -86,7 +91,6 @@ def stored(net: SlimNet) -> Stored:
             if name != LIFTED:
                 add(f"{path}.{name}" if path else name, child)
 
-    whole = runtime(net).plan.whole is not None
     root = net if whole else runtime(net).shell
     assert root is not None
     add("", root)
@@ -101,10 +105,11 @@ def below(root: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module | 
             yield from below(child, f"{prefix}{name}.")
 
 
-def _kind(module: nn.Module) -> tuple[Literal["tree", "torch", "python"], str]:
+def _kind(module: nn.Module, shell: bool) -> tuple[Literal["tree", "torch", "python"], str]:
     if isinstance(module, (SlimNet, Tree)):
         return "tree", origin(module)
-    name = class_name(module)
+    hooked = shell and (module._forward_pre_hooks or module._forward_hooks)  # they are Python, and part of what it does
+    name = "" if hooked else class_name(module)
     return ("torch", name) if name else ("python", "")
 
 

@@ -6,6 +6,8 @@ What comes back is typed by the schema; that its parts fit together, and to a ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from netslim.archive import schema as s
@@ -155,17 +157,20 @@ def _inputs_from(data: DictData) -> Inputs:
 def _skips_data(block: Block) -> list[s.SkipData]:
     modes = (True,) if block.skips[True] == block.skips[False] else (True, False)
     skips = [block.skips[mode] for mode in modes]
-    return [
-        s.SkipData(skip.end, list(skip.body), list(map(_node_data, skip.instead)), skip.value, list(skip.bodies))
-        for skip in skips
-    ]
+    return [s.SkipData(*_end_data(skip), [s.EndData(*_end_data(part)) for part in skip.more]) for skip in skips]
+
+
+def _end_data(skip: Skip) -> tuple[str, list[str], list[s.NodeData], str, list[str]]:
+    return skip.end, list(skip.body), list(map(_node_data, skip.instead)), skip.value, list(skip.bodies)
+
+
+def _skip_from(data: s.EndData, more: Iterable[s.EndData] = ()) -> Skip:
+    instead = tuple(map(_node_from, data.instead))
+    return Skip(data.end, tuple(data.body), instead, data.value, tuple(data.bodies), tuple(map(_skip_from, more)))
 
 
 def _block_from(data: s.BlockData) -> Block:
-    made = [
-        Skip(skip.end, tuple(skip.body), tuple(map(_node_from, skip.instead)), skip.value, tuple(skip.bodies))
-        for skip in data.skips
-    ]
+    made = [_skip_from(skip, skip.more) for skip in data.skips]
     return Block(data.name, data.params, data.where, data.region, {True: made[0], False: made[-1]}, data.stage)
 
 

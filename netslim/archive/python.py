@@ -12,6 +12,7 @@ import io
 import pickle
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from netslim.archive.modules import Stored
+from netslim.archive.modules import DERIVED, Stored
 from netslim.errors import ArchiveError
 from netslim.net.tree import OWN
 
@@ -44,13 +46,26 @@ def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:
-    return {k: v for k, v in vars(module).items() if k not in _TABLES and k not in OWN}
+    found: dict[str, Any] = {k: v for k, v in vars(module).items() if k not in _TABLES | OWN | DERIVED}
+    hooks: Mapping[int, object] = found["_load_state_dict_pre_hooks"]
+    return found | {"_load_state_dict_pre_hooks": OrderedDict((k, v) for k, v in hooks.items() if not _is_torchs(v))}
+
+
+def _is_torchs(hook: object) -> bool:
+    """Whether it is a function inside one of torch's, for state dicts of older forms; no name leads to it."""
+    function = getattr(hook, "hook", hook)
+    return "<locals>" in getattr(function, "__qualname__", "") and function.__module__.startswith("torch.")
 
 
 def _pickled(value: object, places: Mapping[int, tuple[str, str]]) -> bytes:
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj: object) -> tuple[str, str] | None:
             return places.get(id(obj)) if isinstance(obj, (nn.Module, Tensor)) else None
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and _is_parametrized(obj):
+                return parametrized, (obj.__base__, *(name for name, v in vars(obj).items() if isinstance(v, property)))
+            return NotImplemented
 
     stream = io.BytesIO()
     try:
@@ -64,6 +79,21 @@ def _pickled(value: object, places: Mapping[int, tuple[str, str]]) -> bytes:
     return stream.getvalue()
 
 
+def _is_parametrized(kind: type) -> bool:
+    """Whether it is a class that torch made for one module with parametrizations; no name leads to it."""
+    return kind.__module__ == parametrize.__name__ and kind is not getattr(parametrize, kind.__name__, None)
+
+
+def parametrized(base: type[nn.Module], *names: str) -> type[nn.Module]:
+    """The class of a module of class `base` whose tensors `names` are parametrized."""
+    module = base.__new__(base)
+    nn.Module.__init__(module)
+    parametrize._inject_new_class(module)
+    for name in names:
+        parametrize._inject_property(module, name)
+    return type(module)
+
+
 class Shells:
     """The Python of a trusted file: `classes` by path first; `fill` when all modules are made."""
 
@@ -75,6 +105,9 @@ class Shells:
         """Give every module its attributes."""
         for path, attributes in self._read(modules, tensors).items():
             modules[path].__dict__.update(attributes)
+        for module in modules.values():
+            if isinstance(module, nn.RNNBase):
+                module._init_flat_weights()
 
     def _read(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Any:
         class Unpickler(pickle.Unpickler):

@@ -93,12 +93,16 @@ class RegionData(Part, frozen=True):
     programs: Annotated[list[Steps], Meta(min_length=1, max_length=2)]
 
 
-class SkipData(Part, frozen=True):
+class EndData(Part, frozen=True):
     end: Name
     body: Annotated[list[Name], Meta(max_length=STEPS)]
     instead: Annotated[list[NodeData], Meta(max_length=16)]
     value: Name
     bodies: Annotated[list[Name], Meta(max_length=STEPS)]
+
+
+class SkipData(EndData, frozen=True):
+    more: Annotated[list[EndData], Meta(max_length=16)]
 
 
 class BlockData(Part, frozen=True):

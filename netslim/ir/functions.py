@@ -73,6 +73,19 @@ def gives_values(fn: Function) -> bool:
     return torch.overrides.resolve_name(fn) in VALUES
 
 
+def form_only(node: Node) -> frozenset[str]:
+    """The values of which a call reads the form alone, so that their entries do not matter to it."""
+    found = node.args[:1] if node.target in _LIKE else node.args[1:] if node.target in _AS else ()
+    refs = node.refs if node.target in FORMS else [leaf.name for leaf in leaves(found) if isinstance(leaf, Ref)]
+    return frozenset(refs)
+
+
+_LIKE = {f"torch.{name}_like" for name in "zeros ones full empty".split()} | {
+    f"torch.Tensor.new_{name}" for name in "zeros ones full empty tensor".split()
+}
+_AS = _tensor("to type_as view_as reshape_as expand_as")
+
+
 def last(target: str) -> str:
     """The name alone: torch.Tensor.add_ -> add."""
     return target.removesuffix(".__get__").rpartition(".")[2].strip("_")

@@ -16,11 +16,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A tensor of the example inputs: its shape with the batch, its dtype, and its largest value if it counts."""
+    """A tensor of the example inputs: its shape with the batch, its dtype, and its bounds if it counts.
+
+    order: 1 where its rows rise (1 4 4 7), -1 where they fall, as sorted lengths do.
+    """
 
     shape: Shape
     dtype: torch.dtype = torch.float32
     high: int = 0
+    low: int = 0
+    order: int = 0
 
 
 Inputs = Mapping[str, object]
@@ -36,8 +41,16 @@ def described(arguments: Mapping[str, object]) -> Inputs:
 
 
 def _input(tensor: Tensor) -> Input:
-    counts = not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta) and tensor.numel()
-    return Input(tuple(tensor.shape), tensor.dtype, int(tensor.max()) if counts else 0)
+    shape = tuple(tensor.shape)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta or not tensor.numel():
+        return Input(shape, tensor.dtype)
+    return Input(shape, tensor.dtype, int(tensor.max()), int(tensor.min()), _order(tensor))
+
+
+def _order(tensor: Tensor) -> int:
+    """1 for rows that rise, -1 for rows that fall, 0 for others and for rows of equal entries."""
+    steps = tensor.to(torch.int64).diff() if tensor.dim() else torch.zeros(1)
+    return bool((steps >= 0).all()) - bool((steps <= 0).all())
 
 
 def tensors_in(inputs: Inputs) -> list[Input]:
@@ -46,7 +59,10 @@ def tensors_in(inputs: Inputs) -> list[Input]:
 
 
 def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None = None) -> Arguments:
-    """Random tensors for every `Input`: normal floats (of `dtype`, if given), integers up to the example's largest."""
+    """Random tensors for every `Input`: normal floats (of `dtype`, if given), integers that could be the example's.
+
+    These lie between its bounds, which occur, and rows that rise or fall do so: lengths, indices and masks stay valid.
+    """
 
     def draw(leaf: object) -> object:
         if not isinstance(leaf, Input):
@@ -54,10 +70,20 @@ def drawn(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None 
         if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
             wanted = dtype if dtype is not None and leaf.dtype.is_floating_point else leaf.dtype
             return torch.randn(leaf.shape, generator=generator, dtype=torch.float64, device="cpu").to(wanted)
-        return torch.randint(0, leaf.high + 1, leaf.shape, generator=generator, device="cpu").to(leaf.dtype)
+        return _whole_numbers(leaf, generator).to(leaf.dtype)
 
     made: Arguments = tree_map(draw, dict(inputs))
     return made
+
+
+def _whole_numbers(leaf: Input, generator: torch.Generator) -> Tensor:
+    highest = torch.iinfo(torch.int64).max
+    low, high = min(leaf.low, highest - 1), min(leaf.high, highest - 1)
+    drawn = torch.randint(low, high + 1, leaf.shape, generator=generator, device="cpu")
+    if drawn.numel():
+        rows = drawn.view(-1, drawn.shape[-1] if leaf.order and drawn.dim() else drawn.numel())
+        rows[-1, -1], rows[:, 0] = leaf.low, leaf.high
+    return drawn.sort(descending=leaf.order < 0).values if leaf.order else drawn
 
 
 def of_two(inputs: Inputs) -> Inputs:

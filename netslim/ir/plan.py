@@ -49,7 +49,7 @@ class Skip:
     """How one program does without a block.
 
     body: the nodes that do not run; end: the node that gives the block's result, which is `value` instead, after the
-    nodes of `instead`. bodies: the values inside that zero would make the same of.
+    nodes of `instead`. bodies: the values inside that zero would make the same of. more: further ends of the body.
     """
 
     end: str
@@ -57,6 +57,12 @@ class Skip:
     instead: tuple[Node, ...]
     value: str
     bodies: tuple[str, ...]
+    more: tuple[Skip, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Skip, ...]:
+        """One for every end."""
+        return (self, *self.more)
 
 
 @dataclass(frozen=True, slots=True)

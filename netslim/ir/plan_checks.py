@@ -12,7 +12,7 @@ from math import prod
 from torch import Tensor, nn
 
 from netslim.ir.inputs import tensors_in
-from netslim.ir.plan import Plan
+from netslim.ir.plan import Plan, Skip
 from netslim.ir.program_checks import Placed, Walk, is_identifier, need
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, leaves
 
@@ -21,12 +21,18 @@ def every_program(plan: Plan) -> Iterator[Placed]:
     """Every program of a plan, with the steps that replace its blocks; one that serves both modes comes once."""
     for path, region in plan.regions.items():
         for mode in (True,) if region.same else (True, False):
-            skips = tuple((i, block.skips[mode]) for i, block in enumerate(plan.blocks) if block.region == path)
+            skips = _skips(plan, path, mode)
             yield Placed(path, region.programs[mode], len(tensors_in(region.inputs)), skips)
         if region.same:  # its blocks may be skipped in two ways all the same
-            others = tuple((i, block.skips[False]) for i, block in enumerate(plan.blocks) if block.region == path)
+            others = _skips(plan, path, False)
             if others != skips:
                 yield Placed(path, region.programs[False], len(tensors_in(region.inputs)), others)
+
+
+def _skips(plan: Plan, path: str, mode: bool) -> tuple[tuple[int, Skip], ...]:
+    """The ends of all blocks of a region, with the number of the block."""
+    mine = ((i, block) for i, block in enumerate(plan.blocks) if block.region == path)
+    return tuple((i, part) for i, block in mine for part in block.skips[mode].parts)
 
 
 def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:

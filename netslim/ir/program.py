@@ -15,6 +15,7 @@ import keyword
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, EllipsisType
@@ -99,11 +100,29 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A container that is no plain tuple, list or dict: an OrderedDict or a namedtuple of the output."""
+    """A container that is no plain tuple, list or dict: an OrderedDict or a namedtuple of the output.
+
+    module: where the class `kind` of a namedtuple is; nothing where it cannot be imported.
+    """
 
     kind: str
     keys: tuple[str | int, ...]
     values: tuple[Literal, ...]
+    module: str = ""
+
+
+def named_class(value: Struct) -> type | None:
+    """The class of a namedtuple, if it is imported here and has these fields. Nothing is imported or run for it."""
+    held = vars(sys.modules[value.module]) if value.module in sys.modules else {}
+    found = held.get(value.kind)
+    known = isinstance(found, type) and issubclass(found, tuple) and getattr(found, "_fields", None) == value.keys
+    return found if known else None
+
+
+def module_of(kind: type) -> str:
+    """Where a class can be imported from by its name; nothing where it cannot."""
+    held = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
+    return kind.__module__ if held.get(kind.__name__) is kind else ""
 
 
 # ------------------------------------------------------------------------------------------------- literals

@@ -105,14 +105,15 @@ def continued_plan(plan: Plan, steps: Mapping[str, Sequence[Step]]) -> tuple[dic
 
 def _of_bodies(plan: Plan, path: str, mode: bool, steps: Mapping[str, Sequence[Step]]) -> dict[str, Sequence[Step]]:
     chosen = [block for block in plan.blocks if block.region == path and steps.get(block.name)]
-    return {name: steps[block.name] for block in chosen for name in block.skips[mode].bodies}
+    return {name: steps[block.name] for block in chosen for part in block.skips[mode].parts for name in part.bodies}
 
 
 def _with_steps(skip: Skip, steps: Mapping[str, Sequence[Step]]) -> Skip:
     last = {name: _after(name, len(more) - 1) for name, more in steps.items()}
     extra = tuple(_after(name, i) for name in skip.body for i in range(len(steps.get(name, ()))))
     instead = tuple(_renamed(node, last) for node in skip.instead)
-    return replace(skip, body=skip.body + extra, value=last.get(skip.value, skip.value), instead=instead)
+    more = tuple(_with_steps(part, steps) for part in skip.more)
+    return replace(skip, body=skip.body + extra, value=last.get(skip.value, skip.value), instead=instead, more=more)
 
 
 def remade(
@@ -130,7 +131,7 @@ def remade(
 def skips_of(plan: Plan, path: str, mode: bool, run: tuple[bool, ...]) -> list[Skip]:
     """How a region's program skips the blocks that do not run."""
     pairs = zip(plan.blocks, run, strict=True)
-    return [block.skips[mode] for block, runs in pairs if block.region == path and not runs]
+    return [part for block, runs in pairs if block.region == path and not runs for part in block.skips[mode].parts]
 
 
 def targets(programs: Mapping[str, Mapping[bool, Program]]) -> set[str]:

@@ -120,10 +120,19 @@ class Engine(TorchDispatchMode):
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
         self._open.add(func)
         try:
+            if _mixed(args, kwargs):  # some operators insist on one device
+                args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs))
             with self:
                 return func.decompose(*args, **kwargs)
         finally:
             self._open.discard(func)
+
+    def _without_values(self, constant: Tensor) -> Tensor:
+        """A stand-in without values for a constant; integers keep theirs, which may decide about shapes."""
+        if constant.is_meta or not constant.dim() or not (constant.is_floating_point() or constant.is_complex()):
+            return constant
+        self.set(made := torch.empty_like(constant, device="meta"), self.dims(constant))
+        return made
 
     def run(self, call: Call, rule: Rule) -> object:
         """Execute one operator and type its results."""
@@ -249,10 +258,12 @@ def is_pointwise(func: OpOverload) -> bool:
 
 def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """Move constants to the meta device when any other operand lives there (values are not needed for shapes)."""
+    return tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs)) if _mixed(args, kwargs) else (args, kwargs)
+
+
+def _mixed(args: Args, kwargs: Kwargs) -> bool:
     devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
-    if "meta" in devices and len(devices) > 1:
-        return tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
-    return args, kwargs
+    return "meta" in devices and len(devices) > 1
 
 
 def _like_input(func: OpOverload, args: Args) -> bool:

@@ -38,6 +38,7 @@ from netslim.ir.program import (
     function,
     is_listed,
     is_word,
+    named_class,
 )
 
 
@@ -60,7 +61,8 @@ class Guards:
         return [name for name in (value, *(ref for step in steps for ref in step.refs)) if name not in made]
 
 
-_OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
+OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
+"""The contexts of a stretch without gradients, and of one without autocast."""
 
 
 class Part(NamedTuple):
@@ -173,7 +175,7 @@ class Printer:
             if here:
                 lines.append(f"    if {' and '.join(f'run[{i}]' for i in here)}:")
                 indent += "    "
-            contexts = [context for context, on in zip(_OFF, off, strict=True) if not on]
+            contexts = [context for context, on in zip(OFF, off, strict=True) if not on]
             if contexts:
                 lines.append(f"{indent}with {', '.join(contexts)}:")
                 indent += "    "
@@ -190,12 +192,12 @@ class Printer:
         """A node's line, or the two ways to the end of a block; `over` is needed no more."""
         over = [self.locals[name] for name in over]
         free = f"; {' = '.join(over)} = None" if over else ""
-        comment, back = _comment(node.where), self._put_back(node)
+        where, back = comment(node.where), self._put_back(node)
         if node.name not in guards.ends:
-            lines = [f"{self.line(node)}{'' if back else free}{comment}", *back]
+            lines = [f"{self.line(node)}{'' if back else free}{where}", *back]
             return lines + ([free.removeprefix("; ")] if back and over else [])
         block, instead, value = guards.ends[node.name]
-        lines = [f"if run[{block}]:", f"    {self.line(node)}{comment}", *(f"    {line}" for line in back), "else:"]
+        lines = [f"if run[{block}]:", f"    {self.line(node)}{where}", *(f"    {line}" for line in back), "else:"]
         lines += [f"    {self.line(step)}" for step in instead]
         lines.append(f"    {self.locals[node.name]} = {self.locals[value]}")
         made = [self.locals[step.name] for step in instead if step.name != node.name]
@@ -280,7 +282,8 @@ class Printer:
         items = ", ".join(self.expr(v) for v in value.values)
         if value.kind == "OrderedDict":
             return f"OrderedDict(zip({value.keys!a}, ({items},)))"
-        return f"{self._bind('struct', _namedtuple(value.kind, value.keys))}({items})"
+        made = named_class(value) or _namedtuple(value.kind, value.keys)
+        return f"tuple.__new__({self._bind('struct', made)}, ({items},))"
 
 
 def is_printable(word: str) -> bool:
@@ -299,7 +302,7 @@ def _locals(nodes: Sequence[Node]) -> dict[str, str]:
     return {name: name if is_printable(name) else f"v{i}" for i, name in enumerate(names)}
 
 
-def _comment(where: str) -> str:
+def comment(where: str) -> str:
     """Where the model's source has a step: printable ASCII on one line."""
     shown = "".join(c if " " <= c <= "~" else "?" for c in where)
     return f"  # {shown}" if where else ""

@@ -1,66 +1,52 @@
-"""A sub-network as a plain module: layers with smaller weights, and a torch.fx graph with literal sizes."""
+"""A sub-network as a plain module: the network's own layers with smaller weights, and its program as a class's forward.
+
+The class is made from printed source that needs torch alone, and its objects are pickled with that source: what
+`torch.load` and `copy.deepcopy` give runs the same program, in both modes, where there is no netslim.
+"""
 
 from __future__ import annotations
 
 import builtins
 import copy
-import operator
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, overload
 
-import torch
-from torch import Tensor, fx, nn
-from torch.amp import autocast_mode
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
-from torch.utils._pytree import tree_leaves, tree_structure
+from torch import Tensor, nn
 
-from netslim.errors import InputError
-from netslim.ir.functions import attribute_of, method_of, operator_of
-from netslim.ir.inputs import Input, Inputs
-from netslim.ir.program import (
-    AUTOCAST,
-    REQUIRE,
-    Leaf,
-    Literal,
-    Mode,
-    Node,
-    Ref,
-    Size,
-    Struct,
-    function,
-    is_word,
-    map_leaves,
-)
+from netslim.ir.plan import Region
+from netslim.ir.program import LIFTED, RESERVED, Program, is_word
 from netslim.ir.transform import skips_of, without
-from netslim.layouts.engine import Args, Kwargs
 from netslim.layouts.slices import Cut, Kept, take
+from netslim.net import places
 from netslim.net.runtime import runtime
+from netslim.net.standalone import OWN, Preamble, Standalone
 from netslim.net.subnet import Point
 from netslim.net.tree import Table, walk
 from netslim.ops import MODULES
 from netslim.trace.meta import at
 
+Programs = Mapping[bool, Program]
 PLAIN = {slim: (plain, shrink) for plain, (slim, shrink) in MODULES.items()}
 
 
 def extract(net: nn.Module, point: Point) -> nn.Module:
-    """The plain network at `point`, in the mode that `net` is in, with copies of the kept weights.
+    """The plain network at `point`, with copies of the kept weights; it follows .train() and .eval().
 
-    A `torch.fx.GraphModule`, which has a `graph` and `code` of its own: a child of such a name gets an underscore.
-    Where forward could not be followed as a whole, the original's own classes, whose regions run graphs.
+    Layers and tensors are under the original's names; constants of forward are buffers called constant_0 and so on.
+    Where forward could not be followed as a whole, the original's own classes, whose regions run programs.
     """
     source = Source(net, point)
-    if runtime(net).plan.whole is not None:
-        root = nn.Module()
-        root.training = net.training
-        return _graph(source, "", root, runtime(net).plan.model or "Extracted")
-    shell = _plain_shell(source)
-    for path in runtime(net).plan.regions:
-        module = at(shell, path)
-        module.__dict__["forward"] = _graph(source, path, module, type(module).__name__).forward
-    return shell
+    if runtime(net).plan.whole is None:
+        return _shell(source)
+    programs = source.programs("")
+    root = _branch(source, "", net, _used(programs))
+    constants = _hold_constants(source, "", root, programs)
+    made = _class_name(runtime(net).plan.model)
+    text = _printed(source, "", root, programs, constants, made)
+    return with_state(text, made, root.__dict__)
 
 
 @dataclass
@@ -70,6 +56,7 @@ class Source:
     net: nn.Module
     point: Point
     parts: dict[int, Tensor] = field(default_factory=dict)
+    layers: dict[int, nn.Module] = field(default_factory=dict)
 
     @overload
     def part(self, tensor: nn.Parameter, cut: Cut | None) -> nn.Parameter: ...
@@ -86,6 +73,11 @@ class Source:
     def layer(self, path: str) -> nn.Module:
         """The plain torch layer with the kept part of a slim one's weights."""
         layer = at(self.net, path)
+        if id(layer) not in self.layers:
+            self.layers[id(layer)] = self._plain(path, layer)
+        return self.layers[id(layer)]
+
+    def _plain(self, path: str, layer: nn.Module) -> nn.Module:
         if type(layer) not in PLAIN:
             return copy.deepcopy(layer)
         kept = (None if self.point.layers is None else self.point.layers.get(path)) or Kept()
@@ -100,197 +92,152 @@ class Source:
         shrink(made, kept)
         return made
 
+    def cut(self, name: str) -> Cut | None:
+        """What is kept of a tensor that programs read."""
+        cuts = runtime(self.net).plan.cuts
+        return self.point.cuts[cuts.index(name)] if name in cuts else None
 
-def _graph(source: Source, path: str, root: nn.Module, name: str) -> fx.GraphModule:
-    """The region at `path` as a graph over `root`, which holds what is there, or is given it."""
-    net, graph, values = source.net, fx.Graph(), dict[str, fx.Node]()
-    region, skips = runtime(net).plan.regions[path], skips_of(runtime(net).plan, path, net.training, source.point.run)
-    before: fx.Node | None = None  # whether gradients were on before a stretch without
-    inside: list[fx.Node] = []  # the contexts of a stretch without autocast
-    for node in without(region.programs[net.training], skips):
-        if node.target == REQUIRE:
-            continue
-        before = _gradients(graph, node.grad, before)
-        inside = _autocast(graph, node.cast, inside)
-        _emit(source, node, root, f"{path}." if path else "", graph, values)
-    if not all(isinstance(value, Input) for value in region.inputs.values()):
-        _nested(graph, region.inputs)
-    return fx.GraphModule(root, graph, name)
+    def programs(self, path: str) -> dict[bool, Program]:
+        """A region's programs without the blocks that do not run, by mode."""
+        plan, run = runtime(self.net).plan, self.point.run
+        region: Region = plan.regions[path]
+        return {mode: without(region.programs[mode], skips_of(plan, path, mode, run)) for mode in (True, False)}
 
 
-def _gradients(graph: fx.Graph, wanted: bool, before: fx.Node | None) -> fx.Node | None:
-    """Turn gradients off where a stretch without them begins, and back to what they were where it ends."""
-    if wanted == (before is None):
-        return before
-    if before is not None:
-        graph.call_function(torch._C._set_grad_enabled, (before,))
-        return None
-    before = graph.call_function(torch.is_grad_enabled)
-    graph.call_function(torch._C._set_grad_enabled, (False,))
-    return before
+# ---------------------------------------------------------------------------------------------- what it holds
 
 
-def _autocast(graph: fx.Graph, wanted: bool, inside: list[fx.Node]) -> list[fx.Node]:
-    """Turn autocast off where a stretch without it begins, and back to what it was where it ends."""
-    if wanted:
-        for context in reversed(inside):
-            graph.call_function(autocast_mode._exit_autocast, (context,))
-        return []
-    enter = autocast_mode._enter_autocast
-    return inside or [graph.call_function(enter, (kind, None, False, None)) for kind in AUTOCAST]
+def _used(programs: Programs) -> dict[str, set[str]]:
+    """Paths of what the programs read: layers, tensors, and all that is above them."""
+    nodes = [node for program in programs.values() for node in program]
+    paths = {kind: {node.target for node in nodes if node.op == kind} for kind in ("module", "param")}
+    parts = [path.split(".") for found in paths.values() for path in found]
+    return {**paths, "above": {".".join(each[:i]) for each in parts for i in range(1, len(each) + 1)}}
 
 
-def _nested(graph: fx.Graph, inputs: Inputs) -> None:
-    """The graph takes arguments as the original does: containers of tensors, or nothing, in the place of tensors."""
-    leaves = iter(tree_leaves(tuple(inputs.values())))
-    for node in [n for n in graph.nodes if n.op == "placeholder"]:
-        for leaf in leaves:
-            if isinstance(leaf, Input):
-                break
-            with graph.inserting_before(node):
-                graph.placeholder("unused")
-    last = [n for n in graph.nodes if n.op == "placeholder"][-1]
-    with graph.inserting_after(last):
-        for _ in leaves:
-            graph.placeholder("unused")
-    graph.set_codegen(
-        _PyTreeCodeGen(_PyTreeInfo(_arguments(inputs), tree_structure((tuple(inputs.values()), {})), None))
-    )
-
-
-def _arguments(inputs: Inputs) -> list[str]:
-    """The names of a graph's arguments: those of forward, as far as they can stand in source."""
-    names: list[str] = []
-    for name in inputs:
-        names.append(_printable(name, names, dir(builtins)))
-    return names
-
-
-def _emit(
-    source: Source, node: Node, root: nn.Module, prefix: str, graph: fx.Graph, values: dict[str, fx.Node]
-) -> None:
-    def put(leaf: Any) -> Any:
-        if isinstance(leaf, Ref):
-            return values[leaf.name]
-        if isinstance(leaf, Size):
-            return source.point.sizes[leaf.index]
-        if isinstance(leaf, Mode):
-            training = _training(graph)
-            return graph.call_function(operator.not_, (training,)) if leaf.negated else training
-        return leaf
-
-    path = node.target.removeprefix(prefix)
-    if node.op in ("param", "module"):
-        path = _held(path) if prefix else _spared(source.net, path)
-    if node.op == "input":
-        values[node.name] = graph.placeholder(_printable(node.name, (), dir(builtins)))
-    elif node.op == "param":
-        _adopt_tensor(source, root, path, node)
-        values[node.name] = graph.create_node("get_attr", path, name=node.name)
-    elif node.op == "module":
-        _adopt_layer(source, root, path, node.target)
-        values[node.name] = graph.call_module(path, *_given(node, put))
-    elif node.op == "output":
-        graph.output(_structured(map_leaves(put, node.args[0]), graph))
-    else:
-        values[node.name] = _call(graph, node.target, *_given(node, put))
-
-
-def _given(node: Node, put: Callable[[Leaf], Any]) -> tuple[Args, Kwargs]:
-    """The arguments of a call, with nodes of the graph for values."""
-    return map_leaves(put, node.args), map_leaves(put, node.kwargs)
-
-
-def _spared(net: nn.Module, path: str) -> str:
-    """The path with another name for every part that a GraphModule cannot print, or needs for itself."""
-    parts: list[str] = []
-    holder: nn.Module = net
-    for part in path.split("."):
-        beside = holder._modules.keys() | holder._parameters.keys() | holder._buffers.keys()
-        parts.append(_printable(part, beside, _OF_MODULES if parts else _OF_GRAPHS))
-        holder = holder._modules.get(part) or nn.Module()
-    return ".".join(parts)
-
-
-def _held(path: str) -> str:
-    """The path of what a region's module holds under its own name. InputError where a graph cannot print it."""
-    for part in path.split("."):
-        if _printable(part, (), ()) != part:
-            raise InputError(f"a part called {part!r} cannot be extracted: its name cannot stand in source; rename it.")
-    return path
-
-
-_OF_MODULES = frozenset(dir(nn.Module()))
-_OF_GRAPHS = _OF_MODULES | vars(fx.GraphModule).keys()
-
-
-def _printable(name: str, beside: Collection[str], needed: Collection[str]) -> str:
-    """A name that can stand in source, and none of those beside it or needed: the given one, if it can."""
-    plain = name.isascii() and (name.isdecimal() or is_word(name)) and not name.startswith("__")
-    if plain and name not in needed:
-        return name
-    made = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_") or "child"
-    made = f"{made}_" if made[0].isalpha() else f"child_{made}_"
-    while made in beside or made in needed:
-        made += "_"
+def _branch(source: Source, path: str, module: nn.Module, used: Mapping[str, set[str]]) -> nn.Module:
+    """What is used of a module of the network and of all below it, in the network's order."""
+    if path in used["module"]:
+        return source.layer(path)
+    made = type(module)() if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict) else nn.Module()
+    made.training = module.training
+    below = f"{path}." if path else ""
+    for kind in ("_parameters", "_buffers"):
+        table, own = module.__dict__[kind], made.__dict__[kind]
+        for name, tensor in table.items():
+            if tensor is not None and below + name in used["param"]:
+                own[name] = source.part(tensor, source.cut(below + name))
+    made._non_persistent_buffers_set = module._non_persistent_buffers_set & made._buffers.keys()
+    for name, child in module._modules.items():
+        if child is not None and below + name in used["above"] and name != LIFTED:
+            made._modules[name] = _branch(source, below + name, child, used)
     return made
 
 
-def _training(graph: fx.Graph) -> fx.Node:
-    return graph.create_node("get_attr", "training")
+def _hold_constants(source: Source, path: str, root: nn.Module, programs: Programs) -> dict[str, str]:
+    """Buffers of `root` for the constants of the programs, outside the state_dict: {path in the network: name}."""
+    prefix, names = f"{path}.{LIFTED}." if path else f"{LIFTED}.", dict[str, str]()
+    targets = [node.target for program in programs.values() for node in program if node.op == "param"]
+    for target in dict.fromkeys(target for target in targets if target.startswith(prefix)):
+        number = len(names)
+        while hasattr(root, f"constant_{number}"):
+            number += 1
+        names[target] = f"constant_{number}"
+        held: Table = at(source.net, target.rpartition(".")[0])._buffers
+        part = source.part(held[target.rpartition(".")[2]], source.cut(target))
+        root.register_buffer(names[target], part, persistent=False)
+    return names
 
 
-def _call(graph: fx.Graph, target: str, args: Args, kwargs: Kwargs) -> fx.Node:
-    if attribute := attribute_of(target):
-        return graph.call_function(getattr, (args[0], attribute))
-    if operation := operator_of(target):
-        python, reflected = operation
-        return graph.call_function(python, args[::-1] if reflected else args)
-    if method := method_of(target):  # also += and x[i] = y: read back from a file, a graph has no other word for them
-        return graph.call_method(method, args, kwargs)
-    return graph.call_function(function(target), args, kwargs)
+# ------------------------------------------------------------------------------------------------ its source
 
 
-def _structured(value: Literal, graph: fx.Graph) -> Any:
-    if isinstance(value, Struct):
-        values = tuple(_structured(v, graph) for v in value.values)
-        if value.kind == "OrderedDict":
-            return graph.call_function(OrderedDict, (list(zip(value.keys, values, strict=True)),))
-        return values  # a namedtuple's class is not known here; its values are
-    if isinstance(value, (tuple, list)):
-        return type(value)(_structured(v, graph) for v in value)
-    return {k: _structured(v, graph) for k, v in value.items()} if isinstance(value, dict) else value
+def _class_name(model: str) -> str:
+    taken = OWN | RESERVED | vars(builtins).keys()
+    return model if is_word(model) and model[:1] != "_" and model not in taken else "Extracted"
 
 
-def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
-    *parts, last = path.split(".")
-    for part in parts:
-        if part not in root._modules:
-            root._modules[part] = nn.Module().train(root.training)
-        root = root._modules[part]  # type: ignore[assignment]
-    return root, last
+def _printed(
+    source: Source,
+    path: str,
+    root: nn.Module,
+    programs: Programs,
+    constants: Mapping[str, str],
+    name: str,
+) -> str:
+    """Source of the class `name`, whose forward runs the programs; for a region, of what stands for its forward."""
+    prefix, whole, preamble = f"{path}." if path else "", not path, Preamble()
+
+    def path_of(full: str, kind: str) -> str:
+        return places.place(constants.get(full, full.removeprefix(prefix)), kind, root, whole)
+
+    printer = Standalone(path_of, source.point.sizes, preamble, name)
+    function = printer.function(programs, runtime(source.net).plan.regions[path].inputs)
+    opening = _WHOLE.format(name=name) if whole else _PART.format(name=name, function=function)
+    method = textwrap.indent(function, "    ") if whole else ""
+    return "\n".join(preamble.lines(function)) + f"\n\n\n{opening}{method}{_PICKLED.replace('NAME', name)}"
 
 
-def _adopt_tensor(source: Source, root: nn.Module, path: str, node: Node) -> None:
-    parent, name = _parent(root, path)
-    if name in parent._parameters or name in parent._buffers:
-        return
-    before, _, own = node.target.rpartition(".")
-    owner = at(source.net, before)
-    cut = source.point.cuts[node.args[0]] if node.args and isinstance(node.args[0], int) else None
-    is_parameter = own in owner._parameters
-    table: Table = owner._parameters if is_parameter else owner._buffers
-    part = source.part(table[own], cut)
-    if is_parameter:
-        parent._parameters[name] = part
-    else:
-        parent.register_buffer(name, part, own not in owner._non_persistent_buffers_set)
+_WHOLE = '''class {name}(nn.Module):
+    """A network that needs torch alone; cut out of a larger one."""
+
+'''
+_PART = '''{function}
+
+class {name}:
+    """The forward of a module whose class is the model's own."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, *args, **kwargs):
+        return forward(self.module, *args, **kwargs)
+'''
+_PICKLED = """
+    __module__ = "extracted"
+
+    def __reduce_ex__(self, protocol):
+        return eval, (make, {"source": source, "filename": filename, "make": make}), self.__dict__
+
+    def __deepcopy__(self, memo):
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
 
-def _adopt_layer(source: Source, root: nn.Module, path: str, full: str) -> None:
-    parent, name = _parent(root, path)
-    if type(parent._modules.get(name, nn.Module())) is nn.Module:  # nothing yet, or a holder of tensors read before
-        parent._modules[name] = source.layer(full)
+import copy
+import linecache
+import weakref
+
+linecache.cache[filename] = len(source), None, source.splitlines(True), filename
+weakref.finalize(NAME, linecache.cache.pop, filename, None).atexit = False
+"""
+
+
+def with_state(source: str, name: str, state: Mapping[str, Any]) -> Any:
+    """An object of the class `name` of the source, with these attributes."""
+    filename = f"<extracted {name} {sha256(source.encode()).hexdigest()[:12]}>"
+    make = f"exec(compile(source, filename, 'exec'), globals()) or {name}.__new__({name})"
+    made = eval(make, {"source": source, "filename": filename, "make": make})
+    made.__dict__.update(state)
+    return made
+
+
+# -------------------------------------------------------------------------------- networks that run their Python
+
+
+def _shell(source: Source) -> nn.Module:
+    """The original's own classes, whose regions run programs."""
+    net = source.net
+    shell = _plain_shell(source)
+    for path in runtime(net).plan.regions:
+        module, programs = at(shell, path), source.programs(path)
+        module._modules.pop(LIFTED, None)
+        constants = _hold_constants(source, path, module, programs)
+        name = _class_name(type(module).__name__)
+        text = _printed(source, path, module, programs, constants, name)
+        module.__dict__["forward"] = with_state(text, name, {"module": module})
+    return shell
 
 
 def _plain_shell(source: Source) -> nn.Module:

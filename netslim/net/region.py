@@ -51,10 +51,10 @@ def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:
     guards = Guards()
     for i, block in enumerate(blocks):
         if block.region == path:
-            skip = block.skips[mode]
-            guards.ends[skip.end] = i, skip.instead, skip.value
-            for name in skip.body:
-                guards.around[name] = (*guards.around.get(name, ()), i)
+            for skip in block.skips[mode].parts:
+                guards.ends[skip.end] = i, skip.instead, skip.value
+                for name in skip.body:
+                    guards.around[name] = (*guards.around.get(name, ()), i)
     return guards
 
 

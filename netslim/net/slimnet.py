@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netslim.errors import InputError, SubnetError, did_you_mean
 from netslim.ir.plan import Block, Frozen, Group, Plan, why
+from netslim.ir.program import LIFTED
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
 from netslim.layouts.axes import Runs, count, positions
@@ -158,6 +159,8 @@ class SlimNet(nn.Module):
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, ranking))))
         kept = {}
         for name, tensor in named_tensors(self).items():
+            if LIFTED in name.split("."):
+                continue  # constants of forward have no names in the model
             dims = runtime(self).plan.layouts.get(name)
             indices = [range(n) for n in tensor.shape] if dims is None else [positions(sets.of(d)) for d in dims]
             kept[name] = tuple(torch.tensor(list(i), dtype=torch.long) for i in indices)
@@ -166,7 +169,8 @@ class SlimNet(nn.Module):
     def kept_shapes(self, width: Width = 1.0, *, round_to: int | None = None) -> dict[str, tuple[int, ...]]:
         """The shape of each used parameter and buffer in a sub-network."""
         sets = IndexSets(dict(enumerate(self._chosen(width, round_to, None))))
-        return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in runtime(self).plan.layouts.items()}
+        layouts = {n: dims for n, dims in runtime(self).plan.layouts.items() if LIFTED not in n.split(".")}
+        return {name: tuple(count(sets.of(d)) for d in dims) for name, dims in layouts.items()}
 
     def graph(self) -> nx.Graph:
         """Groups as nodes (size, n_slots); two groups that meet in a parameter are joined (params)."""
@@ -193,9 +197,10 @@ class SlimNet(nn.Module):
         round_to: int | None = None,
         ranking: Ranking | None = None,
     ) -> nn.Module:
-        """The sub-network as a plain `torch.fx.GraphModule` with smaller layers and no netslim in it.
+        """The sub-network as a plain module with smaller layers and no netslim in it: torch alone opens what it saves.
 
-        Where the original runs differently in training (auxiliary heads), the result is the form of the present mode.
+        It follows `train()` and `eval()` as the original does. Its forward is printed source, in which every size is a
+        number; arguments other than the example's that are no tensors raise TypeError.
         """
         from netslim.net.extract import extract
 

@@ -31,13 +31,14 @@ from netslim.ops import (
     recurrent,
     reduce,
     shape,
+    sync,
     vision,
 )  # fmt: skip
 from netslim.ops.family import Example, Family, Slim
 from netslim.ops.fitting import Fit
 
 FAMILIES: tuple[Family, ...] = (
-    pointwise, conv, linear, linalg, norm, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
+    pointwise, conv, linear, linalg, norm, sync, pool, reduce, shape, join, index, create, recurrent, fourier, vision,
 )  # fmt: skip
 
 

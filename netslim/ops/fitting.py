@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from netslim.ir.program import Literal, Node, Ref, Size
-from netslim.layouts.axes import Layout, is_fixed, leaves
+from netslim.layouts.axes import Concat, Layout, cut, is_fixed, leaves
 from netslim.layouts.engine import Dims
 
 Fit = Callable[[Node, "Fitting"], Node]
@@ -36,6 +36,7 @@ class Fitting:
         name: Callable[[], str],
     ) -> None:
         self._values, self._numbers, self._size, self._name = values, numbers, size, name
+        self.made: dict[str, Number] = {}  # what the numbers of its own nodes were
         self.notes, self.outs = notes, outs
         self.before: list[Node] = []
 
@@ -71,19 +72,48 @@ class Fitting:
         kept = self.size(layout)
         if isinstance(expr, int) or not _meets_constants(layout):
             return kept
-        return self._scaled(expr, kept, layout.size)
+        return self._changed(expr, layout, kept, layout.size)
+
+    def varies(self, layout: Layout) -> bool:
+        """Whether a layout holds more than channels: places in space perhaps, of which other images have others."""
+        return _meets_constants(layout)
+
+    def place(self, expr: Literal, layout: Layout) -> Literal:
+        """A place along a dimension of the full network (from its end, if negative) as it is at the kept width."""
+        value = self.whole(expr)
+        at = min(layout.size, max(0, value + layout.size if value < 0 else value))
+        if not _meets_constants(layout):
+            return self.size(layout, at)
+        if value < 0:
+            behind = cut(layout, at)[1]
+            kept = self.size(behind)
+            return expr if isinstance(kept, int) else self._node("operator.sub", self._shifted(expr, behind.size), kept)
+        before = self.size(layout, at)
+        return before if expr == at else self._node("operator.add", self._shifted(expr, -at), before)
+
+    def _shifted(self, expr: Literal, by: int) -> Literal:
+        return expr + by if isinstance(expr, int) else self._node("operator.add", expr, by)
+
+    def _node(self, function: str, a: Literal, b: Literal) -> Ref:
+        made = Node(self._name(), "call", function, (a, b))
+        self.before.append(made)
+        return Ref(made.name)
 
     def full(self, expr: Ref, layout: Layout) -> Ref | int:
         """A size read from an elastic dimension, as it would be in the full network."""
         if not _meets_constants(layout):
             return layout.size
-        return self._scaled(expr, layout.size, self.size(layout))
+        return self._changed(expr, layout, layout.size, self.size(layout))
 
-    def _scaled(self, expr: Literal, times: Size | int, by: Size | int) -> Ref:
-        product = Node(self._name(), "call", "operator.mul", (expr, times))
-        quotient = Node(self._name(), "call", "operator.floordiv", (Ref(product.name), by))
-        self.before += [product, quotient]
-        return Ref(quotient.name)
+    def _changed(self, expr: Literal, layout: Layout, to: Size | int, was: Size | int) -> Ref:
+        """A size with `to` channels in the place of those that `was`: beside places in space, or for each of them."""
+        if _is_sum(layout):
+            made = self._node("operator.add", self._node("operator.sub", expr, was), to)
+        else:
+            made = self._node("operator.floordiv", self._node("operator.mul", expr, to), was)
+        if isinstance(expr, Ref) and expr.name in self._numbers:  # at full width, where it was traced, nothing changes
+            self.made[made.name] = self._numbers[expr.name]
+        return made
 
     def argument(self, node: Node, position: int, name: str, default: Literal = None) -> Literal:
         return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
@@ -133,6 +163,13 @@ def _meets_constants(layout: Layout) -> bool:
     return sum(1 for _ in leaves(layout)) > 1 and any(is_fixed(leaf) for leaf in leaves(layout))
 
 
+def _is_sum(layout: Layout) -> bool:
+    """Whether constants and channels lie one after another, and nowhere in a product with each other."""
+    return isinstance(layout, Concat) and not any(
+        _meets_constants(part) and not is_fixed(part) for part in layout.parts
+    )
+
+
 def fit_noted(position: int, name: str) -> Fit:
     """A fit for an integer argument that an operator rule has noted as counting channels."""
 
@@ -140,7 +177,8 @@ def fit_noted(position: int, name: str) -> Fit:
         layout = fitting.notes.get(name)
         if layout is None or is_fixed(layout):
             return node
-        return fitting.set_argument(node, position, name, fitting.size(layout))
+        given = fitting.argument(node, position, name)
+        return fitting.set_argument(node, position, name, fitting.resized(given, layout))
 
     return fit
 

@@ -13,6 +13,7 @@ from netslim.layouts.engine import Call
 from netslim.ops.family import Examples, Fits, Modules, Rules
 
 PICKED = "picked by an index tensor"
+WRITTEN = "written to in some of its places"
 COUNTS = "an index tensor has this dimension"
 
 
@@ -140,6 +141,19 @@ def index_write(call: Call) -> None:
     call.set(call.outs[0], dims)
 
 
+def part_write(call: Call) -> None:
+    """select_scatter, slice_scatter: a copy of x with values at some places of one dimension."""
+    x, values, dim = call.arg("self"), call.arg("src"), call.arg("dim") % call.arg("self").dim()
+    dims, its = list(call.dims(x)), list(call.dims(values))
+    call.freeze([dims[dim], *its[dim : dim + values.dim() - x.dim() + 1]], WRITTEN)
+    if values.dim() < x.dim():
+        its.insert(dim, dims[dim])
+    for d, (mine, other) in enumerate(zip(dims, its, strict=True)):
+        if d != dim:
+            call.unify(mine, other)
+    call.set(call.outs[0], dims)
+
+
 def embedding_bag(call: Call) -> None:
     """weight (entries, features), bags of indices -> (bags, features)."""
     weight = call.arg("weight")
@@ -168,7 +182,7 @@ RULES: Rules = (
     {
         "index": index, "index_put": index_put, "index_put_": index_put, "_index_put_impl_": index_put,
         "index_select": index_select, "embedding": embedding, "gather": gather, "take_along_dim": take_along,
-        "embedding_bag": embedding_bag,
+        "embedding_bag": embedding_bag, "select_scatter": part_write, "slice_scatter": part_write,
         "_embedding_bag": embedding_bag, "_embedding_bag_forward_only": embedding_bag,
     }
     | dict.fromkeys("scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_".split(), scatter)
@@ -195,6 +209,10 @@ EXAMPLES: Examples = {
     "index_add": lambda r: r(2, 6, 4).index_add(2, torch.tensor([1, 3, 1]), r(2, 6, 3)),
     "index_copy": lambda r: torch.index_copy(r(2, 6, 4), -1, torch.tensor([1, 3]), r(2, 6, 2)),
     "index_fill": lambda r: r(2, 6, 4).index_fill(1, torch.tensor([1, 3]), 5.0),
+    "select_scatter": lambda r: torch.select_scatter(r(2, 6, 4), r(2, 6), -1, 2),
+    "select_scatter of channels": lambda r: torch.select_scatter(r(2, 6, 4), r(2, 4), 1, 2),
+    "slice_scatter": lambda r: torch.slice_scatter(r(2, 6, 4), r(2, 6, 2), 2, 1, 3),
+    "slice_scatter of channels": lambda r: torch.slice_scatter(r(2, 6, 4), r(2, 3, 4), 1, 0, 6, 2),
     "embedding_bag": lambda r: F.embedding_bag(torch.tensor([[0, 2], [1, 1]]), r(4, 6)),
 }
 

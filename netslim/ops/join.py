@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netslim.ir.program import Literal, Node, Ref, Size
+from netslim.ir.program import Literal, Node, Ref
 from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
 from netslim.layouts.engine import Call
 from netslim.ops.family import Examples, Fits, Modules, Rules
@@ -163,10 +163,14 @@ def glu(call: Call) -> None:
 
 def fit_split(node: Node, fit: Fitting) -> Node:
     """split, chunk and tensor_split along an elastic dimension become a split into the kept sizes."""
-    dim = fit.whole(fit.argument(node, 2, "dim", 0))
-    sizes: list[Literal] = [fit.size(out[dim]) for out in fit.outs]
-    if all(isinstance(size, int) for size in sizes):
+    dim, given = fit.whole(fit.argument(node, 2, "dim", 0)), fit.argument(node, 1, "split_size_or_sections")
+    layouts = [out[dim] for out in fit.outs]
+    if all(map(fit.fixed, layouts)):
         return node
+    if isinstance(given, (tuple, list)) and len(given) == len(layouts) and not node.target.endswith("tensor_split"):
+        sizes = list(map(fit.resized, given, layouts))
+    else:
+        sizes = list(map(fit.size, layouts))
     return replace(node, target="torch.functional.split", args=(node.args[0], sizes, dim), kwargs={})
 
 
@@ -205,7 +209,7 @@ def _fit_entry(entry: Literal, layout: Layout, fit: Fitting) -> Literal:
     if fit.fixed(layout):
         return entry
     if isinstance(entry, int) and not isinstance(entry, bool):
-        return fit.size(layout, entry % layout.size)
+        return fit.place(entry, layout)
     if isinstance(entry, slice) and entry.step in (None, 1):
         return slice(*(_fit_bound(bound, layout, fit) for bound in (entry.start, entry.stop)))
     if isinstance(entry, slice):  # the rule has made sure that the step divides the kept channels too
@@ -213,27 +217,25 @@ def _fit_entry(entry: Literal, layout: Layout, fit: Fitting) -> Literal:
     return entry
 
 
-def _fit_bound(bound: Literal, layout: Layout, fit: Fitting) -> Size | int | None:
-    if bound is None:
+def _fit_bound(bound: Literal, layout: Layout, fit: Fitting) -> Literal:
+    if bound is None or (fit.whole(bound) >= layout.size and not fit.varies(layout)):
         return None
-    bound = fit.whole(bound)
-    bound = max(0, bound + layout.size) if bound < 0 else bound
-    return fit.size(layout, bound) if bound < layout.size else None
+    return fit.place(bound, layout)
 
 
 def fit_narrow(node: Node, fit: Fitting) -> Node:
-    dim, start = fit.whole(fit.argument(node, 1, "dim")), fit.whole(fit.argument(node, 2, "start"))
+    dim, start = fit.whole(fit.argument(node, 1, "dim")), fit.argument(node, 2, "start")
     layout = fit.dims(node.args[0])[dim]
     if fit.fixed(layout):
         return node
-    node = fit.set_argument(node, 2, "start", fit.size(layout, start % layout.size))
-    return fit.set_argument(node, 3, "length", fit.size(fit.outs[0][dim]))
+    length = fit.resized(fit.argument(node, 3, "length"), fit.outs[0][dim])
+    return fit.set_argument(fit.set_argument(node, 2, "start", fit.place(start, layout)), 3, "length", length)
 
 
 def fit_select(node: Node, fit: Fitting) -> Node:
-    dim, index = fit.whole(fit.argument(node, 1, "dim")), fit.whole(fit.argument(node, 2, "index"))
+    dim, index = fit.whole(fit.argument(node, 1, "dim")), fit.argument(node, 2, "index")
     layout = fit.dims(node.args[0])[dim]
-    return node if fit.fixed(layout) else fit.set_argument(node, 2, "index", fit.size(layout, index % layout.size))
+    return node if fit.fixed(layout) else fit.set_argument(node, 2, "index", fit.place(index, layout))
 
 
 def fit_pad(node: Node, fit: Fitting) -> Node:

@@ -103,6 +103,9 @@ def fit_layer_norm(node: Node, fit: Fitting) -> Node:
     return fit.set_argument(node, 1, "normalized_shape", tuple(map(fit.resized, shape, dims)))
 
 
+Maybe = Tensor | None
+
+
 class SlimBatchNorm(_BatchNorm):
     """In training, batch statistics; the running ones are left alone inside `sub()` unless it asks for tracking."""
 
@@ -120,7 +123,12 @@ class SlimBatchNorm(_BatchNorm):
         if training and kept.track and self.track_running_stats and mean is not None and var is not None:
             return self._tracked(x, kept, (mean, var), weight, bias)
         stats = (None, None) if training else (mean, var)
-        return F.batch_norm(x, *stats, weight, bias, training, 0.0, self.eps)
+        return self._normalised(x, *stats, weight, bias, training, 0.0)
+
+    def _normalised(
+        self, x: Tensor, mean: Maybe, var: Maybe, weight: Maybe, bias: Maybe, training: bool, momentum: float
+    ) -> Tensor:
+        return F.batch_norm(x, mean, var, weight, bias, training, momentum, self.eps)
 
     def _tracked(
         self, x: Tensor, kept: Kept, stats: tuple[Tensor, Tensor], weight: Tensor | None, bias: Tensor | None
@@ -130,7 +138,7 @@ class SlimBatchNorm(_BatchNorm):
             self.num_batches_tracked.add_(1)
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         seen = stats[0].clone(), stats[1].clone()
-        out = F.batch_norm(x, *seen, weight, bias, True, factor, self.eps)
+        out = self._normalised(x, *seen, weight, bias, True, factor)
         _put_back(self, kept, seen)
         return out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from netslim.layouts.axes import Const, product
+from netslim.layouts.axes import Const, fresh, product
 from netslim.layouts.engine import Call, Rule
 from netslim.ops.family import Examples, Fits, Modules, Rules
 
@@ -22,6 +22,19 @@ def pool(ndim: int) -> Rule:
         reason = call.why(WINDOW)()
         for out in call.outs:
             call.set(out, [*dims[:-ndim], *(Const(n, reason) for n in out.shape[-ndim:])])
+
+    return rule
+
+
+def unpool(ndim: int):  # type: ignore[no-untyped-def]
+    """Entries put back where a pooling has found them: every channel has the places of its own."""
+
+    def rule(call: Call) -> None:
+        x, places = call.arg("self"), call.arg("indices")
+        for mine, its in zip(call.dims(x)[:-ndim], call.dims(places)[:-ndim], strict=True):
+            call.unify(mine, its)
+        call.freeze(call.dims(places)[-ndim:], WINDOW)
+        pool(ndim)(call)
 
     return rule
 
@@ -80,6 +93,15 @@ def sliding(call: Call) -> None:
     call.set(out, [*dims, Const(out.shape[-1])])
 
 
+def windows_added(call: Call) -> None:
+    """The windows of x.unfold(dim, size, step) added up where they came from, as an inverse Fourier transform does."""
+    windows, out = call.tensors[0], call.outs[0]
+    dims, dim = list(call.dims(windows)[:-1]), call.arg("dim") % out.dim()
+    call.freeze([dims[dim], call.dims(windows)[-1]], WINDOW)
+    dims[dim] = Const(out.shape[dim])
+    call.set(out, [d if d.size == n else fresh(n) for d, n in zip(dims, out.shape, strict=True)])
+
+
 def fold(call: Call) -> None:
     """col2im: (N, C * kernel, L) -> (N, C, H, W)."""
     x, out = call.tensors[0], call.outs[0]
@@ -94,16 +116,16 @@ _WINDOWS = {
        upsample_linear1d _upsample_nearest_exact1d reflection_pad1d replication_pad1d""",
     2: """max_pool2d max_pool2d_with_indices avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d
        upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa
-       _upsample_bicubic2d_aa reflection_pad2d replication_pad2d fractional_max_pool2d max_unpool2d""",
+       _upsample_bicubic2d_aa reflection_pad2d replication_pad2d fractional_max_pool2d""",
     3: """max_pool3d max_pool3d_with_indices avg_pool3d adaptive_avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d
        upsample_nearest3d upsample_trilinear3d _upsample_nearest_exact3d reflection_pad3d replication_pad3d
-       fractional_max_pool3d max_unpool3d""",
+       fractional_max_pool3d""",
 }
 
 RULES: Rules = {name: pool(ndim) for ndim, names in _WINDOWS.items() for name in names.split()} | {
     "grid_sampler": grid_sample, "pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle, "native_channel_shuffle": channel_shuffle, "im2col": unfold, "col2im": fold,
-    "unfold": sliding,
+    "unfold": sliding, "unfold_backward": windows_added, "max_unpool2d": unpool(2), "max_unpool3d": unpool(3),
 }  # fmt: skip
 
 EXAMPLES: Examples = {
@@ -118,6 +140,15 @@ EXAMPLES: Examples = {
     "channel_shuffle": lambda r: F.channel_shuffle(r(2, 12, 3, 3), 2),
     "unfold": lambda r: F.unfold(r(2, 6, 4, 4), 2),
     "sliding windows": lambda r: r(2, 6, 4, 4).unfold(2, 2, 1).unfold(-2, 3, 1),
+    "max_unpool2d": lambda r: F.max_unpool2d(
+        r(2, 6, 2, 2), F.max_pool2d(r(2, 6, 4, 4), 2, return_indices=True)[1], [2, 2]
+    ),
+    "max_unpool1d": lambda r: F.max_unpool1d(r(2, 6, 2), F.max_pool1d(r(2, 6, 4), 2, return_indices=True)[1], [2]),
+    "windows added": lambda r: torch.istft(
+        torch.stft(r(6, 16), 8, window=torch.hann_window(8, dtype=torch.float64), return_complex=True),
+        8,
+        window=torch.hann_window(8, dtype=torch.float64),
+    ),
     "fold": lambda r: F.fold(r(2, 24, 4), (4, 4), 2, stride=2),
     "grid_sample": lambda r: F.grid_sample(
         r(2, 6, 4, 4), torch.zeros(2, 3, 3, 2, dtype=torch.float64), align_corners=False

@@ -152,17 +152,18 @@ def fit_repeat(node: Node, fit: Fitting) -> Node:
 
 
 def fit_squeeze(node: Node, fit: Fitting) -> Node:
-    """squeeze() names its dimensions, so that an axis which keeps one channel does not vanish."""
+    """squeeze() names all dimensions but the elastic ones, so that an axis which keeps one channel does not vanish."""
     dims = fit.dims(node.args[0])
     if len(node.args) > 1 or "dim" in node.kwargs or all(map(fit.fixed, dims)):
         return node
-    return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if d.size == 1)))
+    return replace(node, args=(node.args[0], tuple(i for i, d in enumerate(dims) if fit.fixed(d))))
 
 
 RULES: Rules = {
     "view": view, "reshape": view, "_unsafe_view": view, "_reshape_alias": view, "permute": permute,
     "transpose": transpose, "t": transpose, "squeeze": squeeze, "unsqueeze": unsqueeze, "expand": expand,
     "repeat": repeat, "repeat_interleave": repeat_interleave, "squeeze_": squeeze, "unsqueeze_": unsqueeze,
+    "transpose_": transpose, "t_": transpose,
     "view_as": like(view), "reshape_as": like(view), "expand_as": like(expand),
 }  # fmt: skip
 
@@ -185,6 +186,9 @@ EXAMPLES: Examples = {
     "permute": lambda r: r(2, 6, 4, 5).permute(0, 2, 3, 1),
     "transpose": lambda r: r(2, 6, 4).transpose(-1, 1),
     "squeeze": lambda r: r(2, 6, 1, 1).squeeze(-1).squeeze(),
+    "transpose in place": lambda r: (2 * r(2, 6, 4)).transpose_(1, 2) @ r(6, 3),
+    "t in place": lambda r: (2 * r(6, 4)).t_() @ r(6, 3),
+    "swapaxes in place": lambda r: (2 * r(2, 6, 4)).swapaxes_(1, -1) @ r(6, 3),
     "squeeze in place": lambda r: (2 * r(2, 6, 1, 1)).squeeze_(-1).squeeze_() * r(6),
     "unsqueeze": lambda r: r(2, 6)[:, None, :, None],
     "expand": lambda r: r(1, 6, 1).expand(2, -1, 4) * r(2, 6, 4),

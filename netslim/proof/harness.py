@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller
+from netslim.ir.inputs import Arguments, Inputs, batch, drawn, of_one, of_two, smaller
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
 from netslim.layouts.engine import Args, Kwargs
@@ -95,7 +95,18 @@ def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[Argu
         except Exception:  # what looks like a batch is none
             one = two
             flops = _flops(tested, _drawn(tested, two, seed))
-    return _drawn(tested, two if True in modes or flops < FLOPS_SMALL else one, seed), flops
+    several = one != two and (True in modes or flops < FLOPS_SMALL) and _takes(tested, _drawn(tested, two, seed))
+    return _drawn(tested, two if several else one, seed), flops
+
+
+def _takes(net: SlimNet, inputs: Arguments) -> bool:
+    """Whether a network runs on more images than the one that it was converted for."""
+    if batch(runtime(net).plan.inputs) == 1:
+        try:
+            _flops(net, inputs)
+        except Exception:
+            return False
+    return True
 
 
 def _on_smaller_images(
@@ -116,7 +127,7 @@ def _on_smaller_images(
 
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
-    with torch.no_grad(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
+    with torch.inference_mode(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
         net(**inputs)
     return flops.get_total_flops()
 

@@ -27,18 +27,21 @@ def dropped(traced: Trace) -> Trace:
 
 
 def confirmed(
-    base: Trace, tried: Sequence[Trace], further: Callable[[], Iterator[Trace]], pins: Sequence[Pin]
+    base: Trace, tried: Sequence[Trace], further: Callable[[], Iterator[Trace]], pins: Sequence[Pin], least: int = 0
 ) -> Trace:
     """The base with formulas and refusals, such that it is right wherever `tried` were recorded.
 
-    further: more recordings, made where formulas have to be found. Raises TraceError with the line of what depends on
-    sizes in a way that no formula gives, ConstantDiffers where a constant does.
+    further: more recordings, made where formulas have to be found, and at least so many. Raises TraceError with the
+    line of what depends on sizes in a way that no formula gives, ConstantDiffers where a constant does.
     """
     held = [against(base, other) for other in tried]
-    for other in itertools.islice(further(), None if _wanting(base, held) else _FEW):
-        if not (_wanting(base, held) or _guards(base, held, held)):
+    more, made = further(), 0
+    while made < least or _wanting(base, held) or (made < _FEW and _guards(base, held, held)):
+        other = next(more, None)
+        if other is None:
             break
         held.append(against(base, other))
+        made += 1
     kept = _agreeing(held)
     found = _formulas(base, kept)
     if found is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 import torch.utils.checkpoint
 from torch.autograd.function import FunctionMeta
 
@@ -60,10 +61,12 @@ class Everywhere:
 
 
 class _Here(threading.local):
-    """What holds for one thread: who is told, and whether attention is to be recorded as Python."""
+    """What holds for one thread: who is told, whether attention is to be recorded as Python, and whether the process
+    is one by itself."""
 
     by: Noting | None = None
     attention = False
+    alone = False
 
 
 _here = _Here()
@@ -217,3 +220,29 @@ def _fast_path_off() -> Callable[[], None]:
 
 fast_path_off = Everywhere(_fast_path_off)
 """While open, transformer layers do not call one fused kernel in eval mode."""
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Layers of this thread that would ask other processes for their part of a batch do without.
+
+    Nobody else is there while a model is followed, and tensors without values cannot be sent.
+    """
+    before = _here.alone
+    with _parted():
+        _here.alone = True
+        try:
+            yield
+        finally:
+            _here.alone = before
+
+
+def _ungrouped() -> Callable[[], None]:
+    if not dist.is_available():
+        return lambda: None
+    before = dist.is_initialized
+    setattr(dist, "is_initialized", lambda: not _here.alone and before())  # noqa: B010
+    return lambda: setattr(dist, "is_initialized", before)
+
+
+_parted = Everywhere(_ungrouped)

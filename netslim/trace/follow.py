@@ -21,6 +21,7 @@ from netslim.ir.program import Function
 from netslim.layouts.axes import Reason, freeze
 from netslim.layouts.engine import Engine, is_user_file
 from netslim.trace import contexts
+from netslim.trace.caches import emptied
 from netslim.trace.result import Trace
 from netslim.trace.state import kept, record_replaced, settled
 from netslim.trace.tracer import Tracer
@@ -36,9 +37,22 @@ def trace(
     that the engine knows of them, else as constants. Raises TraceError when forward fails or does what cannot be
     recorded.
     """
+    with emptied() as stale:
+        found = _trace(root, inputs, engine, leaf, training, constants, kind, making)
+        again = stale()
+    if again:  # what a cache held from before is no part of forward
+        with emptied():
+            found = _trace(root, inputs, engine, leaf, training, constants, kind, making)
+    return found
+
+
+def _trace(
+    root: nn.Module, inputs: Mapping[str, object], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
+    constants: dict[str, Tensor], kind: type[Tracer], making: bool,
+) -> Trace:  # fmt: skip
     root.train(training)
     tracer = kind(root, engine, constants, making)
-    with torch.inference_mode(), contexts.fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), contexts.fast_path_off(), contexts.alone(), contextlib.ExitStack() as stack:
         arguments = _placeholders(tracer, inputs)
         for path, module in root.named_modules():
             if module is not root and leaf(module):

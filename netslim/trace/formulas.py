@@ -108,7 +108,6 @@ def _of_one(base: Formula, values: Values, wanted: Values, whole: bool, joined: 
         yield from _fractional(base, pairs)
     elif len(pairs) > 2:
         yield from _linear(base, pairs)
-        yield from _rooted(base)
         yield from _rounded(base, pairs)
         if not joined:
             yield from _clamped(base, pairs)
@@ -169,23 +168,35 @@ def _rounded(base: Formula, pairs: Sequence[tuple[Number, Number]]) -> Iterator[
     for by in dict.fromkeys((1, step)) if step else ():
         rest = results[0] % by
         counts = [(v, (w - rest) // by) for (v, _), w in zip(pairs, results, strict=True)]
-        for shape in _roundings(base, counts):
+        for shape in itertools.chain(_rooted(base), _roundings(base, counts)):
             yield _plus(_times(shape, by), rest)
 
 
 def _roundings(base: Formula, pairs: Sequence[tuple[Number, int]]) -> Iterator[Formula]:
+    """Few results say little: they are taken for simple ratios alone."""
+    many = len({w for _, w in pairs})
+    if many < _FEWEST:
+        return
     (v0, w0), (v1, w1) = pairs[0], pairs[-1]
     low, high = (w1 - w0 - 2) / (v1 - v0), (w1 - w0 + 2) / (v1 - v0)
     for ratio in _ratios(low, high):
         p, q = ratio.numerator, ratio.denominator
+        if q > _SIMPLE and many < _RICH:
+            return
         least = max(q * w - p * math.ceil(v) for v, w in pairs)
         most = min(q * w - p * math.floor(v) + q - 1 for v, w in pairs)
-        for more in dict.fromkeys((0, q - 1, least)) if q > 1 and all(isinstance(v, int) for v, _ in pairs) else ():
+        offsets = (0, q - 1, least) if many >= _RICH else (0, q - 1)
+        whole = q > 1 and all(isinstance(v, int) for v, _ in pairs)
+        for more in dict.fromkeys(offsets) if whole else ():
             if least <= more <= most:
                 yield Apply("operator.floordiv", (_plus(_times(base, p), more), q))
         products = [Apply("operator.truediv", (_times(base, p), q))]
         products += [Apply("operator.mul", (base, float(ratio)))] if 1000 % q == 0 else []
         yield from (Apply(name, (by,)) for by in products for name in ("math.floor", "math.ceil", "builtins.round"))
+
+
+_FEWEST, _RICH, _SIMPLE = 3, 5, 8
+"""How many results a rounding needs, how many one of any ratio and offset needs, and what a simple denominator is."""
 
 
 def _ratios(low: float, high: float) -> Iterator[Fraction]:

@@ -14,11 +14,12 @@ from netslim.errors import TraceError
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
-from netslim.trace.recordings import ConstantDiffers, shape_of
+from netslim.trace.recordings import ConstantDiffers, against, shape_of
 from netslim.trace.resized import (
     BATCHES,
     FIRST,
     FURTHER,
+    LARGE,
     MORE_BATCHES,
     Scale,
     batch,
@@ -60,6 +61,7 @@ class Witnesses:
     """The further recordings of one module in one mode.
 
     fixed: whether sizes that the program is wrong on may be refused, rather than the program.
+    least: how many recordings more than the first are made in any case; made: how many were.
     """
 
     root: nn.Module
@@ -69,14 +71,16 @@ class Witnesses:
     making: bool = False
     fixed: bool = False
     given: Sequence[Inputs] = ()
+    least: int = 0
+    made: int = 0
     ran: set[tuple[int, int]] = field(default_factory=set)  # dimensions that have been resized
 
     def hold(self, base: Trace) -> Trace:
         """`base`, right on every size that it was held to. Raises TraceError, with the line, where it cannot be."""
         given = [self._must_run(inputs) for inputs in self.given]
-        tried = [*given, *self._first()]
+        tried = [*given, *self._first(base)]
         try:
-            return confirmed(base, tried, self._further, self._pins(base, ""))
+            return confirmed(base, tried, self._further, self._pins(base, ""), self.least)
         except ConstantDiffers:
             raise
         except TraceError as error:
@@ -119,19 +123,30 @@ class Witnesses:
                     self.ran |= {(i, 0) for i in range(len(tensors_of(self.inputs)))}
         return found
 
-    def _first(self) -> list[Trace]:
+    def _first(self, base: Trace) -> list[Trace]:
         found: list[Trace] = []
         self.chosen: list[tuple[int, bool]] = []  # the families that forward takes other sizes of, with other batches?
-        scales = FIRST[:2] if self.training else FIRST
         for family, batched in itertools.product(range(families(self.inputs)), (True, False)):
             if self._is_settled(family, batched):
                 continue
-            here = self._ran([(s if batched else replace(s, batch=None), family) for s in scales[:2]])
+            here = self._ran([(s if batched else replace(s, batch=None), family) for s in FIRST[:2]])
             if here:
-                here += self._ran([(s if batched else replace(s, batch=None), family) for s in scales[2:]])
+                here += self._ran([(s if batched else replace(s, batch=None), family) for s in FIRST[2:]])
+                here += self._large(base, here, family, batched)
                 self.chosen.append((family, batched))
             found += here
-        return found if any(batched for _, batched in self.chosen) else found + self._ran([(s, None) for s in BATCHES])
+        if not any(batched for _, batched in self.chosen):
+            found += (here := self._ran([(s, None) for s in BATCHES]))
+            found += self._large(base, here, None, True)
+        return found
+
+    def _large(self, base: Trace, before: Sequence[Trace], family: int | None, batched: bool) -> list[Trace]:
+        """Recordings at large sizes, where smaller ones have taken the base's steps: no loop runs a thousand times."""
+        if any(against(base, other).differs is not None for other in before):
+            return []
+        return self._ran(
+            [(s if batched else replace(s, batch=None), family) for s in LARGE[: 1 if family is None else 2]]
+        )
 
     def _is_settled(self, family: int, batched: bool) -> bool:
         """Whether other sizes of a family need not be tried: it is done, or the inputs' sides are found."""
@@ -145,6 +160,7 @@ class Witnesses:
         for (family, batched), scale in itertools.product(self.chosen, FURTHER):
             scales.append((scale if batched else replace(scale, batch=None), family))
         for wanted in scales:  # each is made when it is asked for
+            self.made += 1
             yield from self._ran([wanted])
 
     # -- dimensions that were not resized
@@ -159,6 +175,14 @@ class Witnesses:
             same = [dim for dim in sorted(tried) if always or (i, dim) not in self.ran]
             pins += [Pin(node.name, dim, shape[dim], _refusal(node.name, dim, shape[dim], why)) for dim in same]
         return pins
+
+
+def held_in_both_modes(traces: Mapping[bool, Trace], witnesses: Callable[[bool], Witnesses]) -> dict[bool, Trace]:
+    """A module's traces by mode, held to further recordings; training mode to as many as evaluation."""
+    evaluation, training = witnesses(False), witnesses(True)
+    held = evaluation.hold(traces[False])
+    training.least = evaluation.made
+    return {True: training.hold(traces[True]), False: held}
 
 
 def _refusal(name: str, dim: int, size: int, why: str) -> str:

@@ -23,15 +23,16 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from netslim.errors import InputError, TraceError
-from netslim.ir.inputs import Inputs, described, every_tensor
+from netslim.ir.inputs import Inputs, described, every_tensor, tensors_in
 from netslim.ir.program import Function, Literal, Node, Program, Struct
 from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
+from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
-from netslim.trace.contexts import fast_path_off
+from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.holding import Witnesses
+from netslim.trace.holding import Witnesses, held_in_both_modes
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
@@ -77,28 +78,43 @@ def record(
 ) -> Recording:  # fmt: skip
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
-    fixed_size: whether a forward that takes other steps on other sizes is followed for this one.
+    A model that takes one image only is followed on that. fixed_size: whether a forward that takes other steps on other
+    sizes is followed for this one.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    try:
+    with known_caches():
+        return _recorded(model, inputs, two, rules, fixed_size)
+
+
+def _recorded(
+    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
+    fixed_size: bool,
+) -> Recording:  # fmt: skip
+    refusal: TraceError | None = None
+    for given in (two, inputs) if tensors_in(described(two)) != tensors_in(described(inputs)) else (two,):
         try:
-            return _whole(model, inputs, two, rules, fixed_size)
-        except ConstantDiffers:
-            return _whole(model, inputs, two, rules, fixed_size, making=True)
-    except TraceError as refusal:
-        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-            raise
-        return _in_regions(model, inputs, refusal, rules)
+            try:
+                return _whole(model, inputs, given, rules)
+            except ConstantDiffers:
+                return _whole(model, inputs, given, rules, making=True)
+        except TraceError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    if fixed_size:
+        return _whole(model, inputs, inputs, rules, making=True, fixed_size=True)
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise refusal
+    return _in_regions(model, inputs, refusal, rules)
 
 
 def _whole(
-    model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
-    fixed_size: bool, making: bool = False,
+    model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule],
+    making: bool = False, fixed_size: bool = False,
 ) -> Recording:  # fmt: skip
     engine, root, constants = Engine(rules), meta_copy(model), Constants()
-    traces = {mode: trace(root, two, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
+    traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = {mode: Witnesses(root, two, mode, _leaf, making, fixed_size).hold(traces[mode]) for mode in (True, False)}
+    held = held_in_both_modes(traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size))
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
@@ -148,7 +164,7 @@ def _survey(root: nn.Module, inputs: Mapping[str, object], engine: Engine) -> di
         return run
 
     root.eval()
-    with torch.inference_mode(), fast_path_off(), contextlib.ExitStack() as stack:
+    with torch.inference_mode(), fast_path_off(), alone(), contextlib.ExitStack() as stack:
         for path, module in root.named_modules():
             if path and not _leaf(module):
                 patched(stack, module, watched(path, module))
@@ -204,10 +220,7 @@ def _followed(
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
             require_decidable(found[-1].values(), lifted)
-        held = {
-            mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]).hold(found[0][mode])
-            for mode in (True, False)
-        }
+        held = held_in_both_modes(found[0], lambda mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]))
     except TraceError:
         return None
     constants |= {f"{path}.{name}": tensor for name, tensor in found[0][True].constants.items()}

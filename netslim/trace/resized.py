@@ -35,7 +35,7 @@ FIRST = (
 )
 """Other sizes, the most likely to be taken first: squares, multiples of 32, half, odd ones."""
 FURTHER = (
-    Scale(2, (3.0, 1.0)),
+    Scale(2, (4.0, 1.0)),
     Scale(4, (2.0, 3.0)),
     Scale(7, (5.0,)),
     Scale(2, (1.0,), (3, 7)),
@@ -46,8 +46,11 @@ FURTHER = (
     Scale(2, (11.0, 6.0), (4, 2)),
 )
 """More of them, to find and to confirm formulas with."""
+LARGE = (Scale(1031), Scale(2, (4.0,)))
+"""Beyond what code asks of sizes ("if len(x) > 100"): where loops have shown themselves before."""
 BATCHES = (Scale(3), Scale(1))
 MORE_BATCHES = (Scale(4), Scale(7), Scale(12))
+"""Batches alone, for what takes no other sizes."""
 _FAMILIES: Mapping[int, Sequence[tuple[int, ...]]] = {
     5: ((2, 3, 4), (3, 4), (1,)), 4: ((2, 3), (1, 2)), 3: ((2,), (1,), (1, 2)), 2: ((1,),),
 }  # fmt: skip

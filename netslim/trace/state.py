@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from netslim.errors import TraceError
-from netslim.ir.functions import COPY, written_parameters
+from netslim.ir.functions import COPY, form_only, written_parameters
+from netslim.ir.functions import memory as followed
 from netslim.ir.program import LIFTED, Leaf, Node, Program, Ref, map_leaves
 from netslim.trace.result import Trace
 from netslim.trace.tracer import Tracer
@@ -127,7 +128,7 @@ def _reading(node: Node, copies: Mapping[str, str], but: int) -> Node:
 
 
 def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) -> None:
-    """Raises TraceError where Python has read the value of a buffer that forward, in either mode, changes.
+    """Raises TraceError where Python has read values of an input, or of a buffer that forward, in either mode, changes.
 
     Also where one mode replaces a plain attribute that only the other one reads.
     """
@@ -137,10 +138,16 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
         written = written_parameters(traced.program)
         changed |= {node.target for node in traced.program if node.name in written}
     for traced in traces:
-        for name, line in _decisions(traced):
-            if name in changed and LIFTED not in name.split("."):
+        for source, line in _decisions(traced):
+            at = f" at {line}" if line else ""
+            if source.op == "input":
                 raise TraceError(
-                    f"forward decides by the value of {name}{line and f' at {line}'}, and changes that value itself; "
+                    f"forward decides by the values of {source.target!r}{at}; "
+                    "netslim follows forward once and cannot tell what it would do on others."
+                )
+            if source.target in changed and LIFTED not in source.target.split("."):
+                raise TraceError(
+                    f"forward decides by the value of {source.target}{at}, and changes that value itself; "
                     "netslim follows forward once and cannot tell what it would do at another call."
                 )
         for name, tensor in traced.dropped.items():
@@ -151,11 +158,19 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
                 )
 
 
-def _decisions(traced: Trace) -> Iterator[tuple[str, str]]:
-    """Parameters and buffers on whose values Python has acted, with the lines."""
-    above: dict[str, set[str]] = {}
+def _decisions(traced: Trace) -> Iterator[tuple[Node, str]]:
+    """Inputs, parameters and buffers on whose values Python has acted, with the lines."""
+    above: dict[str, dict[str, Node]] = {}  # by value: what its entries come from, what is written to it included
+    memory = followed(traced.program)
+    by_path = {node.target: node.name for node in traced.program if node.op == "param"}
     for node in traced.program:
-        own = {node.target} if node.op == "param" else set()
-        above[node.name] = own.union(*(above.get(name, set()) for name in node.refs))
-    for name, line in traced.decided:
-        yield from ((path, line) for path in sorted(above.get(name, {name})))
+        found = {node.name: node} if node.op in ("input", "param") else {}
+        for name in {*node.refs} - form_only(node):
+            for owner in (name, *memory.owners[name]):
+                found |= above[owner]
+        above[node.name] = found
+        for owner in memory.writes.get(node.name, ()):
+            above[owner] = above[owner] | found
+    for name, line in traced.decided:  # a path where nothing else has used the tensor
+        sources = above.get(by_path.get(name, name), {name: Node(name, "param", name)})
+        yield from ((source, line) for source in sources.values())

@@ -17,16 +17,17 @@ from typing import Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
-from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, name_of
+from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, module_of, name_of
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
 from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
 from netslim.trace.result import Comparison, Trace
+from netslim.trace.values import with_values
 
 
 @runtime_checkable
@@ -123,9 +124,11 @@ class Tracer(TorchFunctionMode):
             return self.device(value)
         if isinstance(value, torch.dtype):
             return self._dtype(value)
-        if value is None or isinstance(value, (EllipsisType, *_LITERALS)):
+        if value is None or isinstance(value, (bool, complex, *_PLAIN)):
             return value
-        if isinstance(value, Integral):  # numpy's
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, Integral):  # numpy's, or of an enumeration
             return int(value)
         if isinstance(value, Real):
             return float(value)
@@ -205,6 +208,7 @@ class Tracer(TorchFunctionMode):
         if gives_values(func):
             given = (t for t in tree_leaves(args) if isinstance(t, Tensor))
             self.decided |= {(known, self.line()): None for t in given if (known := self.known(t))}
+            args = tree_map_only(Tensor, lambda t: with_values(t, self._node_of.get(id(t)), self), args)
         if name is None and getattr(func, "__name__", "") == "__set__" and func == SET_DATA:
             with self:
                 into = args[0].data
@@ -345,7 +349,8 @@ class Tracer(TorchFunctionMode):
         if isinstance(value, OrderedDict):
             return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
         if isinstance(value, tuple) and isinstance(value, NamesFields):
-            return Struct(type(value).__name__, tuple(value._fields), tuple(map(self.output, value)))
+            values = tuple(map(self.output, value))
+            return Struct(type(value).__name__, tuple(value._fields), values, module_of(type(value)))
         if type(value) is tuple:
             return tuple(map(self.output, value))
         if type(value) is list:
@@ -375,6 +380,7 @@ REQUIRES_GRAD = "torch.Tensor.requires_grad.__get__"
 HOOKS = {"register_hook", "register_post_accumulate_grad_hook"}
 SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+_PLAIN = (EllipsisType, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _KEYWORDS = {word.lower() for word in keyword.kwlist}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,31 @@ def test_names_in_a_file_never_stand_in_the_source(tmp_path: Path) -> None:
 
     loaded = netslim.load(edited(tmp_path, rename))
     with torch.no_grad():
-        assert torch.equal(loaded(IMAGES)["logits"], netslim.load(good())(IMAGES)["logits"])
+        for made in (loaded, loaded.extract()):
+            assert torch.equal(made(IMAGES)["logits"], netslim.load(good())(IMAGES)["logits"])
+
+
+@pytest.mark.parametrize("name", ["x:\n raise SystemExit\nclass y", "print", "__x", "größe", "self", "forward", ""])
+def test_a_models_name_stays_out_of_the_source_of_what_is_extracted(name: str, tmp_path: Path) -> None:
+    small = netslim.load(edited(tmp_path, lambda document: document["plan"].update(model=name))).extract(0.5)
+    assert type(small).__name__ == "Extracted"
+    assert "logits" in small(IMAGES)
+
+
+def test_a_class_of_an_output_is_looked_up_and_never_imported(tmp_path: Path) -> None:
+    def edit(module: str) -> Any:
+        def change(document: Any) -> None:
+            last = program(document)[-1]
+            last[3] = [["struct", "Zen", ["a"], [ref(program(document)[-2][0])], module]]
+
+        return change
+
+    sys.modules.pop("this", None)
+    for module in ("this", "sys", "os.path; raise SystemExit", "netslim"):
+        net = netslim.load(edited(tmp_path, edit(module)))
+        for made in (net, net.extract(0.5)):
+            assert type(made.train()(IMAGES)).__name__ in ("Zen", "Output0")
+    assert "this" not in sys.modules
 
 
 def test_a_place_in_the_source_stays_a_comment(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ The network's batch norms are lively: statistics of the full network ruin a narr
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
@@ -192,6 +194,40 @@ def test_what_recalibration_does_not_reach_is_said(run: Run, trained: Path, monk
     assert "warning: some of its norms keep the running statistics of the full network" in result.stderr
 
 
+@pytest.mark.parametrize("output", ["slim.pt", "slim", "slim.pt2"])
+def test_the_summary_says_what_was_compared_and_that_batch_norm_was_not_recalibrated(
+    run: Run, trained: Path, output: str
+) -> None:
+    said = " ".join(run("extract", trained, "--width", "0.6", "-o", output).stdout.split())
+    modes = (
+        "outputs in evaluation" if output.endswith("2") else "outputs, gradients and buffers in evaluation and training"
+    )
+    assert f"read back and found to be the same: {modes} mode" in said
+    assert "batch norm not recalibrated" in said
+    data = ("--data", "digits", "--calibration-batches", "2")
+    again = run("extract", trained, "--width", "0.6", "-o", output, "--json", *data)
+    assert json.loads(again.stdout)["compared"] == f"{modes} mode"
+
+
+def test_a_folder_is_a_module_of_python_that_loads_its_weights(run: Run, trained: Path) -> None:
+    assert run("extract", trained, "--width", "0.6", "-o", "slim", "--data", "digits").exit_code == 0
+    assert run("extract", trained, "--width", "0.6", "-o", "slim.pt", "--data", "digits").exit_code == 0
+    assert sorted(path.name for path in Path("slim").iterdir()) == ["model.py", "weights.safetensors"]
+    network = runpy.run_path("slim/model.py")["load"]()
+    images = torch.randn(3, 1, 12, 12)
+    assert torch.equal(network(images), torch.load("slim.pt", weights_only=False).eval()(images))
+    assert "import netslim" not in Path("slim/model.py").read_text()
+    with safetensors.safe_open("slim/weights.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["netslim"])["statistics"] == "recalibrated"
+
+
+def test_a_place_that_cannot_be_a_folder_is_a_sentence(run: Run, trained: Path) -> None:
+    Path("taken").write_text("")
+    result = run("extract", trained, "--width", "0.6", "-o", "taken")
+    assert result.exit_code == 1
+    assert "taken is not a folder" in result.stderr
+
+
 def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(model: nn.Module, _: object, path: Path, notes: Notes) -> None:
         path.write_text(f"{len(list(model.parameters()))} {notes.width}")
@@ -203,4 +239,4 @@ def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypat
     assert (tmp_path / "a.txt").read_text().endswith(" 0.5")
     other = CliRunner().invoke(cutter, [*cut, "a.tflite"])
     assert other.exit_code == 2
-    assert "a.tflite does not end in .pt, .pth, .onnx, .txt" in other.output
+    assert "a.tflite does not end in .pt, .pth, .pt2, .onnx, .txt, nor is it a folder" in other.output

@@ -100,7 +100,8 @@ GROUPS = {
     "rms_norm": 3, "group_norm": 4, "group_norm large groups": 4, "group_norm one group": 4,
     # batch and channels
     "max_pool2d": 2, "avg_pool1d": 2, "adaptive_avg_pool3d": 2, "bilinear": 2, "nearest": 2, "reflection pad": 2,
-    "pixel_shuffle": 2, "pixel_unshuffle": 2, "unfold": 2, "fold": 2,
+    "pixel_shuffle": 2, "pixel_unshuffle": 2, "unfold": 2, "fold": 2, "max_unpool2d": 2, "max_unpool1d": 2,
+    "windows added": 1,  # a row is a signal
     "channel_shuffle": 4,
     "grid_sample": 1,  # the batch is that of a fixed grid
     "mean over space": 4, "mean over channels": 4, "sum of everything but channels": 3, "max with indices": 3,
@@ -122,6 +123,7 @@ GROUPS = {
     "flip of space": 2, "roll of space": 2, "rot90": 2, "sliding windows": 2, "index_select of places": 2,
     "gather of places": 2, "gather of channels": 2, "take_along_dim": 2, "scatter": 2, "scatter_add": 2,
     "scatter of a value": 2, "index_add": 2, "index_copy": 2, "index_fill": 2, "embedding_bag": 1,
+    "select_scatter": 2, "select_scatter of channels": 2, "slice_scatter": 2, "slice_scatter of channels": 2,
     "fft2": 2, "rfft2 and back": 2, "fft over channels": 2, "fftshift": 2, "complex weights": 2,
     "hsplit": 5, "dsplit": 5,  # two dimensions and three pieces
     "tile": 3, "tile channels": 3, "expand_as": 3, "meshgrid": 2, "to the kind of another": 4,
@@ -134,6 +136,7 @@ GROUPS = {
     "weight_norm of the whole": 3, "weight_norm of inputs": 3, "pdist": 1,  # not the rows of pairs
     "diagonal": 3, "diag_embed": 3, "diag": 2,  # rows and columns are one axis
     "other diagonal": 2, "tril": 2, "squeeze in place": 2, "complex": 3,
+    "transpose in place": 4, "swapaxes in place": 4, "t in place": 3,
     "einsum weights": 5, "einsum gate": 4, "einsum dots": 3, "einsum three": 3, "einsum diagonal": 3, "einsum trace": 2,
     "count_nonzero over channels": 3, "cumsum over space": 2, "cumprod over space": 2, "cummax over space": 2,
     "zeros": 3, "new_ones": 3, "full": 2, "full_like": 2, "arange": 1,

@@ -78,6 +78,12 @@ def test_a_torchvision_network_has_the_blocks_of_its_paper(name: str, count: int
     assert len(blocks(torchvision.models.get_model(name, **options), 224)) == count
 
 
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 2 * 4), ("resnet50", 3 + 4 + 6 + 3)])
+def test_a_pyramid_has_the_blocks_of_its_network_with_frozen_batch_norms(name: str, count: int) -> None:
+    backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone
+    assert len(blocks(backbone(backbone_name=name, weights=None, trainable_layers=5))) == count
+
+
 def test_resnet110_for_cifar_has_54() -> None:
     found = blocks(cifar(Basic, 18, (16, 16, 32, 64)), 32)
     assert len(found) == 54
@@ -97,6 +103,8 @@ def test_wide_resnet_28_10_has_12() -> None:
     ("name", "count"),
     [
         ("hrnet_w18_small", 1 + 2 * 2 + 2 * 3 + 2 * 4 + 3 + 4),
+        ("dpn48b", 3 + 4 + 6 + 3),
+        ("dpn68", 3 + 4 + 12 + 3),
         ("res2net50_14w_8s", 3 + 4 + 6 + 3),  # the chain inside each block is used by a concatenation
     ],
 )

@@ -95,7 +95,7 @@ def equals_the_masked_network(net: netslim.SlimNet, specimen: Specimen) -> None:
     small = randomized.extract(width)
     assert not [m for m in small.modules() if type(m).__module__.startswith("netslim")]
     for inputs in (specimen.inputs, *specimen.others):
-        inputs = tree_map_only(Tensor, Tensor.double, inputs)
+        inputs = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
         named = inputs if isinstance(inputs, dict) else [inputs.clone()]
         wanted = masked(randomized, named, counts)
         with torch.no_grad(), randomized.sub(width):

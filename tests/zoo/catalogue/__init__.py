@@ -6,6 +6,7 @@ SPECIMENS of a theme: name -> Specimen. A network that was once converted wrongl
 from __future__ import annotations
 
 from tests.zoo.catalogue import (
+    arguments,
     attention,
     backbones,
     concat,
@@ -24,7 +25,7 @@ from tests.zoo.specimen import Specimen
 
 THEMES = (
     residual, concat, split, order, convolutions, weights, parameters, attention, recurrent, forms, frozen, backbones,
-    pixelwise,
+    pixelwise, arguments,
 )  # fmt: skip
 
 CATALOGUE: dict[str, Specimen] = {}

@@ -129,6 +129,17 @@ def _bottleneck_gate(m: Any, x: Tensor) -> Tensor:
 
 # Heads stay. Of a head's places, queries and keys share one axis and values have another; where one reshape makes all
 # three of them it is one axis for all.
+def _registers(m: Any, x: Tensor) -> Tensor:
+    """Learned tokens beside those of the image, which are as many as it has places; all kinds of ways to part them."""
+    x = m.stem(x).flatten(2).transpose(1, 2)
+    count, more = x.shape[1], m.registers.shape[0]
+    x = m.mix(torch.cat([x, m.registers.expand(x.shape[0], -1, -1)], 1))
+    whole = x.shape[1]
+    parts = x[:, :count], x[:, count:], x[:, :-more], x[:, -4:], x[:, 0:whole], x[:, : whole - more]
+    again = *x.split([count, more], 1), x.narrow(1, count, more), x.narrow(1, 0, count)
+    return m.head(sum(part.mean(1) for part in (*parts, *again)))
+
+
 SPECIMENS = {
     "squeeze and excite": Specimen(
         lambda: Written(_squeeze, stem=conv(3, 16), down=conv(16, 4, 1), up=conv(4, 16, 1), head=head(16)),
@@ -207,5 +218,10 @@ SPECIMENS = {
                         columns=conv(6, 12, 1), head=head(12)),
         {"stem": 12, "squeeze": 6},
         others=(images(16, batch=3), images(20, 12)),
+    ),
+    "register tokens": Specimen(
+        lambda: Written(_registers, stem=nn.Conv2d(3, 8, 4, 4), registers=param(4, 8), mix=nn.Linear(8, 6),
+                        head=head(6)),
+        {"stem": 8, "registers": 4, "mix": 6},
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.zoo.specimen import Specimen, Written, conv, head, images
+from tests.zoo.specimen import Specimen, Written, conv, head, images, pooled
 
 
 class Nested(nn.Module):
@@ -104,6 +104,11 @@ def _switched(m: Any, x: Tensor) -> Tensor:
     return m.head(x.mean((2, 3)) if not m.training else F.dropout(x.mean((2, 3)), 0.1, m.training))
 
 
+def _absent_branch(m: Any, x: Tensor) -> Tensor:
+    """A branch that is not there is the number 0, and goes through the same modules."""
+    return pooled(m, m.a(m.stem(x)) + m.same(0))
+
+
 SPECIMENS = {
     "nested inputs and outputs": Specimen(
         Nested, {"image": 8, "hidden": 6}, inputs=nested(2, 16), others=(nested(5, 16), nested(1, 20))
@@ -132,5 +137,9 @@ SPECIMENS = {
     "decided by Python": Specimen(
         lambda: Written(_switched, stem=conv(3, 8), layers=nn.ModuleList([conv(8, 6)]), head=head(6)),
         {"stem": 8, "layers.0": 6},
+    ),
+    "a module called with a number": Specimen(
+        lambda: Written(_absent_branch, stem=conv(3, 8), a=conv(8, 6), same=nn.Identity(), head=head(6)),
+        {"stem": 8, "a": 6},
     ),
 }  # fmt: skip

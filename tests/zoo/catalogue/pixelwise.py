@@ -9,6 +9,19 @@ from torch.nn import functional as F
 from tests.zoo.specimen import Specimen, conv, images
 
 
+class SegNet(nn.Module):
+    """Badrinarayanan et al. (2017): what comes up is put back where the pooling on the way down has found it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.bottom, self.up = conv(3, 8), conv(8, 10), conv(10, 8)
+        self.out = conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, places = F.max_pool2d(self.down(x), 2, return_indices=True)
+        return self.out(F.max_unpool2d(self.up(self.bottom(x).relu()), places, 2))
+
+
 class UNet(nn.Module):
     """Ronneberger et al. (2015): unpadded convolutions, and skips cropped to what comes up."""
 
@@ -235,4 +248,5 @@ SPECIMENS: dict[str, Specimen] = {
         inputs={"first": images(16), "second": images(16) * 0.5},
         others=({"first": images(20, batch=1), "second": images(20, batch=1)},),
     ),
+    "SegNet": Specimen(SegNet, {"down": 8, "bottom": 10}),  # a channel comes up at the places of the same one
 }  # fmt: skip
