@@ -176,7 +176,7 @@ def _merge(a: Literal, b: Literal) -> Literal:
         return _merge_named(a, b)
     if isinstance(a, slice) and isinstance(b, slice):
         return slice(_merge(a.start, b.start), _merge(a.stop, b.stop), _merge(a.step, b.step))
-    if isinstance(a, Struct) and isinstance(b, Struct):
+    if isinstance(a, Struct) and isinstance(b, Struct) and replace(a, values=()) == replace(b, values=()):
         return replace(a, values=_merge_items(a.values, b.values))
     if isinstance(a, bool) and a != b:
         return Mode(negated=not a)

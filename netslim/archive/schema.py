@@ -79,7 +79,7 @@ class NodeData(Part, frozen=True):
     where: Text
     grad: bool
     cast: bool
-    again: Natural
+    again: Natural = 0
 
 
 Steps = Annotated[list[NodeData], Meta(max_length=STEPS)]

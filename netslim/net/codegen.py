@@ -8,17 +8,16 @@ parts of any other name are looked up by entries of `words`, a tuple bound to th
 from __future__ import annotations
 
 import builtins
-import functools
 import itertools
 import linecache
 import math
 import operator
 import re
 import weakref
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -38,8 +37,9 @@ from netslim.ir.program import (
     function,
     is_listed,
     is_word,
-    named_class,
 )
+from netslim.ir.structures import maker
+from netslim.net.stretches import Part, parts
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,6 @@ class Guards:
 
 OFF = ("torch.no_grad()", ", ".join(f"torch.autocast({kind!r}, enabled=False)" for kind in AUTOCAST))
 """The contexts of a stretch without gradients, and of one without autocast."""
-
-
-class Part(NamedTuple):
-    """Consecutive steps with their places, and whether they are a stretch that is computed again.
-
-    given: what a stretch reads from before; made: what of it is needed afterwards; over: what is needed no more.
-    """
-
-    steps: Sequence[tuple[int, Node]]
-    again: bool = False
-    given: Sequence[str] = ()
-    made: Sequence[str] = ()
-    over: Sequence[str] = ()
 
 
 class Words(list[str]):
@@ -123,30 +110,17 @@ class Printer:
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
         self.home = {node.name: guards.around.get(node.name, ()) for node in program}
-        parts = list(self._parts(program, guards, last_use))
-        lines += self._unset([name for part in parts for name in (*part.given, *part.made)], "    ")
-        for part in parts:
-            lines += self._stretch(part, spent, guards) if part.again else self._body(part, spent, guards)
+        every = list(self._parts(program, guards, last_use))
+        lines += self._unset([name for part in every for name in (*part.given, *part.made)], "    ")
+        for part in every:
+            lines += self._stretch(part, spent, guards) if part.again else self._lines(part, spent, guards)
         return "\n".join(lines) + "\n"
 
     def _parts(self, program: Program, guards: Guards, last_use: Mapping[str, int]) -> Iterator[Part]:
-        """The steps in order, by the stretch that they are part of."""
-        now = 0
+        def reads(node: Node) -> list[str]:
+            return [*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ()))]
 
-        def stretch(step: tuple[int, Node]) -> int:
-            nonlocal now
-            now = now if step[1].op == "param" else step[1].again
-            return now
-
-        for again, group in itertools.groupby(enumerate(program), key=stretch):
-            steps = list(group)
-            made = [node.name for _, node in steps]
-            reads = [name for _, node in steps for name in (*node.refs, *guards.refs(node.name))]
-            reads += [param.name for _, node in steps for param in self.writes.get(node.name, ())]
-            given = [name for name in dict.fromkeys(reads) if name not in made]
-            later = [name for name in made if last_use.get(name, -1) > steps[-1][0]]
-            over = [name for name in given if last_use[name] <= steps[-1][0]]
-            yield Part(steps, True, given, later, over) if again else Part(steps)
+        return parts(program, reads, last_use)
 
     def _unset(self, names: Sequence[str], indent: str) -> list[str]:
         """What only some blocks make is nothing until then."""
@@ -160,13 +134,13 @@ class Printer:
         return [
             f"    def stretch({', '.join(given)}):",
             *self._unset(part.made, "        "),
-            *(f"    {line}" for line in self._body(part, spent, guards)),
+            *(f"    {line}" for line in self._lines(part, spent, guards)),
             f"        return ({results})",
             f"    {results and f'{results}= '}again({', '.join(['self', 'stretch', *given])})",
             *([f"    {' = '.join(over)} = None"] if over else []),
         ]
 
-    def _body(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
+    def _lines(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
         name, home, lines = self.locals.__getitem__, self.home, list[str]()
         for (here, *off), group in itertools.groupby(
             part.steps, key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
@@ -280,10 +254,7 @@ class Printer:
 
     def _struct(self, value: Struct) -> str:
         items = ", ".join(self.expr(v) for v in value.values)
-        if value.kind == "OrderedDict":
-            return f"OrderedDict(zip({value.keys!a}, ({items},)))"
-        made = named_class(value) or _namedtuple(value.kind, value.keys)
-        return f"tuple.__new__({self._bind('struct', made)}, ({items},))"
+        return f"{self._bind('struct', maker(value))}(({items},))"
 
 
 def is_printable(word: str) -> bool:
@@ -313,11 +284,6 @@ def _writes(program: Program) -> dict[str, list[Node]]:
     own = {node.name: node for node in program if node.op == "param"}
     writes = memory(program).writes.items()
     return {step: found for step, owners in writes if (found := [own[name] for name in own if name in owners])}
-
-
-@functools.cache
-def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
-    return namedtuple(name, keys)
 
 
 def compile_source(source: str, names: dict[str, object]) -> Function:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import keyword
-from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from numbers import Integral, Real
 from types import EllipsisType
-from typing import Protocol, overload, runtime_checkable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +21,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
-from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, Struct, module_of, name_of
+from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, name_of
+from netslim.ir.structures import can_be_made, taken_apart
 from netslim.layouts.axes import Const, Layout, Reason
 from netslim.layouts.engine import Args, Engine, Kwargs, user_line
 from netslim.trace.contexts import attention_in_python
 from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
 from netslim.trace.result import Comparison, Trace
 from netslim.trace.values import with_values
-
-
-@runtime_checkable
-class NamesFields(Protocol):
-    """What sets a namedtuple apart from other tuples."""
-
-    _fields: tuple[str, ...]
 
 
 class Tracer(TorchFunctionMode):
@@ -346,17 +340,15 @@ class Tracer(TorchFunctionMode):
         """The returned structure, with references for tensors."""
         if value is None or isinstance(value, (Tensor, *_LITERALS)):
             return self.encode(value)
-        if isinstance(value, OrderedDict):
-            return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
-        if isinstance(value, tuple) and isinstance(value, NamesFields):
-            values = tuple(map(self.output, value))
-            return Struct(type(value).__name__, tuple(value._fields), values, module_of(type(value)))
         if type(value) is tuple:
             return tuple(map(self.output, value))
         if type(value) is list:
             return list(map(self.output, value))
-        if isinstance(value, dict):
+        if type(value) is dict:
             return {k: self.output(v) for k, v in value.items()}
+        apart = taken_apart(value)
+        if apart is not None and can_be_made(*apart):
+            return replace(apart[0], values=tuple(map(self.output, apart[1])))
         raise TraceError(
             f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead."
         )
