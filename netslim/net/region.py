@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from netslim.errors import InputError
 from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Plan, Region
-from netslim.ir.program import Function
+from netslim.ir.program import Function, Size, leaves
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
@@ -119,6 +120,8 @@ def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object
 class RegionForward:
     """The forward of a region inside a module that runs its own Python: put in the place of the module's own.
 
+    Called with other arguments than those that were followed, it is the module's own, where that is right.
+
     It holds all that it runs by, so that a copy of the module alone goes on at the width that it was copied at.
     """
 
@@ -131,7 +134,21 @@ class RegionForward:
         region = self.plan.regions[self.path]
         if self.run is None:
             self.run = compiled(region, self.path, self.module, self.plan.blocks)
-        return self.run[self.module.training](self.module, self.point, *flattened(region, args, kwargs))
+        try:
+            tensors = flattened(region, args, kwargs)
+        except InputError:
+            if not self._is_python_right():
+                raise
+            return type(self.module).forward(self.module, *args, **kwargs)
+        return self.run[self.module.training](self.module, self.point, *tensors)
+
+    def _is_python_right(self) -> bool:
+        """Whether the module's own forward is, at this point: nothing in it is cut or counted, but by its layers."""
+        region = self.plan.regions[self.path]
+        nodes = [node for program in region.programs.values() for node in program]
+        counted = any(isinstance(leaf, Size) for node in nodes for leaf in leaves((node.args, node.kwargs)))
+        cut = any(node.op == "param" and node.args for node in nodes)
+        return self.point.layers is None or (not (counted or cut) and all(self.point.run))
 
     def __deepcopy__(self, memo: dict[int, object]) -> RegionForward:
         made = RegionForward(copy.deepcopy(self.module, memo), self.path, self.plan)

@@ -25,6 +25,7 @@ from netslim.net.region import flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
 from netslim.net.subnet import IndexSets, Ranking, Width, keep_counts, kept_channels, running
 from netslim.net.tree import Namesake, beside, lift
+from netslim.source.wrapped import unwrapped
 from netslim.trace.meta import at
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class SlimNet(nn.Module):
     def restore(self, model: nn.Module) -> nn.Module:
         """Write the trained weights back into the original model, in place. Raises InputError on another model."""
         try:
-            model.load_state_dict(self.original_state_dict())
+            unwrapped(model).load_state_dict(self.original_state_dict())
         except RuntimeError as error:
             first = str(error).strip().split("\n")[-1].strip()
             raise InputError(f"{type(model).__name__} is not the model that was converted: {first}") from error
