@@ -136,7 +136,7 @@ class Printer:
             *self._unset(part.made, "        "),
             *(f"    {line}" for line in self._lines(part, spent, guards)),
             f"        return ({results})",
-            f"    {results and f'{results}= '}again({', '.join(['self', 'stretch', *given])})",
+            f"    {results and f'{results}= '}again({', '.join(['point', 'stretch', *given])})",
             *([f"    {' = '.join(over)} = None"] if over else []),
         ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,10 @@ from netslim.ir.program import Function, Size, leaves
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
-from netslim.net.tree import Tree, is_slim
+from netslim.net.tree import Tree
 
 Run = dict[bool, Function]
+At = Callable[[Point], AbstractContextManager[None]]
 
 
 def compiled(
@@ -27,10 +30,12 @@ def compiled(
     module: nn.Module,
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
+    at: At = lambda _: nullcontext(),
 ) -> Run:
     """The forward of the region at `path`, by mode: functions of the `module` there, a point, and flat input tensors.
 
     blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
+    at: brings the layers to a point for a while.
     """
 
     def expression(full: str, kind: str, words: Words) -> str:
@@ -39,9 +44,8 @@ def compiled(
     def function(mode: bool) -> Function:
         printer = Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
-        return compile_source(
-            source, {"take": take, "put_back": put_back, "through": through, "again": again, **printer.constants}
-        )
+        names = {"take": take, "put_back": put_back, "through": through, "again": partial(again, at)}
+        return compile_source(source, {**names, **printer.constants})
 
     taken = None if path else _CONTAINERS | set(dir(type(module)))
     train = function(True)
@@ -86,27 +90,16 @@ def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] 
     return expr
 
 
-def again(module: nn.Module, stretch: Function, *args: object) -> object:
-    """Run a stretch, and run it again in the backward pass instead of keeping what it computes.
-
-    There its layers keep what they keep now, whatever sub-network the network is then.
-    """
-    if not torch.is_grad_enabled():
-        return stretch(*args)
-    layers = () if torch.compiler.is_compiling() else module.modules()
-    now = [(vars(layer), layer.kept) for layer in layers if is_slim(layer)]
+def again(at: At, point: Point, stretch: Function, *args: object) -> object:
+    """Run a stretch, and run it again in the backward pass, at the same point, instead of keeping what it computes."""
 
     def run(*given: object) -> object:
-        before = [table["kept"] for table, _ in now]
-        for table, kept in now:
-            table["kept"] = kept
-        try:
+        with at(point):
             return stretch(*given)
-        finally:
-            for (table, _), kept in zip(now, before, strict=True):
-                table["kept"] = kept
 
-    return checkpoint(run, *args, use_reentrant=False)
+    if not torch.is_grad_enabled():
+        return stretch(*args)
+    return checkpoint(stretch if torch.compiler.is_compiling() else run, *args, use_reentrant=False)
 
 
 def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object]) -> list[Tensor]:
