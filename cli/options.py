@@ -80,10 +80,10 @@ class WidthType(click.ParamType):
 class SourceOptions:
     """What says how to get from SOURCE to a model and its inputs."""
 
-    entry: str | None
-    args: tuple[tuple[str, object], ...]
-    weights: Path | None
-    input_shape: tuple[Shape, ...]
+    entry: str | None = None
+    args: tuple[tuple[str, object], ...] = ()
+    weights: Path | None = None
+    input_shape: tuple[Shape, ...] = ()
     freeze: tuple[str, ...] = ()
     tie: tuple[tuple[str, str], ...] = ()
     fixed_size: bool = False
@@ -209,19 +209,9 @@ def open_net(target: str, options: SourceOptions, trust: bool = False) -> SlimNe
 
     if is_source(target):
         return convert_loaded(load_model(target, options), options, prove=False)
-    if any(
-        (
-            options.entry,
-            options.args,
-            options.weights,
-            options.input_shape,
-            options.freeze,
-            options.tie,
-            options.fixed_size,
-        )
-    ):
+    if options != SourceOptions():
         raise click.UsageError(
-            f"{target} is converted already: --entry, --arg, --weights, --input-shape, --freeze, --tie, --fixed-size are for "
-            "SOURCE."
+            f"{target} is converted already: --entry, --arg, --weights, --input-shape, --freeze, --tie and "
+            "--fixed-size are for SOURCE."
         )
     return netslim.load(target, trust=trust)

@@ -27,12 +27,11 @@ from netslim.errors import ArchiveError, NetslimError, PlanError
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import every_program
-from netslim.ir.program import is_listed
+from netslim.ir.program import LIFTED, is_listed
 from netslim.ir.proof import Case, Proof
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
-from netslim.trace.tracer import LIFTED
 
 FORMAT, VERSION = "netslim", 3
 LARGEST_INPUT = 1 << 27

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from netslim.ir.inputs import Input, every_tensor
+from netslim.ir.program import LIFTED
 from netslim.layouts.axes import Const, Layout, Misaligned, count
 from netslim.layouts.engine import Call, Engine, Rule
 from netslim.net.runtime import named_tensors, runtime
@@ -25,7 +26,6 @@ from netslim.net.subnet import IndexSets
 from netslim.net.tree import Table
 from netslim.proof.equivalence import draw_counts
 from netslim.trace.contexts import fast_path_off
-from netslim.trace.tracer import LIFTED
 
 LARGEST = 1 << 31
 """Numbers in one tensor."""

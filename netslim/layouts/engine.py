@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -22,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
+from netslim.layouts.lines import user_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class Engine(TorchDispatchMode):
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
         self._open.add(func)
         try:
-            if _mixed(args, kwargs):  # some operators insist on one device
+            if is_mixed(args, kwargs):  # some operators insist on one device
                 args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs))
             with self:
                 return func.decompose(*args, **kwargs)
@@ -258,12 +257,12 @@ def is_pointwise(func: OpOverload) -> bool:
 
 def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     """Move constants to the meta device when any other operand lives there (values are not needed for shapes)."""
-    return tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs)) if _mixed(args, kwargs) else (args, kwargs)
+    return tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs)) if is_mixed(args, kwargs) else (args, kwargs)
 
 
-def _mixed(args: Args, kwargs: Kwargs) -> bool:
-    devices = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
-    return "meta" in devices and len(devices) > 1
+def is_mixed(args: Args, kwargs: Kwargs) -> bool:
+    """Whether constants meet tensors without values."""
+    return {"meta"} < {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
 
 
 def _like_input(func: OpOverload, args: Args) -> bool:
@@ -280,22 +279,3 @@ def _like_input(func: OpOverload, args: Args) -> bool:
 
 
 _NORMS = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default)
-ROOT = "call_the_model"  # the function under which a model's own frames begin
-_OURS = os.path.dirname(os.path.dirname(__file__))  # all of netslim
-_SKIPPED = (os.path.dirname(torch.__file__) + os.sep, _OURS + os.sep, "<")
-
-
-def is_user_file(filename: str) -> bool:
-    """Whether a source file belongs to neither torch nor netslim."""
-    return not filename.startswith(_SKIPPED)
-
-
-def user_line() -> str:
-    """file:line of the innermost frame of the model that belongs to neither torch nor netslim, or an empty string."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != ROOT:
-        filename = frame.f_code.co_filename
-        if is_user_file(filename):
-            return f"{os.path.basename(filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""

@@ -8,7 +8,8 @@ import torch
 
 from netslim.ir.program import Node
 from netslim.layouts.axes import Const, Reason, fresh
-from netslim.layouts.engine import Call, user_line
+from netslim.layouts.engine import Call
+from netslim.layouts.lines import user_line
 from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting, spread
 

@@ -127,9 +127,22 @@ def _on_smaller_images(
 
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
-    with torch.inference_mode(), no_randomness(net, mode), FlopCounterMode(display=False) as flops:
+    with torch.no_grad(), no_randomness(net, mode), _without_gradients(net), FlopCounterMode(display=False) as flops:
         net(**inputs)
     return flops.get_total_flops()
+
+
+@contextlib.contextmanager
+def _without_gradients(net: nn.Module) -> Iterator[None]:
+    """The counter puts hooks on what needs gradients, and views of a parameter under no_grad take none."""
+    wanting = [p for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in wanting:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)
 
 
 def _drawn(net: SlimNet, shapes: Inputs, seed: int) -> Arguments:

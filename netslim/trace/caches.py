@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from netslim.layouts.engine import is_user_file
+from netslim.layouts.lines import is_user_file
 
 
 class _Cached(Protocol):

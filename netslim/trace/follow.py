@@ -19,7 +19,8 @@ from netslim.errors import TraceError
 from netslim.ir.inputs import every_tensor
 from netslim.ir.program import Function
 from netslim.layouts.axes import Reason, freeze
-from netslim.layouts.engine import Engine, is_user_file
+from netslim.layouts.engine import Engine
+from netslim.layouts.lines import is_user_file
 from netslim.trace import contexts
 from netslim.trace.caches import emptied
 from netslim.trace.result import Trace

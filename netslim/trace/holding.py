@@ -11,7 +11,7 @@ from torch import nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
-from netslim.layouts.engine import Args, Call, Engine, Kwargs
+from netslim.layouts.engine import Args, Call, Engine, Kwargs, is_mixed
 from netslim.trace.confirmation import Pin, confirmed
 from netslim.trace.follow import trace
 from netslim.trace.recordings import ConstantDiffers, against, shape_of
@@ -21,6 +21,7 @@ from netslim.trace.resized import (
     FURTHER,
     LARGE,
     MORE_BATCHES,
+    Family,
     Scale,
     batch,
     families,
@@ -43,6 +44,10 @@ class Untyped(Engine):
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
+        if is_mixed(args, kwargs or {}) and func not in self._open:  # a composite operator may want the values
+            out = self._decomposed(func, args, kwargs or {})
+            if out is not NotImplemented:
+                return out
         call = Call(self, func, args, kwargs or {})
         call.execute()
         self.remember(call)
@@ -91,7 +96,7 @@ class Witnesses:
     def _at_fixed_size(self, base: Trace, error: TraceError) -> Trace:
         """Held to other batches alone if it can be, else to none."""
         self.ran = set()
-        others = self._ran([(scale, None) for scale in BATCHES])
+        others = self._ran([(scale, {}) for scale in BATCHES])
         try:
             return confirmed(base, others, lambda: iter(()), self._pins(base, str(error)))
         except TraceError as again:
@@ -111,7 +116,7 @@ class Witnesses:
     def _must_run(self, inputs: Inputs) -> Trace:
         return trace(self.root, inputs, Untyped(), self.leaf, self.training, {}, Witness, self.making)
 
-    def _ran(self, scales: Sequence[tuple[Scale, int | None]]) -> list[Trace]:
+    def _ran(self, scales: Sequence[tuple[Scale, Family]]) -> list[Trace]:
         """The recordings at those sizes that forward takes."""
         found = []
         for scale, family in scales:
@@ -125,40 +130,40 @@ class Witnesses:
 
     def _first(self, base: Trace) -> list[Trace]:
         found: list[Trace] = []
-        self.chosen: list[tuple[int, bool]] = []  # the families that forward takes other sizes of, with other batches?
-        for family, batched in itertools.product(range(families(self.inputs)), (True, False)):
-            if self._is_settled(family, batched):
+        self.chosen: list[tuple[Family, bool]] = []  # what forward takes other sizes of, and whether other batches too
+        for family, batched in itertools.product(families(self.inputs), (True, False)):
+            if self._is_settled(family):
                 continue
-            here = self._ran([(s if batched else replace(s, batch=None), family) for s in FIRST[:2]])
+            here = self._ran(_scales(FIRST[:2], family, batched))
             if here:
-                here += self._ran([(s if batched else replace(s, batch=None), family) for s in FIRST[2:]])
+                here += self._ran(_scales(FIRST[2:], family, batched))
                 here += self._large(base, here, family, batched)
                 self.chosen.append((family, batched))
             found += here
         if not any(batched for _, batched in self.chosen):
-            found += (here := self._ran([(s, None) for s in BATCHES]))
-            found += self._large(base, here, None, True)
+            found += (here := self._ran(_scales(BATCHES, {}, True)))
+            found += self._large(base, here, {}, True)
         return found
 
-    def _large(self, base: Trace, before: Sequence[Trace], family: int | None, batched: bool) -> list[Trace]:
+    def _large(self, base: Trace, before: Sequence[Trace], family: Family, batched: bool) -> list[Trace]:
         """Recordings at large sizes, where smaller ones have taken the base's steps: no loop runs a thousand times."""
         if any(against(base, other).differs is not None for other in before):
             return []
-        return self._ran(
-            [(s if batched else replace(s, batch=None), family) for s in LARGE[: 1 if family is None else 2]]
-        )
+        return self._ran(_scales(LARGE if family else LARGE[:1], family, batched))
 
-    def _is_settled(self, family: int, batched: bool) -> bool:
-        """Whether other sizes of a family need not be tried: it is done, or the inputs' sides are found."""
-        if any(f == family for f, _ in self.chosen):
-            return True
-        large = any(t.dim() > 3 for t in tensors_of(self.inputs))
-        return bool(self.chosen) and large
+    def _is_settled(self, family: Family) -> bool:
+        """Whether other sizes of a family need not be tried: all have been, or those of large tensors are found."""
+        found = {i for i, _ in self.ran}
+        tensors = tensors_of(self.inputs)
+        return all(
+            (i, dim) in self.ran or (tensors[i].dim() > _IMAGE and any((i, d) in self.ran for d in range(1, 5)))
+            for i, dim in sides(self.inputs, family)
+        ) and bool(found)
 
     def _further(self) -> Iterator[Trace]:
-        scales: list[tuple[Scale, int | None]] = [(scale, None) for scale in MORE_BATCHES] if not self.chosen else []
-        for (family, batched), scale in itertools.product(self.chosen, FURTHER):
-            scales.append((scale if batched else replace(scale, batch=None), family))
+        scales = _scales(MORE_BATCHES, {}, True) if not self.chosen else []
+        for family, batched in self.chosen:
+            scales += _scales(FURTHER, family, batched)
         for wanted in scales:  # each is made when it is asked for
             self.made += 1
             yield from self._ran([wanted])
@@ -169,12 +174,21 @@ class Witnesses:
         """Those that forward took no other size of, or, where there is a reason, those that it was wrong on."""
         pins: list[Pin] = []
         for i, node in enumerate(base.program.inputs):
-            tried = {d for f in range(families(self.inputs)) for j, d in sides(self.inputs, f) if j == i}
+            tried = {d for f in families(self.inputs) for j, d in sides(self.inputs, f) if j == i}
             tried |= {0} if batch(self.inputs) is not None else set()
             shape = shape_of(base.tensors[node.name]) or ()
             same = [dim for dim in sorted(tried) if always or (i, dim) not in self.ran]
-            pins += [Pin(node.name, dim, shape[dim], _refusal(node.name, dim, shape[dim], why)) for dim in same]
+            for dim in same:  # counted from the end, but for the batch: layers take tensors with more of them
+                why_not = _refusal(node.name, dim, shape[dim], why)
+                pins.append(Pin(node.name, dim - len(shape) if dim else 0, shape[dim], why_not))
         return pins
+
+
+_IMAGE = 3
+
+
+def _scales(scales: Sequence[Scale], family: Family, batched: bool) -> list[tuple[Scale, Family]]:
+    return [(scale if batched else replace(scale, batch=None), family) for scale in scales]
 
 
 def held_in_both_modes(traces: Mapping[bool, Trace], witnesses: Callable[[bool], Witnesses]) -> dict[bool, Trace]:

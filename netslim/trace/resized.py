@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-Inputs = Mapping[str, Any]
+Inputs = Mapping[str, object]
 """Arguments of forward by name: tensors, and containers of them."""
 
 
@@ -51,41 +50,41 @@ LARGE = (Scale(1031), Scale(2, (4.0,)))
 BATCHES = (Scale(3), Scale(1))
 MORE_BATCHES = (Scale(4), Scale(7), Scale(12))
 """Batches alone, for what takes no other sizes."""
-_FAMILIES: Mapping[int, Sequence[tuple[int, ...]]] = {
+Family = Mapping[int, tuple[int, ...]]
+"""Which dimensions are resized, by how many a tensor has."""
+_SIDES: Mapping[int, Sequence[tuple[int, ...]]] = {
     5: ((2, 3, 4), (3, 4), (1,)), 4: ((2, 3), (1, 2)), 3: ((2,), (1,), (1, 2)), 2: ((1,),),
 }  # fmt: skip
-"""The dimensions that are sides, lengths or frames, by how many a tensor has; more are tried where one fails."""
+"""The dimensions that may be sides, lengths or frames, by how many a tensor has, the likeliest first."""
 
 
-def families(inputs: Inputs) -> int:
-    """How many choices of dimensions there are to resize."""
-    return max((len(_FAMILIES.get(t.dim(), ())) for t in tensors_of(inputs)), default=0)
+def families(inputs: Inputs) -> list[Family]:
+    """What may be resized: sides of all tensors together, then of those with so many dimensions alone."""
+    known = {n: _SIDES[n] for t in tensors_of(inputs) if (n := t.dim()) in _SIDES}
+    most = max(map(len, known.values()), default=0)
+    together: list[Family] = [{n: s[min(i, len(s) - 1)] for n, s in known.items()} for i in range(most)]
+    return together + [{n: dims} for n, s in known.items() for dims in s if len(known) > 1]
 
 
-def resized(inputs: Inputs, scale: Scale, family: int | None) -> dict[str, Any]:
-    """The inputs with another batch, and other sizes in the dimensions of a family, if one is named."""
+def resized(inputs: Inputs, scale: Scale, family: Family) -> dict[str, object]:
+    """The inputs with another batch, and other sizes in the dimensions of a family."""
     common = batch(inputs)
 
     def other(tensor: Tensor) -> Tensor:
         shape = list(tensor.shape)
         if common is not None and scale.batch is not None:
             shape[0] = scale.batch
-        for i, dim in enumerate(_dims(tensor, family)):
+        for i, dim in enumerate(family.get(tensor.dim(), ())):
             shape[dim] = scale.side(shape[dim], i)
         return _of_shape(tensor, shape)
 
     return tree_map_only(Tensor, other, dict(inputs))
 
 
-def _dims(tensor: Tensor, family: int | None) -> tuple[int, ...]:
-    known = _FAMILIES.get(tensor.dim(), ())
-    return known[min(family, len(known) - 1)] if known and family is not None else ()
-
-
-def sides(inputs: Inputs, family: int | None) -> Iterator[tuple[int, int]]:
+def sides(inputs: Inputs, family: Family) -> Iterator[tuple[int, int]]:
     """The dimensions of a family: the tensor's place among the inputs, and the dimension."""
     for i, tensor in enumerate(tensors_of(inputs)):
-        yield from ((i, dim) for dim in _dims(tensor, family))
+        yield from ((i, dim) for dim in family.get(tensor.dim(), ()))
 
 
 def batch(inputs: Inputs) -> int | None:

@@ -7,169 +7,26 @@ arithmetic on them is recorded too.
 from __future__ import annotations
 
 import contextlib
-import keyword
 from collections.abc import Iterator
-from dataclasses import replace
-from numbers import Integral, Real
-from types import EllipsisType
-from typing import overload
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
 from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
-from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Program, Ref, name_of
-from netslim.ir.structures import can_be_made, taken_apart
-from netslim.layouts.axes import Const, Layout, Reason
-from netslim.layouts.engine import Args, Engine, Kwargs, user_line
+from netslim.ir.program import Function, Program, name_of
+from netslim.layouts.axes import Const, Reason
+from netslim.layouts.engine import Args, Kwargs
 from netslim.trace.contexts import attention_in_python
-from netslim.trace.numbers import TracedFloat, TracedInt, is_computed, plain, traced
-from netslim.trace.result import Comparison, Trace
+from netslim.trace.numbers import TracedInt, is_computed, plain, traced
+from netslim.trace.result import Trace
 from netslim.trace.values import with_values
+from netslim.trace.writing import Writing
 
 
-class Tracer(TorchFunctionMode):
+class Tracer(Writing):
     """Records the torch calls of one forward."""
-
-    keeps = True  # whether all that the next call depends on is to be recorded
-
-    def __init__(self, root: nn.Module, engine: Engine, constants: dict[str, Tensor], making: bool = False) -> None:
-        """making: whether tensors that forward makes of plain numbers are calls, rather than constants."""
-        super().__init__()
-        self.making, self.open = making, True
-        self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
-        self.again = self._stretches = 0
-        self.nodes: list[Node] = []
-        self.tensors: dict[str, object] = {}
-        self.numbers: dict[str, int | float] = {}
-        self.notes: dict[str, dict[str, Layout]] = {}
-        self.comparisons: list[Comparison] = []
-        self.constants = constants
-        self.decided: dict[tuple[str, str], None] = {}
-        self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
-        self._node_of: dict[int, str] = {}
-        self._dtype_read: Tensor | None = None
-        self._alive: list[Tensor] = []
-        self._used: set[str] = set(RESERVED)
-        self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
-        self._lifted = {id(t): n for n, t in constants.items()}
-
-    def line(self) -> str:
-        """Where the model's source is now."""
-        return user_line()
-
-    # -- nodes
-
-    def new_name(self, hint: str) -> str:
-        hint = "".join(c if c.isalnum() else "_" for c in hint).strip("_").lower() or "value"
-        hint = f"v{hint}" if hint[0].isdigit() else hint
-        name, i = hint, 0
-        while name in self._used or name in _KEYWORDS:
-            i += 1
-            name = f"{hint}_{i}"
-        self._used.add(name)
-        return name
-
-    def add(
-        self, op: str, target: str, hint: str, args: tuple[Literal, ...] = (),
-        kwargs: dict[str, Literal] | None = None, where: str = "",
-    ) -> str:  # fmt: skip
-        name = self.new_name(hint)
-        computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
-        grad, cast, again = self.grad or not computes, self.cast or not computes, self.again if computes else 0
-        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast, again))
-        return name
-
-    def claim(self, name: str, value: object) -> None:
-        """Remember which node the tensors in `value` come from."""
-        self.tensors[name] = value
-        if isinstance(value, Tensor):
-            self._node_of[id(value)] = name
-            self._alive.append(value)
-        elif isinstance(value, (tuple, list)):
-            for i, item in enumerate(value):
-                if isinstance(item, (Tensor, tuple, list)):
-                    part = self.add("call", "operator.getitem", f"{name}_{i}", (Ref(name), i))
-                    self.claim(part, item)
-
-    @overload
-    def encode(self, value: tuple[object, ...]) -> tuple[Literal, ...]: ...
-    @overload
-    def encode(self, value: dict[str, object]) -> dict[str, Literal]: ...
-    @overload
-    def encode(self, value: object) -> Literal: ...
-    def encode(self, value: object) -> Literal:
-        """A literal for the program: tensors and traced numbers become references."""
-        if isinstance(value, Tensor):
-            return Ref(self._tensor(value))
-        if isinstance(value, (TracedInt, TracedFloat)):  # one of another run was kept in a cache of Python's
-            return Ref(value.node) if value.tracer is self else self.encode(plain(value))
-        if isinstance(value, (tuple, list)):
-            items = map(self.encode, value)
-            return list(items) if isinstance(value, list) else tuple(items)
-        if isinstance(value, dict):
-            return {k: self.encode(v) for k, v in value.items()}
-        if isinstance(value, slice):
-            return slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
-        if isinstance(value, torch.device):
-            return self.device(value)
-        if isinstance(value, torch.dtype):
-            return self._dtype(value)
-        if value is None or isinstance(value, (bool, complex, *_PLAIN)):
-            return value
-        if isinstance(value, str):
-            return str(value)
-        if isinstance(value, Integral):  # numpy's, or of an enumeration
-            return int(value)
-        if isinstance(value, Real):
-            return float(value)
-        return self.unstored(value)
-
-    def unstored(self, value: object) -> Literal:
-        """What stands for a value that no program could hold. Raises TraceError."""
-        raise TraceError(
-            f"a {type(value).__name__} is passed to a torch function at {self.line()}; netslim cannot store it."
-        )
-
-    def _tensor(self, value: Tensor) -> str:
-        name = self._node_of.get(id(value))
-        if name is not None:
-            return name
-        path = self._paths.get(id(value)) or self._lifted.get(id(value))
-        if path is None:
-            if self.engine.produced(value):
-                raise TraceError(
-                    f"a tensor used at {self.line()} was computed out of sight (in a scripted or compiled function)."
-                )
-            path = f"{LIFTED}.c{len(self.constants)}"
-            self.constants[path] = self._made.get(id(value), value)
-            self._lifted[id(value)] = path
-        name = self.add("param", path, path.replace(".", "_"))
-        self.claim(name, value)
-        return name
-
-    def device(self, device: torch.device) -> Ref | torch.device:
-        """A device literal; the one that the trace runs on stands for that of the first input."""
-        if device.type != "meta":
-            return device
-        first = next(node.name for node in self.nodes if node.op == "input")
-        return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
-
-    def _dtype(self, dtype: torch.dtype) -> Ref | torch.dtype:
-        """A dtype; one that was just read from a tensor stands for that tensor's, so that other precisions run."""
-        read, self._dtype_read = self._dtype_read, None
-        if read is None or read.dtype != dtype or not dtype.is_floating_point:
-            return dtype
-        return Ref(self.add("call", DTYPE, "dtype", (Ref(self._tensor(read)),)))
-
-    def unnamed(self, func: Function) -> str:
-        """The name to record for a function that is not on the allowlist."""
-        raise TraceError(
-            f"{getattr(func, '__qualname__', func)} at {self.line()} is no function that netslim can store."
-        )
 
     def placeholder(self, name: str, tensor: Tensor) -> Tensor:
         """The meta tensor that stands for an input."""
@@ -236,10 +93,6 @@ class Tracer(TorchFunctionMode):
         node = self.add("call", "torch.Tensor.copy_", "copy_", args, where=where)
         self.grad, self.tensors[node] = before, into
         return node
-
-    def known(self, tensor: Tensor) -> str | None:
-        """The node or the path of a tensor, None for one that no call has given or read."""
-        return self._node_of.get(id(tensor)) or self._paths.get(id(tensor)) or self._lifted.get(id(tensor))
 
     def call_module(self, path: str, forward: Function, args: Args, kwargs: Kwargs) -> object:
         """Run a leaf module, recording one node."""
@@ -317,41 +170,7 @@ class Tracer(TorchFunctionMode):
         node = self.add("call", "torch.Tensor.size", "size", (self.encode(tensor), dim), where=self.line())
         return traced(tensor.shape[dim], node, self)
 
-    def number(self, fn: Function, operands: tuple[object, ...]) -> object:
-        """Arithmetic on traced numbers, recorded."""
-        value = fn(*(plain(o) for o in operands))
-        if self.quiet or not self.open:
-            return value
-        name = name_of(fn)
-        assert name is not None
-        return traced(value, self.add("call", name, "n", self.encode(operands), where=self.line()), self)
-
-    def compared(self, fn: Function, operands: tuple[object, ...], outcome: object) -> None:
-        """Note the outcome of a comparison of traced numbers with others."""
-        name = name_of(fn)
-        if self.quiet or not self.open or name is None or not all(isinstance(o, (int, float)) for o in operands):
-            return
-        after = self.nodes[-1].name if self.nodes else ""
-        self.comparisons.append(Comparison(name, tuple(map(self.encode, operands)), bool(outcome), self.line(), after))
-
     # -- the end
-
-    def output(self, value: object) -> Literal:
-        """The returned structure, with references for tensors."""
-        if value is None or isinstance(value, (Tensor, *_LITERALS)):
-            return self.encode(value)
-        if type(value) is tuple:
-            return tuple(map(self.output, value))
-        if type(value) is list:
-            return list(map(self.output, value))
-        if type(value) is dict:
-            return {k: self.output(v) for k, v in value.items()}
-        apart = taken_apart(value)
-        if apart is not None and can_be_made(*apart):
-            return replace(apart[0], values=tuple(map(self.output, apart[1])))
-        raise TraceError(
-            f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead."
-        )
 
     def finished(self) -> Trace:
         """What was recorded. Numbers that Python keeps beyond the run are plain ones from now on."""
@@ -371,9 +190,6 @@ class Tracer(TorchFunctionMode):
 REQUIRES_GRAD = "torch.Tensor.requires_grad.__get__"
 HOOKS = {"register_hook", "register_post_accumulate_grad_hook"}
 SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
-_LITERALS = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
-_PLAIN = (EllipsisType, torch.dtype, torch.device, torch.layout, torch.memory_format)
-_KEYWORDS = {word.lower() for word in keyword.kwlist}
 
 
 def _hint(name: str) -> str:
