@@ -66,11 +66,14 @@ def test_the_width_of_another_thread_is_not_seen(net: netslim.SlimNet) -> None:
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(other)
         assert opened.wait(LIMIT)
-        assert torch.equal(outputs(net), full)
-        with net.sub(0.25):
-            quarter = outputs(net)
-        close.set()
+        try:
+            meanwhile = outputs(net)
+            with net.sub(0.25):
+                quarter = outputs(net)
+        finally:
+            close.set()
         half = found.result(LIMIT)
+    assert torch.equal(meanwhile, full)
     assert as_it_was(net)
     for width, seen in ((0.5, half), (0.25, quarter), (1.0, full)):
         with net.sub(width):
