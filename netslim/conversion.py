@@ -23,6 +23,7 @@ from netslim.net.slimnet import SlimNet
 from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
+from netslim.source.wrapped import unwrapped
 from netslim.trace.contexts import fast_path_off
 from netslim.trace.meta import computed
 from netslim.trace.randomness import own_random_numbers
@@ -51,12 +52,13 @@ def convert(
     where rule(call) says how dimensions of operands and results are tied (docs/rules.md); the proof checks it.
     fixed_size: where forward takes other steps on other sizes (a loop over rows, frames or the batch), write down those
     for the example's size, and refuse any other with the line; without it, the module that does so stays Python.
+    A model in DataParallel, DistributedDataParallel or torch.compile is converted without that.
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
     with own_random_numbers():
         overrides = Overrides(freeze, tie, rules or {}, fixed_size)
-        return _converted(model, example_inputs, overrides, prove, progress or _silent)
+        return _converted(unwrapped(model), example_inputs, overrides, prove, progress or _silent)
 
 
 def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import netslim
 from netslim.trace.contexts import fast_path_off
@@ -48,6 +50,16 @@ class Pair:
         return self
 
 
+class Tripled(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return 3 * gradient
+
+
 def meanwhile(act: Callable[[], None]) -> netslim.SlimNet:
     """Converts a model in a thread of its own; `act` runs in this one while the model is being followed."""
     inside, go_on = threading.Event(), threading.Event()
@@ -72,6 +84,10 @@ def test_another_thread_trains_as_ever_while_a_model_is_followed() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             assert nn.Linear(2, 2)(torch.ones(2)).dtype == torch.bfloat16
         assert nn.Linear(2, 2)(torch.ones(2)).requires_grad
+        again = checkpoint(Tripled.apply, x := torch.ones(2, requires_grad=True), use_reentrant=True)
+        checkpoint(Tripled.apply, again, use_reentrant=False).sum().backward()
+        assert x.grad is not None
+        assert x.grad.tolist() == [9, 9]
 
     net = meanwhile(act)
     net.train()(IMAGES).sum().backward()

@@ -260,3 +260,32 @@ def test_a_layer_that_computes_its_weights_is_kept_in_the_file_of_a_network_with
         assert torch.equal(net(IMAGES), loaded(IMAGES))
     loaded.train()(IMAGES).sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in loaded.parameters())
+
+
+class Hooked(nn.Module):
+    """Its first forward installs a hook, which keeps what a later line reads."""
+
+    ready, seen = False, torch.zeros(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def keep(self, _module: nn.Module, _args: object, out: Tensor) -> None:
+        self.seen = out
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.conv.register_forward_hook(self.keep)
+            self.ready = True
+        return self.head(self.conv(x).mean((2, 3))) + self.seen.mean()
+
+
+def test_a_hook_that_forward_installs_works_in_every_call_and_is_not_left_on_the_model() -> None:
+    model, images = Hooked().eval(), torch.randn(2, 3, 8, 8)
+    net = netslim.convert(model, images).eval()
+    assert not model.conv._forward_hooks
+    assert not model.ready
+    for given in (images, 2 * images):
+        torch.testing.assert_close(net(given), copy.deepcopy(model)(given))

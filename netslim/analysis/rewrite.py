@@ -39,7 +39,9 @@ class Rewriter:
             node = _substitute(node, alias)
             notes = {k: self.solution.solved(v) for k, v in traced.notes.get(node.name, {}).items()}
             fit = Fitting(values, numbers, notes, outs.get(node.name, []), self._size, names.__next__)
-            nodes += self._one(node, fit, alias)
+            nodes += [
+                replace(made, again=node.again) if made.op == "call" else made for made in self._one(node, fit, alias)
+            ]
             numbers |= fit.made
         return Program(tuple(without_unused(nodes)))
 
@@ -146,7 +148,7 @@ def merged(train: Program, evaluation: Program) -> Program | None:
 
 
 def _merge_nodes(a: Node, b: Node) -> Node:
-    if (a.name, a.op, a.target, a.grad, a.cast) != (b.name, b.op, b.target, b.grad, b.cast):
+    if (a.name, a.op, a.target, a.grad, a.cast, a.again) != (b.name, b.op, b.target, b.grad, b.cast, b.again):
         raise _Differ
     return replace(a, args=_merge_items(a.args, b.args), kwargs=_merge_named(a.kwargs, b.kwargs))
 
@@ -174,7 +176,7 @@ def _merge(a: Literal, b: Literal) -> Literal:
         return _merge_named(a, b)
     if isinstance(a, slice) and isinstance(b, slice):
         return slice(_merge(a.start, b.start), _merge(a.stop, b.stop), _merge(a.step, b.step))
-    if isinstance(a, Struct) and isinstance(b, Struct):
+    if isinstance(a, Struct) and isinstance(b, Struct) and replace(a, values=()) == replace(b, values=()):
         return replace(a, values=_merge_items(a.values, b.values))
     if isinstance(a, bool) and a != b:
         return Mode(negated=not a)

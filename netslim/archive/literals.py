@@ -76,6 +76,8 @@ class StructData(Part, frozen=True, tag="struct"):
     keys: Annotated[list[Text | Whole], Meta(max_length=4096)]
     values: Annotated[list[Value], Meta(max_length=4096)]
     module: Annotated[str, Meta(max_length=1024)] = ""
+    base: Annotated[str, Meta(max_length=16)] = "namedtuple"
+    names: Annotated[list[Text], Meta(max_length=4096)] = []
 
 
 class FloatData(Part, frozen=True, tag="float"):
@@ -150,7 +152,7 @@ _WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], Value]], ...] = (
     (Ref, lambda v: RefData(v.name)),
     (Size, lambda v: SizeData(v.index)),
     (Mode, lambda v: ModeData(v.negated)),
-    (program.Struct, lambda v: StructData(v.kind, list(v.keys), list(map(value_data, v.values)), v.module)),
+    (program.Struct, lambda v: _struct_data(v)),
     (Input, lambda v: InputData(list(v.shape), str(v.dtype).removeprefix("torch."), v.high, v.low, v.order)),
     (tuple, lambda v: TupleData(list(map(value_data, v)))),
     (list, lambda v: ListData(list(map(value_data, v)))),
@@ -160,6 +162,11 @@ _WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], Value]], ...] = (
     (torch.device, lambda v: DeviceData(str(v))),
     ((torch.memory_format, torch.layout), lambda v: FormatData(str(v).removeprefix("torch."))),
 )
+
+
+def _struct_data(value: program.Struct) -> StructData:
+    values = list(map(value_data, value.values))
+    return StructData(value.kind, list(value.keys), values, value.module, value.base, list(value.names))
 
 
 def value_from(data: Value, depth: int = 0) -> Any:
@@ -175,7 +182,7 @@ def value_from(data: Value, depth: int = 0) -> Any:
         return slice(*(value_from(item, depth + 1) for item in (data.start, data.stop, data.step)))
     if isinstance(data, StructData):
         values = tuple(value_from(item, depth + 1) for item in data.values)
-        return program.Struct(data.kind, tuple(data.keys), values, data.module)
+        return program.Struct(data.kind, tuple(data.keys), values, data.module, data.base, tuple(data.names))
     make = _READ.get(type(data))
     return data if make is None else make(data)
 

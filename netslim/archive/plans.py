@@ -176,9 +176,9 @@ def _block_from(data: s.BlockData) -> Block:
 
 def _node_data(node: Node) -> s.NodeData:
     args, kwargs = list(map(value_data, node.args)), {name: value_data(v) for name, v in node.kwargs.items()}
-    return s.NodeData(node.name, node.op, node.target, args, kwargs, text(node.where), node.grad, node.cast)  # type: ignore[arg-type]
+    return s.NodeData(node.name, node.op, node.target, args, kwargs, text(node.where), node.grad, node.cast, node.again)  # type: ignore[arg-type]
 
 
 def _node_from(data: s.NodeData) -> Node:
     args, kwargs = tuple(map(value_from, data.args)), {name: value_from(v) for name, v in data.kwargs.items()}
-    return Node(data.name, data.op, data.target, args, kwargs, data.where, data.grad, data.cast)
+    return Node(data.name, data.op, data.target, args, kwargs, data.where, data.grad, data.cast, data.again)

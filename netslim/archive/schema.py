@@ -79,6 +79,7 @@ class NodeData(Part, frozen=True):
     where: Text
     grad: bool
     cast: bool
+    again: Natural = 0
 
 
 Steps = Annotated[list[NodeData], Meta(max_length=STEPS)]

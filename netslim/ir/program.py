@@ -15,7 +15,6 @@ import keyword
 import math
 import operator
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, EllipsisType
@@ -64,6 +63,8 @@ class Node:
 
     grad: whether gradients flow through it; the model ran it outside `torch.no_grad`.
     cast: whether autocast may choose its dtype; the model ran it outside `torch.autocast(..., enabled=False)`.
+    again: the number of the stretch that it is part of, which is computed again in the backward pass
+    (`torch.utils.checkpoint`); 0 for none.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Node:
     where: str = ""
     grad: bool = True
     cast: bool = True
+    again: int = 0
 
     @property
     def refs(self) -> list[str]:
@@ -95,31 +97,28 @@ class Program:
         return tuple(node for node in self.nodes if node.op == "input")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Struct:
-    """A container that is no plain tuple, list or dict: an OrderedDict or a namedtuple of the output.
+    """A container of the output that is no plain tuple, list or dict (netslim/ir/structures.py).
 
-    module: where the class `kind` of a namedtuple is; nothing where it cannot be imported.
+    kind, module: the class, and where it is; nothing where it cannot be imported. base: what it is made of.
+    values: those of its `keys`, then those of its attributes, `names`. made: the class itself, where it was met.
     """
 
     kind: str
     keys: tuple[str | int, ...]
     values: tuple[Literal, ...]
     module: str = ""
+    base: str = "namedtuple"
+    names: tuple[str, ...] = ()
+    made: type | None = field(default=None, compare=False)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without a class that nobody could import."""
+        return {**self.__dict__, "made": self.made if self.module else None}
 
-def named_class(value: Struct) -> type | None:
-    """The class of a namedtuple, if it is imported here and has these fields. Nothing is imported or run for it."""
-    held = vars(sys.modules[value.module]) if value.module in sys.modules else {}
-    found = held.get(value.kind)
-    known = isinstance(found, type) and issubclass(found, tuple) and getattr(found, "_fields", None) == value.keys
-    return found if known else None
-
-
-def module_of(kind: type) -> str:
-    """Where a class can be imported from by its name; nothing where it cannot."""
-    held = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
-    return kind.__module__ if held.get(kind.__name__) is kind else ""
+    def __deepcopy__(self, memo: object) -> Struct:
+        return self
 
 
 # ------------------------------------------------------------------------------------------------- literals
@@ -279,5 +278,7 @@ def is_word(name: object) -> bool:
 AUTOCAST = ("cuda", "cpu")
 """The devices whose autocast is off for a step without `cast`."""
 
-RESERVED = frozenset("self point sizes cuts track run take torch math operator put_back OrderedDict".split())
+RESERVED = frozenset(
+    "self point sizes cuts track run take torch math operator put_back OrderedDict stretch again".split()
+)
 """Names that the printed function uses itself."""

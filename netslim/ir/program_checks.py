@@ -18,6 +18,7 @@ from netslim.errors import ArchiveError, PlanError
 from netslim.ir.functions import ARITHMETIC, CATS, COPY, COUNTS, SUMS, ZEROS
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Size, Struct, function, is_word, map_leaves
+from netslim.ir.structures import BASES
 
 
 def need(holds: object, otherwise: str) -> None:
@@ -143,6 +144,7 @@ class Walk:
             "a step names an argument that is no plain word",
         )
         need(isinstance(node.grad, bool) and isinstance(node.cast, bool), "a step has flags that are none")
+        need(not node.again or node.op in ("call", "module"), "a step is computed again that computes nothing")
         getattr(self, f"_{node.op}")(node)
 
     def _literal(self, leaf: Leaf) -> None:
@@ -162,8 +164,10 @@ class Walk:
     def _output(self, node: Node) -> None:
         need(len(node.args) == 1 and not node.kwargs, "a program does not have one output")
         for found in structures(node.args[0]):
-            need(len(found.keys) == len(found.values), "a structure has other names than values")
-            need(found.kind == "OrderedDict" or _is_namedtuple(found), "a structure has names that are no plain words")
+            need(found.base in BASES, "a structure is made of what netslim does not know")
+            named = len(found.keys) + len(found.names)
+            need(named == len(found.values), "a structure has other names than values")
+            need(_has_words(found), "a structure has names that are no plain words")
 
     def _param(self, node: Node) -> None:
         need(node.target in self.tensors, f"a program reads {node.target!r}, which it does not hold")
@@ -237,9 +241,11 @@ def structures(value: Literal) -> Iterator[Struct]:
             yield from structures(item)
 
 
-def _is_namedtuple(found: Struct) -> bool:
-    words = [found.kind, *found.keys]
-    return all(is_identifier(w) and str(w)[:1] != "_" for w in words) and len(set(found.keys)) == len(found.keys)
+def _has_words(found: Struct) -> bool:
+    if found.base == "namedtuple" and any(str(name)[:1] == "_" for name in (found.kind, *found.keys)):
+        return False
+    words = [found.kind, *found.names, *(found.keys if found.base == "namedtuple" else ())]
+    return all(map(is_identifier, words)) and all(len(set(each)) == len(each) for each in (found.keys, found.names))
 
 
 def is_identifier(name: object) -> bool:

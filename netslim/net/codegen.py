@@ -8,15 +8,14 @@ parts of any other name are looked up by entries of `words`, a tuple bound to th
 from __future__ import annotations
 
 import builtins
-import functools
 import itertools
 import linecache
 import math
 import operator
 import re
 import weakref
-from collections import OrderedDict, namedtuple
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +37,9 @@ from netslim.ir.program import (
     function,
     is_listed,
     is_word,
-    named_class,
 )
+from netslim.ir.structures import maker
+from netslim.net.stretches import Part, parts
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Printer:
         self.writes: dict[str, list[Node]] = {}  # by step: the parameters and buffers that it writes to
         self.written: frozenset[str] = frozenset()
         self.locals: dict[str, str] = {}
+        self.home: dict[str, tuple[int, ...]] = {}  # by step: the blocks in whose bodies it is
 
     @property
     def constants(self) -> dict[str, object]:
@@ -108,9 +109,41 @@ class Printer:
         spent: dict[int, list[str]] = {}
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
-        home = {node.name: guards.around.get(node.name, ()) for node in program}
+        self.home = {node.name: guards.around.get(node.name, ()) for node in program}
+        every = list(self._parts(program, guards, last_use))
+        lines += self._unset([name for part in every for name in (*part.given, *part.made)], "    ")
+        for part in every:
+            lines += self._stretch(part, spent, guards) if part.again else self._lines(part, spent, guards)
+        return "\n".join(lines) + "\n"
+
+    def _parts(self, program: Program, guards: Guards, last_use: Mapping[str, int]) -> Iterator[Part]:
+        def reads(node: Node) -> list[str]:
+            return [*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ()))]
+
+        return parts(program, reads, last_use)
+
+    def _unset(self, names: Sequence[str], indent: str) -> list[str]:
+        """What only some blocks make is nothing until then."""
+        optional = [self.locals[name] for name in dict.fromkeys(names) if self.home.get(name)]
+        return [f"{indent}{' = '.join(optional)} = None"] if optional else []
+
+    def _stretch(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
+        """A stretch that is computed again in the backward pass: a function of what it reads from before."""
+        given, made, over = ([self.locals[name] for name in names] for names in (part.given, part.made, part.over))
+        results = "".join(f"{name}, " for name in made)
+        return [
+            f"    def stretch({', '.join(given)}):",
+            *self._unset(part.made, "        "),
+            *(f"    {line}" for line in self._lines(part, spent, guards)),
+            f"        return ({results})",
+            f"    {results and f'{results}= '}again({', '.join(['point', 'stretch', *given])})",
+            *([f"    {' = '.join(over)} = None"] if over else []),
+        ]
+
+    def _lines(self, part: Part, spent: Mapping[int, list[str]], guards: Guards) -> list[str]:
+        name, home, lines = self.locals.__getitem__, self.home, list[str]()
         for (here, *off), group in itertools.groupby(
-            enumerate(program), key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
+            part.steps, key=lambda item: (home[item[1].name], item[1].grad, item[1].cast)
         ):
             indent, late = "    ", list[str]()
             if here:
@@ -127,7 +160,7 @@ class Printer:
                 lines += [indent + line for line in self._steps(node, [r for r in over if home.get(r) == here], guards)]
                 late += [r for r in over if home.get(r) == () != here]
             lines += [f"    {' = '.join(map(name, late))} = None"] if late else []
-        return "\n".join(lines) + "\n"
+        return lines
 
     def _steps(self, node: Node, over: Sequence[str], guards: Guards) -> list[str]:
         """A node's line, or the two ways to the end of a block; `over` is needed no more."""
@@ -221,10 +254,7 @@ class Printer:
 
     def _struct(self, value: Struct) -> str:
         items = ", ".join(self.expr(v) for v in value.values)
-        if value.kind == "OrderedDict":
-            return f"OrderedDict(zip({value.keys!a}, ({items},)))"
-        made = named_class(value) or _namedtuple(value.kind, value.keys)
-        return f"tuple.__new__({self._bind('struct', made)}, ({items},))"
+        return f"{self._bind('struct', maker(value))}(({items},))"
 
 
 def is_printable(word: str) -> bool:
@@ -254,11 +284,6 @@ def _writes(program: Program) -> dict[str, list[Node]]:
     own = {node.name: node for node in program if node.op == "param"}
     writes = memory(program).writes.items()
     return {step: found for step, owners in writes if (found := [own[name] for name in own if name in owners])}
-
-
-@functools.cache
-def _namedtuple(name: str, keys: tuple[str, ...]) -> type:
-    return namedtuple(name, keys)
 
 
 def compile_source(source: str, names: dict[str, object]) -> Function:

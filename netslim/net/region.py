@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from netslim.errors import InputError
 from netslim.ir.inputs import arguments
 from netslim.ir.plan import Block, Plan, Region
-from netslim.ir.program import Function
+from netslim.ir.program import Function, Size, leaves
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
 from netslim.net.subnet import Point
 from netslim.net.tree import Tree
 
 Run = dict[bool, Function]
+At = Callable[[Point], AbstractContextManager[None]]
 
 
 def compiled(
@@ -24,10 +30,12 @@ def compiled(
     module: nn.Module,
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
+    at: At = lambda _: nullcontext(),
 ) -> Run:
     """The forward of the region at `path`, by mode: functions of the `module` there, a point, and flat input tensors.
 
     blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
+    at: brings the layers to a point for a while.
     """
 
     def expression(full: str, kind: str, words: Words) -> str:
@@ -36,7 +44,8 @@ def compiled(
     def function(mode: bool) -> Function:
         printer = Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
-        return compile_source(source, {"take": take, "put_back": put_back, "through": through, **printer.constants})
+        names = {"take": take, "put_back": put_back, "through": through, "again": partial(again, at)}
+        return compile_source(source, {**names, **printer.constants})
 
     taken = None if path else _CONTAINERS | set(dir(type(module)))
     train = function(True)
@@ -81,6 +90,18 @@ def _expression(path: str, kind: str, module: nn.Module, taken: Collection[str] 
     return expr
 
 
+def again(at: At, point: Point, stretch: Function, *args: object) -> object:
+    """Run a stretch, and run it again in the backward pass, at the same point, instead of keeping what it computes."""
+
+    def run(*given: object) -> object:
+        with at(point):
+            return stretch(*given)
+
+    if not torch.is_grad_enabled():
+        return stretch(*args)
+    return checkpoint(stretch if torch.compiler.is_compiling() else run, *args, use_reentrant=False)
+
+
 def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object]) -> list[Tensor]:
     """The tensors of a call's arguments, in order. Raises InputError where they are not those of the example.
 
@@ -91,6 +112,8 @@ def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object
 
 class RegionForward:
     """The forward of a region inside a module that runs its own Python: put in the place of the module's own.
+
+    Called with other arguments than those that were followed, it is the module's own, where that is right.
 
     It holds all that it runs by, so that a copy of the module alone goes on at the width that it was copied at.
     """
@@ -104,7 +127,21 @@ class RegionForward:
         region = self.plan.regions[self.path]
         if self.run is None:
             self.run = compiled(region, self.path, self.module, self.plan.blocks)
-        return self.run[self.module.training](self.module, self.point, *flattened(region, args, kwargs))
+        try:
+            tensors = flattened(region, args, kwargs)
+        except InputError:
+            if not self._is_python_right():
+                raise
+            return type(self.module).forward(self.module, *args, **kwargs)
+        return self.run[self.module.training](self.module, self.point, *tensors)
+
+    def _is_python_right(self) -> bool:
+        """Whether the module's own forward is, at this point: nothing in it is cut or counted, but by its layers."""
+        region = self.plan.regions[self.path]
+        nodes = [node for program in region.programs.values() for node in program]
+        counted = any(isinstance(leaf, Size) for node in nodes for leaf in leaves((node.args, node.kwargs)))
+        cut = any(node.op == "param" and node.args for node in nodes)
+        return self.point.layers is None or (not (counted or cut) and all(self.point.run))
 
     def __deepcopy__(self, memo: dict[int, object]) -> RegionForward:
         made = RegionForward(copy.deepcopy(self.module, memo), self.path, self.plan)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict, TypeVar
 
@@ -22,6 +23,7 @@ from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.subnet import Point, Resolver
 from netslim.net.tree import SlimLayer, Table, is_slim, walk
+from netslim.net.turns import Turns
 from netslim.ops import RULES
 from netslim.trace.meta import at
 
@@ -64,8 +66,9 @@ class Runtime:
     regions: dict[str, nn.Module]  # modules below the root that run a program
     resolver: Resolver
     run: Run | None  # the root's functions, unless the shell runs
-    point: Point
-    points: dict[object, Point]  # of the open contexts, in the order in which they were opened
+    full: Point
+    turns: Turns[Point]
+    points: dict[object, tuple[int, Point]]  # of the open contexts, with their threads, as they were opened
     steps: dict[object, tuple[tuple[str, Further], ...]]  # likewise: what follows blocks
 
     def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
@@ -87,6 +90,8 @@ class Runtime:
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.layers.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
+        self.full, self.turns = self.resolver.full(), Turns(self._move, self._idle)
+        self.turns.at = self.full
         self.compile()
 
     def rebuilt(self, plan: Plan) -> None:
@@ -99,23 +104,36 @@ class Runtime:
         steps, functions = by_block(step for opened in self.steps.values() for step in opened)
         plan = self.plan
         regions, blocks = continued_plan(plan, steps) if steps else (plan.regions, plan.blocks)
-        self.run = compiled(regions[""], "", self.root, blocks, functions) if "" in regions else None
+        self.run = compiled(regions[""], "", self.root, blocks, functions, self.turns) if "" in regions else None
         for path, module in self.regions.items():
-            run = compiled(regions[path], path, module, blocks, functions)
+            run = compiled(regions[path], path, module, blocks, functions, self.turns)
             module.__dict__["forward"] = RegionForward(module, path, plan, run)
-        self.enter()
+        self._move(self.point)
 
-    def enter(self) -> None:
-        """Run as the sub-network of the context that was opened last and is still open, else at full width."""
-        self.point = point = next(reversed(self.points.values()), self.resolver.full())
+    @property
+    def point(self) -> Point:
+        """Where the layers are now."""
+        return self.turns.at
+
+    @property
+    def mine(self) -> Point:
+        """Of the contexts that this thread has open, the one that was opened last; else full width."""
+        me = threading.get_ident()
+        return next((point for thread, point in reversed(list(self.points.values())) if thread == me), self.full)
+
+    def _idle(self) -> Point:
+        """That of the context that was opened last and is still open, whichever thread's; else full width."""
+        return next((point for _, point in reversed(list(self.points.values()))), self.full)
+
+    def _move(self, point: Point) -> None:
         for path, layer in self.layers.items():
             vars(layer)["kept"] = None if point.layers is None else point.layers[path]
         for module in self.regions.values():
             module.__dict__["forward"].point = point
 
     def at_point(self, point: Point) -> contextlib.AbstractContextManager[None]:
-        """Run at `point` inside."""
-        return _open(self.points, point, self.enter)
+        """Run at `point` inside, in this thread."""
+        return _open(self.points, (threading.get_ident(), point), self.turns.settle)
 
     def continued(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
         """Run with a further step after each of these blocks, beside those of other open contexts."""

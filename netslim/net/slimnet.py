@@ -23,8 +23,9 @@ from netslim.layouts.axes import Runs, count, positions
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
-from netslim.net.subnet import IndexSets, Ranking, Width, keep_counts, kept_channels, running
+from netslim.net.subnet import IndexSets, Point, Ranking, Width, keep_counts, kept_channels, running
 from netslim.net.tree import Namesake, beside, lift
+from netslim.source.wrapped import unwrapped
 from netslim.trace.meta import at
 
 if TYPE_CHECKING:
@@ -58,10 +59,17 @@ class SlimNet(nn.Module):
     def forward(self, *args: object, **kwargs: object) -> Any:
         """The original's forward, at the width of the `sub()` context it runs in."""
         held: Runtime = self.__dict__[KEY]
+        if torch.compiler.is_compiling():  # for one thread: that of the context that is open
+            return self._run(held, held.point, args, kwargs)
+        point = held.mine
+        with held.turns(point):
+            return self._run(held, point, args, kwargs)
+
+    def _run(self, held: Runtime, point: Point, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         if held.run is None:
             held.shell.training = self.training  # type: ignore[union-attr]
             return held.shell(*args, **kwargs)  # type: ignore[misc]
-        return held.run[self.training](self, held.point, *flattened(held.plan.regions[""], args, kwargs))
+        return held.run[self.training](self, point, *flattened(held.plan.regions[""], args, kwargs))
 
     @contextlib.contextmanager
     def sub(
@@ -75,7 +83,7 @@ class SlimNet(nn.Module):
     ) -> Iterator[SlimNet]:
         """Run as a sub-network inside the context; nothing stays changed on exit.
 
-        The width is a state of the network, not of the call: other threads that use it meanwhile run narrow too. Of
+        It is this thread's: others run at their own widths meanwhile, and wait for each other where these differ. Of
         several open contexts, in whatever order they close, the one that was opened last counts.
         width: a ratio in (0, 1] or {group: count or ratio}. depth: {block: False} skips a block. round_to: kept counts
         are multiples of it. ranking: {group: order of its channels}, the first of which are kept. In training mode
@@ -214,7 +222,7 @@ class SlimNet(nn.Module):
     def restore(self, model: nn.Module) -> nn.Module:
         """Write the trained weights back into the original model, in place. Raises InputError on another model."""
         try:
-            model.load_state_dict(self.original_state_dict())
+            unwrapped(model).load_state_dict(self.original_state_dict())
         except RuntimeError as error:
             first = str(error).strip().split("\n")[-1].strip()
             raise InputError(f"{type(model).__name__} is not the model that was converted: {first}") from error

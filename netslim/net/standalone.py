@@ -22,8 +22,8 @@ from netslim.ir.program import (
     Struct,
     is_listed,
     is_word,
-    named_class,
 )
+from netslim.ir.structures import class_of, plain
 from netslim.net.codegen import OFF, Printer, Words, comment, is_printable
 from netslim.net.signature import CALLED, checks, parameters, unpacked
 
@@ -52,7 +52,7 @@ class Preamble:
         name = f"{_OUTPUT}{known.index(key) if key in known else len(known)}"
         made = f"{name} = namedtuple({value.kind!a}, {value.keys!a})"
         words = [*value.module.split("."), value.kind]
-        if named_class(value) is not None and all(map(is_word, words)):
+        if class_of(value) is not None and all(map(is_word, words)):
             place = f"from {value.module} import {value.kind} as {name}"
             self.classes[key] = ["try:", f"    {place}", "except ImportError:", f"    {made}"]
         else:
@@ -211,7 +211,11 @@ class Standalone(Printer):
         raise InputError(f"{target!r} cannot be called in an extracted network: its name cannot stand in source.")
 
     def _struct(self, value: Struct) -> str:
-        if value.kind == "OrderedDict":
+        made = plain(value)
+        if not isinstance(made, Struct):
+            return self.expr(made)
+        value = made
+        if value.base == "OrderedDict":
             pairs = ", ".join(f"({k!a}, {self.expr(v)})" for k, v in zip(value.keys, value.values, strict=True))
             return f"OrderedDict([{pairs}])"
         values = ", ".join(map(self.expr, value.values))

@@ -1,4 +1,4 @@
-"""What is switched while a model is followed and run: notes of `no_grad` and `autocast`, attention."""
+"""What is switched while a model is followed and run: notes of gradients and `autocast`, attention."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+import torch.utils.checkpoint
+from torch.autograd.function import FunctionMeta
 
 
 class Noting(Protocol):
@@ -18,6 +20,12 @@ class Noting(Protocol):
 
     grad: bool
     cast: bool
+
+    def differentiates(self, function: type[torch.autograd.Function]) -> None:
+        """A function with a backward of its own is called."""
+
+    def recomputed(self) -> contextlib.AbstractContextManager[None]:
+        """What runs inside is not kept for the backward pass, but computed again there."""
 
 
 class Switch(Protocol):
@@ -68,6 +76,7 @@ _here = _Here()
 def noted(by: Noting) -> Iterator[None]:
     """While open, `torch.no_grad` and its kin set `by.grad`, `torch.autocast` sets `by.cast`, and nothing else.
 
+    `by` is also told of functions with a backward of their own, and of what torch.utils.checkpoint runs.
     For this thread; in any other they do what they always do.
     """
     before = _here.by
@@ -110,6 +119,7 @@ def _patched() -> Callable[[], None]:
 
     signature = inspect.signature(torch.autocast.__init__)
     stack = contextlib.ExitStack()
+    _gradients(stack)
     for kind, value in ((torch.no_grad, False), (torch.enable_grad, True)):
         _patch(stack, kind, "__enter__", enter(value))
         _patch(stack, kind, "__exit__", leave)
@@ -120,6 +130,46 @@ def _patched() -> Callable[[], None]:
     _patch(stack, torch.autocast, "__enter__", cast_enter)
     _patch(stack, torch.autocast, "__exit__", cast_leave)
     return stack.close
+
+
+def _gradients(stack: contextlib.ExitStack) -> None:
+    """Let what decides or defines a backward pass tell the thread's `by`, by whatever name the model knows it."""
+    enabled = torch.is_grad_enabled
+
+    def is_enabled() -> bool:
+        return enabled() if _here.by is None else _here.by.grad
+
+    def read(kind: type[torch.autograd.Function], name: str) -> object:
+        if name == "_backward_cls" and _here.by is not None:  # which is read by a call, and by nothing else
+            _here.by.differentiates(kind)
+        return type.__getattribute__(kind, name)
+
+    class Checkpoint:
+        @staticmethod
+        def apply(run: Callable[..., object], preserve: bool, *args: object) -> object:
+            if _here.by is None:
+                return original.apply(run, preserve, *args)
+            with _here.by.recomputed():
+                return run(*args)
+
+    def steps(*args: Any, **kwargs: Any) -> Iterator[None]:
+        if _here.by is None:
+            yield from around(*args, **kwargs)
+        else:
+            with _here.by.recomputed():
+                yield
+
+    torch.is_grad_enabled = is_enabled
+    stack.callback(setattr, torch, "is_grad_enabled", enabled)
+    FunctionMeta.__getattribute__ = read  # type: ignore[assignment]
+    stack.callback(delattr, FunctionMeta, "__getattribute__")
+    module = torch.utils.checkpoint
+    original = module.CheckpointFunction
+    module.CheckpointFunction = Checkpoint  # type: ignore[assignment, misc]
+    stack.callback(setattr, module, "CheckpointFunction", original)
+    around = module._checkpoint_without_reentrant_generator_impl
+    module._checkpoint_without_reentrant_generator_impl = steps
+    stack.callback(setattr, module, "_checkpoint_without_reentrant_generator_impl", around)
 
 
 def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Callable[..., object]) -> None:

@@ -78,7 +78,7 @@ def _same(
 ) -> bool:
     """Whether two steps are one, but for numbers, which are collected."""
     base, other = traces
-    if (a.op, a.grad, a.cast) != (b.op, b.grad, b.cast):
+    if (a.op, a.grad, a.cast, a.again) != (b.op, b.grad, b.cast, b.again):
         return False
     if a.op == "param" and (a.target != b.target or LIFTED in a.target.split(".")):
         return _is_one_constant(a.target, b.target, base, other)

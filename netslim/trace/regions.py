@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import InputError, TraceError
-from netslim.ir.inputs import Inputs, described, every_tensor, tensors_in
-from netslim.ir.program import Function, Literal, Node, Program, Struct
-from netslim.layouts.axes import Const, Reason, freeze
+from netslim.ir.inputs import Inputs, described, tensors_in
+from netslim.ir.program import Function, Node, Program
+from netslim.layouts.axes import Const, Reason
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
 from netslim.trace.caches import known_caches
@@ -32,10 +32,11 @@ from netslim.trace.contexts import alone, fast_path_off
 from netslim.trace.follow import call_the_model, patched, trace
 from netslim.trace.holding import Witnesses, held_in_both_modes
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
+from netslim.trace.permissive import PermissiveTracer
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
 from netslim.trace.state import require_decidable
-from netslim.trace.tracer import SET_DATA, Tracer
+from netslim.trace.tracer import Tracer
 
 Constants = dict[str, Tensor]
 Arguments = dict[str, object]
@@ -249,42 +250,3 @@ def _shell(root: nn.Module, inputs: Mapping[str, object], engine: Engine, region
         return id(module) in regions or _leaf(module)
 
     return dropped(trace(root, inputs, engine, leaf, training, Constants(), PermissiveTracer))
-
-
-class PermissiveTracer(Tracer):
-    """Records what it can and lets everything pass: the Python that it watches runs as it is."""
-
-    keeps = False
-
-    def unstored(self, value: object) -> Literal:
-        """A structure without contents stands for a value that no program could hold."""
-        return Struct(type(value).__name__, (), ())
-
-    def _tensor(self, value: Tensor) -> str:
-        known = id(value) in self._node_of or id(value) in self._paths
-        if known:
-            return super()._tensor(value)
-        name = self.add("input", "", "outside")
-        self.claim(name, value)
-        return name
-
-    def unnamed(self, func: Function) -> str:
-        return "unnamed"
-
-    def write(self, into: Tensor, value: object, where: str) -> str:
-        with self.silenced():
-            SET_DATA(into, value)
-        return ""
-
-    def device(self, device: torch.device) -> torch.device:
-        return device
-
-    def placeholder(self, name: str, tensor: Tensor) -> Tensor:
-        self.engine.set(tensor, [Const(n, Reason("model input")) for n in tensor.shape])
-        self.claim(self.add("input", name, name), tensor)
-        return tensor
-
-    def output(self, value: object) -> None:
-        for tensor in every_tensor(value):
-            for layout in self.engine.dims(tensor):
-                freeze(layout, lambda: Reason("model output"))

@@ -47,6 +47,10 @@ class Tracer(Writing):
         name = name_of(func)
         if name in SIZES:
             return self._size(name, args, kwargs)
+        if name is None and getattr(func, "__name__", "") in HOOKS:
+            return self.hooked(func)
+        if name == REQUIRES_GRAD:
+            return self.requires_grad(args[0])
         if name == DTYPE:
             self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
@@ -116,6 +120,38 @@ class Tracer(Writing):
         if out is not None:
             self.claim(node, out)
 
+    # -- the backward pass
+
+    def requires_grad(self, tensor: Tensor) -> bool:
+        """As it is in training: what forward is given and computes has gradients there, where it can."""
+        key = id(tensor)
+        computed = (key in self._node_of or self.engine.produced(tensor)) and key not in {**self._paths, **self._lifted}
+        with self.silenced():
+            return tensor.dtype.is_floating_point and self.grad if computed else tensor.requires_grad
+
+    def hooked(self, func: Function) -> object:
+        """Raises TraceError: a hook of the backward pass is a function of the model's."""
+        return self.unnamed(func)
+
+    def differentiates(self, function: type[torch.autograd.Function]) -> None:
+        """Raises TraceError: a program's backward pass is torch's own."""
+        if not self.quiet:
+            raise TraceError(
+                f"forward calls {function.__name__}, which has a backward pass of its own, at {self.line()}; netslim "
+                "cannot store that."
+            )
+
+    @contextlib.contextmanager
+    def recomputed(self) -> Iterator[None]:
+        """Inside is a stretch that is computed again; one within another is part of it."""
+        before = self.again
+        self._stretches += not before
+        self.again = before or self._stretches
+        try:
+            yield
+        finally:
+            self.again = before
+
     # -- numbers
 
     def _size(self, name: str, args: Args, kwargs: Kwargs) -> int | float | torch.Size:
@@ -151,6 +187,8 @@ class Tracer(Writing):
         )
 
 
+REQUIRES_GRAD = "torch.Tensor.requires_grad.__get__"
+HOOKS = {"register_hook", "register_post_accumulate_grad_hook"}
 SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
 

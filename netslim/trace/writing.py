@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import keyword
-from collections import OrderedDict
+from dataclasses import replace
 from numbers import Integral, Real
 from types import EllipsisType
-from typing import Protocol, overload, runtime_checkable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from netslim.errors import TraceError
 from netslim.ir.functions import DTYPE
-from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Ref, Struct, module_of, name_of
+from netslim.ir.program import LIFTED, RESERVED, Function, Literal, Node, Ref, name_of
+from netslim.ir.structures import can_be_made, taken_apart
 from netslim.layouts.axes import Layout
 from netslim.layouts.engine import Engine
 from netslim.layouts.lines import user_line
 from netslim.trace.numbers import TracedFloat, TracedInt, plain, traced
 from netslim.trace.result import Comparison
-
-
-@runtime_checkable
-class NamesFields(Protocol):
-    """What sets a namedtuple apart from other tuples."""
-
-    _fields: tuple[str, ...]
 
 
 class Writing(TorchFunctionMode):
@@ -39,6 +33,7 @@ class Writing(TorchFunctionMode):
         super().__init__()
         self.making, self.open = making, True
         self.engine, self.quiet, self.grad, self.cast = engine, False, True, True
+        self.again = self._stretches = 0
         self.nodes: list[Node] = []
         self.tensors: dict[str, object] = {}
         self.numbers: dict[str, int | float] = {}
@@ -76,8 +71,8 @@ class Writing(TorchFunctionMode):
     ) -> str:  # fmt: skip
         name = self.new_name(hint)
         computes = op in ("call", "module")  # a parameter that is read once may be used in both ways
-        grad, cast = self.grad or not computes, self.cast or not computes
-        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast))
+        grad, cast, again = self.grad or not computes, self.cast or not computes, self.again if computes else 0
+        self.nodes.append(Node(name, op, target, args, kwargs or {}, where, grad, cast, again))
         return name
 
     def claim(self, name: str, value: object) -> None:
@@ -200,17 +195,15 @@ class Writing(TorchFunctionMode):
         """The returned structure, with references for tensors."""
         if value is None or isinstance(value, (Tensor, *_LITERALS)):
             return self.encode(value)
-        if isinstance(value, OrderedDict):
-            return Struct("OrderedDict", tuple(value), tuple(map(self.output, value.values())))
-        if isinstance(value, tuple) and isinstance(value, NamesFields):
-            values = tuple(map(self.output, value))
-            return Struct(type(value).__name__, tuple(value._fields), values, module_of(type(value)))
         if type(value) is tuple:
             return tuple(map(self.output, value))
         if type(value) is list:
             return list(map(self.output, value))
-        if isinstance(value, dict):
+        if type(value) is dict:
             return {k: self.output(v) for k, v in value.items()}
+        apart = taken_apart(value)
+        if apart is not None and can_be_made(*apart):
+            return replace(apart[0], values=tuple(map(self.output, apart[1])))
         raise TraceError(
             f"the model returns a {type(value).__name__}; return tensors in tuples, lists or dicts instead."
         )
