@@ -19,6 +19,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim.errors import is_interruption
 from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
 from netslim.layouts.lines import user_line
 
@@ -147,6 +148,8 @@ class Engine(TorchDispatchMode):
         except Misaligned:
             raise
         except Exception as error:  # an analysis never fails; it becomes less elastic, and says where
+            if is_interruption(error):
+                raise
             _LOG.debug("the rule for %s failed", call.name, exc_info=True)
             told = f"{call.name}: {type(error).__name__}: {error}"
             self.unknown[told] = self.unknown.get(told, 0) + 1

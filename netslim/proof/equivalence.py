@@ -18,6 +18,7 @@ from netslim.ir.proof import Case, Proof
 from netslim.layouts.axes import Misaligned
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
+from netslim.proof.blame import must_be_the_networks
 from netslim.proof.harness import FLOPS_LARGE, Bench, no_randomness, prepare, to_double
 from netslim.proof.masked import everything, masked_run
 
@@ -33,6 +34,7 @@ def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
     try:
         bench = prepare(net, seed)
     except Exception as error:
+        must_be_the_networks(error)
         return Proof(failures=(f"the full network does not run: {told(error)}",))
     try:
         return judge(bench, cases=cases, seed=seed)
@@ -116,6 +118,7 @@ def check(
     except (NetslimError, Misaligned):
         raise
     except Exception as error:
+        must_be_the_networks(error)
         return Case(name, float("inf"), 0.0, False), f"{name or 'a sub-network'} does not run: {told(error)}"
     difference, effect = _farthest(got, wanted), _farthest(got, bench.full[mode])
     passed = difference <= bench.tolerance
