@@ -104,8 +104,7 @@ class Engine(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
-        kwargs = kwargs or {}
-        rules = self.rules
+        kwargs, rules = kwargs or {}, self.rules
         rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
         if rule is None and is_pointwise(func):
             rule = self.rules[torch.ops.aten.add]
@@ -113,8 +112,7 @@ class Engine(TorchDispatchMode):
             out = self._decomposed(func, args, kwargs)
             if out is not NotImplemented:
                 return out
-        rule = rule or unknown_rule
-        return self.run(Call(self, func, args, kwargs), rule)
+        return self.run(Call(self, func, args, kwargs), rule or unknown_rule)
 
     def _decomposed(self, func: OpOverload, args: Args, kwargs: Kwargs) -> object:
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
@@ -145,10 +143,8 @@ class Engine(TorchDispatchMode):
         """Let the rule type the results, or freeze what it does not cover."""
         try:
             rule(call)
-        except Misaligned:
-            raise
         except Exception as error:  # an analysis never fails; it becomes less elastic, and says where
-            if is_interruption(error):
+            if isinstance(error, Misaligned) or is_interruption(error):
                 raise
             _LOG.debug("the rule for %s failed", call.name, exc_info=True)
             told = f"{call.name}: {type(error).__name__}: {error}"

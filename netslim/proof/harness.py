@@ -41,7 +41,10 @@ FLOPS_SMALL = 4e9
 """Forward FLOPs for one image up to which two images are used."""
 
 FLOPS_LARGE = 5 * FLOPS_SMALL
-"""The same from which a proof saves: smaller images, single precision first, widths and depths drawn together only."""
+"""The same from which a proof saves: single precision first, widths and depths drawn together only."""
+
+FLOPS_SHRUNK = 2e8
+"""The same from which the images are smaller ones, if the network takes those."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     tested: SlimNet = copy.deepcopy(net).to("cpu")
     randomize(tested, seed, keep=_constants(net))
     inputs, flops = _balanced(tested, modes, seed)
-    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_LARGE else None
+    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_SHRUNK else None
     inputs, flops, idle = trial or (inputs, flops, _idle(tested, inputs, modes))
     names = tuple(plan.groups[i].name for i in sorted(idle))
     bench = Bench(tested, inputs, modes, TOLERANCE_FIRST_LOOK, True, flops, names)
