@@ -163,14 +163,15 @@ def _others(given: dict[str, object]) -> Iterator[Inputs]:
     images = [t.shape for t in tensors_of(given) if t.dim() > 3]
     scales = _SHRUNK if any(sorted(shape)[-2] >= _LARGE for shape in images) else _GROWN
     last = any(shape[-1] < min(shape[1:-1]) for shape in images)
-    chosen = range(families(given)) if not images else (1,) if last else (0,)
+    found = families(given)
+    chosen = found if not images else found[1:2] if last else found[:1]
     for family, scale in itertools.product(chosen, scales):
         yield described(resized(given, scale, family))
 
 
 def _batches(given: dict[str, object]) -> Iterator[Inputs]:
     """Another batch of the same resolution."""
-    yield described(resized(given, Scale(2), None))
+    yield described(resized(given, Scale(2), {}))
 
 
 _LARGE = 64
