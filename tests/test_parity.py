@@ -393,3 +393,19 @@ def test_a_gradient_that_the_model_does_not_have_is_no_test() -> None:
     assert run(Overwrites(), call).gradients is None
     model = Overwrites()
     assert parity(model, unproved(model)) is None
+
+
+# ------------------------------------------------------------------------------------------------ by hand
+
+
+def test_verify_holds_a_trained_network_to_its_model_whatever_weights_that_has() -> None:
+    net = netslim.convert(Net(), IMAGES)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.1)
+    assert netslim.verify(net, Net()).passed
+    found = netslim.verify(changed(net, without_first_relu), Net())
+    assert not found.passed
+    assert "the full network differs from the model: the output in eval mode" in found.failures[0]
+    with pytest.raises(netslim.errors.InputError, match="is not the model that was converted"):
+        netslim.verify(net, nn.Linear(3, 4))

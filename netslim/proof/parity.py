@@ -75,7 +75,7 @@ class Pair:
 
     def renew(self) -> None:
         """Begin again with the states of before, since a run that broke off leaves them apart."""
-        self.original, self.converted = at(_copied(self.model), self.path), at(copy.deepcopy(self.net), self.path)
+        self.original, self.converted = at(copied(self.model), self.path), at(copy.deepcopy(self.net), self.path)
 
     def set(self, training: bool) -> None:
         """Puts both in a mode; what of the model stays in another one (a frozen norm) does so in both."""
@@ -122,7 +122,8 @@ class Pair:
         return ""
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model, also where its modules hold tensors that they computed themselves."""
     return copy.deepcopy(model, computed(model))
 
 
@@ -200,7 +201,7 @@ def _is_rounding(pair: Pair, call: Call) -> bool:
     """Whether a difference is none in double precision, or is as small as those that the model has from itself."""
     if call.exact:
         return _is_equal(Pair(pair.model, pair.net, pair.path), call, SINGLE) and not _is_repeatable(pair, call)
-    doubled = Pair(_copied(pair.model).double(), copy.deepcopy(pair.net).double(), pair.path)
+    doubled = Pair(copied(pair.model).double(), copy.deepcopy(pair.net).double(), pair.path)
     return not call.autocast and _is_equal(doubled, call.mapped(torch.float64), DOUBLE)
 
 
@@ -246,7 +247,7 @@ def _wrong(pair: Pair, paths: Sequence[str], found: Difference) -> dict[str, str
 
 def _given(model: nn.Module, paths: Sequence[str], call: Call) -> list[tuple[str, Call]]:
     """What the modules at some paths are called with in a run of the model, the first few times."""
-    watched, seen = _copied(model).train(call.training), list[tuple[str, Call]]()
+    watched, seen = copied(model).train(call.training), list[tuple[str, Call]]()
 
     def note(path: str) -> Callable[..., None]:
         def see(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
