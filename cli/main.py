@@ -118,7 +118,11 @@ def _with_version(group: click.Group) -> click.Group:
     entries={
         "convert": Entry("convert", "convert", "Make a model run at any width, and prove it."),
         "inspect": Entry("inspect", "inspect", "Show the channel groups of a model and what is frozen."),
-        "verify": Entry("verify", "verify", "Prove that every sub-network equals the masked full network."),
+        "verify": Entry(
+            "verify",
+            "verify",
+            "Prove that every sub-network equals the masked full network, and the full network the model.",
+        ),
         "extract": Entry("extract", "extract", "Cut a plain, smaller network out of a converted one."),
         "restore": Entry("restore", "restore", "Write the trained weights under the original model's keys."),
     },

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from netslim.analysis.analyse import analyse
 from netslim.analysis.overrides import Overrides
-from netslim.errors import ProofError
-from netslim.ir.inputs import Arguments, Inputs, drawn, every_tensor, of_one, of_two
+from netslim.errors import ProofError, TraceError
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
 from netslim.layouts.axes import Misaligned, Reason
@@ -23,9 +21,9 @@ from netslim.net.slimnet import SlimNet
 from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
+from netslim.proof.parity import Difference, parity, wrong_layers
 from netslim.source.wrapped import unwrapped
-from netslim.trace.contexts import fast_path_off
-from netslim.trace.meta import computed
+from netslim.trace.meta import at
 from netslim.trace.randomness import own_random_numbers
 
 Progress = Callable[[str, float], None]
@@ -63,16 +61,20 @@ def convert(
 
 def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
     say("trace", 0.0)
-    plan, constants = analyse(model, example_inputs, overrides=overrides)
+    net = _analysed(model, example_inputs, overrides, {})
     say("trace", 1.0)
+    if prove and not any(t.is_meta for t in net.parameters()):
+        say("prove", 0.0)
+        net = _proved(_equal(model, example_inputs, overrides, net), say)
+        say("prove", 1.0)
+    return net
+
+
+def _analysed(model: nn.Module, example_inputs: object, overrides: Overrides, python: Mapping[str, str]) -> SlimNet:
+    plan, constants = analyse(model, example_inputs, overrides=overrides, python=python)
     net = _build(plan, model, constants)
     if overrides.rules:
         runtime(net).rules = overrides.all_rules
-    if prove and not any(t.is_meta for t in net.parameters()):
-        say("prove", 0.0)
-        check_full_width(model, net)
-        net = _proved(net, say)
-        say("prove", 1.0)
     return net
 
 
@@ -90,48 +92,40 @@ def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNe
     return net
 
 
-def check_full_width(model: nn.Module, net: SlimNet) -> None:
-    """Raises ProofError unless both give bit-identical outputs in eval mode on random inputs of the example's shape.
-
-    Copies of both run, twice: what a forward keeps in buffers or in Python shows in the second run, and nowhere else.
-    """
-    try:  # one image: a batch of the example's size might be written into the program
-        inputs = _drawn_for(model, of_one(runtime(net).plan.inputs))
-        wanted = _two_runs(_copied(model), inputs)
-    except Exception:
-        inputs = _drawn_for(model, of_two(runtime(net).plan.inputs))
-        wanted = _two_runs(_copied(model), inputs)
-    for a, b in zip(wanted, _two_runs(copy.deepcopy(net), inputs), strict=True):
-        if not _equal(a, b):
+def _equal(model: nn.Module, example_inputs: object, overrides: Overrides, net: SlimNet) -> SlimNet:
+    """A conversion that does what the model does: what would not stays Python. Raises ProofError where that fails."""
+    python: dict[str, str] = {}
+    while (found := parity(model, net)) is not None:
+        if not found.parts:
             raise ProofError(
-                "the converted network differs from the model at full width, so the model does something that was not "
-                "recorded (random numbers or Python state in eval mode?); please report it with the model."
+                f"the converted network differs from the model at full width: {found}{_where(model, net, found)}; "
+                "please report it with the model."
             )
+        python |= {path: _kept(model, path, what) for path, what in found.parts.items()}
+        try:
+            net = _analysed(model, example_inputs, overrides, python)
+        except TraceError as refusal:
+            raise ProofError(f"{' '.join(python.values())} That does not help: {refusal}") from refusal
+    return net
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model, computed(model))
+def _kept(model: nn.Module, path: str, what: str) -> str:
+    """Why a module stays Python."""
+    named = f"{path or 'the model'} ({_source(at(model, path))})"
+    return f"Followed, {named} would differ from the original: {what}. So its Python runs as it is."
 
 
-def _two_runs(net: nn.Module, inputs: Mapping[str, object]) -> list[Tensor]:
-    net.eval()
-    with torch.no_grad(), fast_path_off(), own_random_numbers():
-        return [t.clone() for _ in range(2) for t in every_tensor(net(**copy.copy(inputs)))]
+def _where(model: nn.Module, net: SlimNet, found: Difference) -> str:
+    """The first layer that differs, or else the model as a whole: none of its parts does."""
+    path = next(iter(wrong_layers(model, net, found)), "")
+    return f", in {path or 'the model'} ({_source(at(model, path))})"
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-
-
-def _drawn_for(model: nn.Module, inputs: Inputs) -> Arguments:
-    made: Arguments = tree_map_only(
-        Tensor, lambda t: t.to(_place(model)), drawn(inputs, torch.Generator().manual_seed(0))
-    )
-    return made
-
-
-def _place(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+def _source(module: nn.Module) -> str:
+    """The class of a module, and where its forward is."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    name = type(module).__name__
+    return f"{name}, {os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else name
 
 
 def _proved(net: SlimNet, say: Progress) -> SlimNet:

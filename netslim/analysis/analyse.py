@@ -30,17 +30,20 @@ from netslim.trace.result import Trace
 
 
 def analyse(
-    model: nn.Module, example_inputs: object, *, fix_outputs: bool = True, overrides: Overrides | None = None
-) -> tuple[Plan, Constants]:
+    model: nn.Module, example_inputs: object, *, fix_outputs: bool = True, overrides: Overrides | None = None,
+    python: Mapping[str, str] | None = None,
+) -> tuple[Plan, Constants]:  # fmt: skip
     """Find the channel groups of `model` and rewrite its forward; no weight is read, the model may live on `meta`.
 
     example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward.
+    python: modules that are not to be followed, by path ('' is the model), and why.
     Returns the plan, and the tensors that forward uses but the model does not register.
     Raises InputError when the inputs do not fit forward's signature or an override names nothing, TraceError when
     forward fails or cannot be recorded.
     """
     inputs, overrides = bind(model, example_inputs), overrides or Overrides()
-    recording = record(model, inputs, batch_of_two(inputs), overrides.all_rules, overrides.fixed_size)
+    two = batch_of_two(inputs)
+    recording = record(model, inputs, two, overrides.all_rules, overrides.fixed_size, python or {})
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
         for trace in recording.regions[""].traces.values() if "" in recording.regions else ():

@@ -19,6 +19,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim.errors import is_interruption
 from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
 from netslim.layouts.lines import user_line
 
@@ -103,8 +104,7 @@ class Engine(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
-        kwargs = kwargs or {}
-        rules = self.rules
+        kwargs, rules = kwargs or {}, self.rules
         rule = rules.get(func) or rules.get(func.overloadpacket) or rules.get(func._schema.name)
         if rule is None and is_pointwise(func):
             rule = self.rules[torch.ops.aten.add]
@@ -112,8 +112,7 @@ class Engine(TorchDispatchMode):
             out = self._decomposed(func, args, kwargs)
             if out is not NotImplemented:
                 return out
-        rule = rule or unknown_rule
-        return self.run(Call(self, func, args, kwargs), rule)
+        return self.run(Call(self, func, args, kwargs), rule or unknown_rule)
 
     def _decomposed(self, func: OpOverload, args: Args, kwargs: Kwargs) -> object:
         """What a composite operator is made of, typed; NotImplemented for any other, or one that is made of itself."""
@@ -144,9 +143,9 @@ class Engine(TorchDispatchMode):
         """Let the rule type the results, or freeze what it does not cover."""
         try:
             rule(call)
-        except Misaligned:
-            raise
         except Exception as error:  # an analysis never fails; it becomes less elastic, and says where
+            if isinstance(error, Misaligned) or is_interruption(error):
+                raise
             _LOG.debug("the rule for %s failed", call.name, exc_info=True)
             told = f"{call.name}: {type(error).__name__}: {error}"
             self.unknown[told] = self.unknown.get(told, 0) + 1

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netslim.errors import NetslimError
 from netslim.ir.plan import Block, Group
@@ -18,21 +19,36 @@ from netslim.ir.proof import Case, Proof
 from netslim.layouts.axes import Misaligned
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
+from netslim.proof.blame import must_be_the_networks
 from netslim.proof.harness import FLOPS_LARGE, Bench, no_randomness, prepare, to_double
 from netslim.proof.masked import everything, masked_run
+from netslim.proof.parity import copied, parity
 
 
-def verify(net: SlimNet, *, cases: int = 3, seed: int = 0) -> Proof:
+def verify(net: SlimNet, model: nn.Module | None = None, *, cases: int = 3, seed: int = 0) -> Proof:
     """Hold random sub-networks of `net`, in every form that it has, to mask-equivalence. `net` is not changed.
 
-    A network that does not even run at full width fails, with the reason.
+    model: the original, with whatever weights; the full network is held to it too, with the weights of `net`.
+    A network that does not even run at full width fails, with the reason. Raises InputError where `model` is not the
+    one that was converted.
     """
+    found = _of_sub_networks(net, cases, seed)
+    return found if model is None else replace(found, failures=(*_unlike(model, net), *found.failures))
+
+
+def _unlike(model: nn.Module, net: SlimNet) -> tuple[str, ...]:
+    found = parity(net.restore(copied(model)), net)
+    return () if found is None else (f"the full network differs from the model: {found}",)
+
+
+def _of_sub_networks(net: SlimNet, cases: int, seed: int) -> Proof:
     plan = runtime(net).plan
     if not plan.groups and not plan.blocks:
         return Proof()
     try:
         bench = prepare(net, seed)
     except Exception as error:
+        must_be_the_networks(error)
         return Proof(failures=(f"the full network does not run: {told(error)}",))
     try:
         return judge(bench, cases=cases, seed=seed)
@@ -116,6 +132,7 @@ def check(
     except (NetslimError, Misaligned):
         raise
     except Exception as error:
+        must_be_the_networks(error)
         return Case(name, float("inf"), 0.0, False), f"{name or 'a sub-network'} does not run: {told(error)}"
     difference, effect = _farthest(got, wanted), _farthest(got, bench.full[mode])
     passed = difference <= bench.tolerance

@@ -24,6 +24,7 @@ from netslim.layouts.engine import Args, Kwargs
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
+from netslim.proof.blame import called, must_be_the_networks
 from netslim.proof.masked import everything, unmoved
 from netslim.proof.random_weights import Balance, randomize
 
@@ -40,7 +41,10 @@ FLOPS_SMALL = 4e9
 """Forward FLOPs for one image up to which two images are used."""
 
 FLOPS_LARGE = 5 * FLOPS_SMALL
-"""The same from which a proof saves: smaller images, single precision first, widths and depths drawn together only."""
+"""The same from which a proof saves: single precision first, widths and depths drawn together only."""
+
+FLOPS_SHRUNK = 2e8
+"""The same from which the images are smaller ones, if the network takes those."""
 
 
 @dataclass
@@ -65,11 +69,11 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     plan = runtime(net).plan
     whole = plan.whole
     modes = (False,) if whole is None or whole.same else (False, True)
-    tested: SlimNet = copy.deepcopy(net).to("cpu")
-    randomize(tested, seed, keep=_constants(net))
-    inputs, flops = _balanced(tested, modes, seed)
-    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_LARGE else None
-    inputs, flops, idle = trial or (inputs, flops, _idle(tested, inputs, modes))
+    tested, inputs, flops, idle = _randomized(net, modes, seed)
+    for more in range(1, _DRAWS if idle else 0):  # a channel may be dead by chance
+        other = _randomized(net, modes, seed + 1000 * more)
+        if len(other[-1]) < len(idle):
+            tested, inputs, flops, idle = other
     names = tuple(plan.groups[i].name for i in sorted(idle))
     bench = Bench(tested, inputs, modes, TOLERANCE_FIRST_LOOK, True, flops, names)
     large = flops > FLOPS_LARGE
@@ -78,6 +82,18 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     else:
         to_double(bench)
     return bench
+
+
+_DRAWS = 3
+
+
+def _randomized(net: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[SlimNet, Arguments, int, set[int]]:
+    """A copy with random weights, inputs for it, forward FLOPs, and the groups that nothing depends on."""
+    tested: SlimNet = copy.deepcopy(net).to("cpu")
+    randomize(tested, seed, keep=_constants(net))
+    inputs, flops = _balanced(tested, modes, seed)
+    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_SHRUNK else None
+    return tested, *(trial or (inputs, flops, _idle(tested, inputs, modes)))
 
 
 def _constants(net: SlimNet) -> set[str]:
@@ -92,7 +108,8 @@ def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[Argu
     with Balance(tested):
         try:
             flops = _flops(tested, _drawn(tested, one, seed))
-        except Exception:  # what looks like a batch is none
+        except Exception as error:  # what looks like a batch is none
+            must_be_the_networks(error)
             one = two
             flops = _flops(tested, _drawn(tested, two, seed))
     several = one != two and (True in modes or flops < FLOPS_SMALL) and _takes(tested, _drawn(tested, two, seed))
@@ -104,7 +121,8 @@ def _takes(net: SlimNet, inputs: Arguments) -> bool:
     if batch(runtime(net).plan.inputs) == 1:
         try:
             _flops(net, inputs)
-        except Exception:
+        except Exception as error:
+            must_be_the_networks(error)
             return False
     return True
 
@@ -119,16 +137,18 @@ def _on_smaller_images(
     of_some = of_two if True in modes else of_one
     for shapes in smaller(of_some(runtime(tested).plan.inputs)):
         inputs = _drawn(tested, shapes, seed)
-        with contextlib.suppress(Exception):  # the network wants larger images
+        try:
             flops = max(_flops(tested, inputs, mode) for mode in modes)
             if 3 * flops <= 2 * whole and not (idle := _idle(tested, inputs, modes)):
                 return inputs, flops, idle
+        except Exception as error:  # the network wants larger images
+            must_be_the_networks(error)
     return None
 
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
     with torch.no_grad(), no_randomness(net, mode), _without_gradients(net), FlopCounterMode(display=False) as flops:
-        net(**inputs)
+        called(net, **inputs)
     return flops.get_total_flops()
 
 
@@ -160,7 +180,8 @@ def to_double(bench: Bench) -> None:
     bench.net, bench.tolerance, bench.single_precision = net.double(), TOLERANCE, False
     try:
         _run_full(bench)
-    except RuntimeError:  # it makes float32 tensors of its own
+    except RuntimeError as error:  # it makes float32 tensors of its own
+        must_be_the_networks(error)
         bench.net, bench.inputs, bench.tolerance = net.to(was), inputs, TOLERANCE_FLOAT32
         _run_full(bench)
 
@@ -192,7 +213,7 @@ class NoRandomness(TorchDispatchMode):
         if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
             return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
         args, kwargs = without_dropout(func, args, kwargs or {})
-        out = func(*args, **kwargs)
+        out = called(func, *args, **kwargs)
         if name in ("bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "uniform_", "normal_"):
             out.fill_(1.0)
         return out
@@ -227,8 +248,10 @@ def _idle_in(net: SlimNet, inputs: Arguments, mode: bool) -> set[int]:
         with no_randomness(net, mode), torch.enable_grad():
             outputs = [o for o in everything(net, inputs) if o.requires_grad]
             losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
-            found = torch.autograd.grad(losses, list(parameters.values()), allow_unused=True) if losses else ()
-    except RuntimeError:  # the model overwrites what its own backward needs: it can run, but not train
+            leaves = list(parameters.values())
+            found = called(torch.autograd.grad, losses, leaves, allow_unused=True) if losses else ()
+    except RuntimeError as error:  # the model overwrites what its own backward needs: it can run, but not train
+        must_be_the_networks(error)
         return set()
     if not found:
         return set()

@@ -32,6 +32,7 @@ from netslim.layouts.slices import make_cut, take
 from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
+from netslim.proof.blame import called
 
 
 def tensors_of(value: object) -> list[Tensor]:
@@ -50,7 +51,7 @@ def observed(net: SlimNet, inputs: Mapping[str, object] | Sequence[Tensor]) -> t
         for module in runtime(net).regions.values()
     ]
     try:
-        out = net(**inputs) if isinstance(inputs, Mapping) else net(*inputs)
+        out = called(net, **inputs) if isinstance(inputs, Mapping) else called(net, *inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -25,15 +25,25 @@ def randomize(net: nn.Module, seed: int, keep: Collection[str] = ()) -> None:
 
 def _draw(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     positive = name == "running_var" or (not isinstance(tensor, nn.Parameter) and bool((tensor > 0).all()))
-    normal = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-    wide = [n for n in tensor.shape if n > 1]
-    if len(wide) > 1 and name not in ("running_mean", "running_var") and not positive:
+    wide = sum(n > 1 for n in tensor.shape) > 1
+    if wide and name not in ("running_mean", "running_var") and not positive:
         fan_in = tensor.numel() / tensor.shape[0]
-        return (normal * (2.0 / max(fan_in, 1.0)) ** 0.5).to(tensor)
+        return _normal(tensor, generator).mul_((2.0 / max(fan_in, 1.0)) ** 0.5)
     if name == "running_mean" or ("bias" in name and not positive):
-        return (0.5 * normal).to(tensor)
-    return (0.5 + uniform).to(tensor)
+        return _normal(tensor, generator).mul_(0.5)
+    return (
+        torch.rand(tensor.shape, generator=generator, dtype=_DRAWN.get(tensor.dtype, torch.float32))
+        .add_(0.5)
+        .to(tensor)
+    )
+
+
+def _normal(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=generator, dtype=_DRAWN.get(tensor.dtype, torch.float32)).to(tensor)
+
+
+_DRAWN = {torch.float64: torch.float64}
+"""Precision in which the numbers of a tensor are drawn, if it is not single."""
 
 
 class Balance:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from netslim.errors import TraceError
+from netslim.errors import TraceError, is_interruption
 from netslim.ir.inputs import every_tensor
 from netslim.ir.program import Function
 from netslim.layouts.axes import Reason, freeze
@@ -85,6 +85,8 @@ def call_the_model(root: nn.Module, arguments: Mapping[str, object]) -> object:
     except TraceError:
         raise
     except Exception as error:
+        if is_interruption(error):
+            raise
         if "meta tensors" in str(error):
             raise TraceError(
                 f"the model's forward reads the values of tensors to decide what to do{_at(error)}; "

@@ -43,6 +43,9 @@ Arguments = dict[str, object]
 """What a forward is called with, by the names of its parameters."""
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Traced(NamedTuple):
     """A region's arguments, and its traces by mode."""
 
@@ -73,21 +76,24 @@ class Recording:
 
 def record(
     model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
-    fixed_size: bool = False,
+    fixed_size: bool = False, python: Mapping[str, str] = _NONE,
 ) -> Recording:  # fmt: skip
     """Follow `model` on the example `inputs`, under the operator rules; `two` are the same for two images.
 
     A model that takes one image only is followed on that. fixed_size: whether a forward that takes other steps on other
-    sizes is followed for this one.
+    sizes is followed for this one. python: modules that are not followed ('' is the whole model), and why; their
+    children may be.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
     with known_caches():
-        return _recorded(model, inputs, two, rules, fixed_size)
+        if "" in python:
+            return _in_regions(model, inputs, TraceError(python[""]), rules, python)
+        return _recorded(model, inputs, two, rules, fixed_size, python)
 
 
 def _recorded(
     model: nn.Module, inputs: Mapping[str, object], two: Mapping[str, object], rules: Mapping[Operator, Rule],
-    fixed_size: bool,
+    fixed_size: bool, python: Mapping[str, str],
 ) -> Recording:  # fmt: skip
     refusal: TraceError | None = None
     for given in (two, inputs) if tensors_in(described(two)) != tensors_in(described(inputs)) else (two,):
@@ -103,7 +109,7 @@ def _recorded(
         return _whole(model, inputs, inputs, rules, making=True, fixed_size=True)
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise refusal
-    return _in_regions(model, inputs, refusal, rules)
+    return _in_regions(model, inputs, refusal, rules, python)
 
 
 def _whole(
@@ -125,21 +131,23 @@ def _leaf(module: nn.Module) -> bool:
 
 
 def _in_regions(
-    model: nn.Module, inputs: Mapping[str, object], refusal: TraceError, rules: Mapping[Operator, Rule]
-) -> Recording:
+    model: nn.Module, inputs: Mapping[str, object], refusal: TraceError, rules: Mapping[Operator, Rule],
+    python: Mapping[str, str],
+) -> Recording:  # fmt: skip
     engine, constants = Engine(rules), Constants()
     real, meta = copy.deepcopy(model, computed(model)).to("cpu"), meta_copy(model)
     for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
         engine.set(theirs, engine.dims(ours))
     calls = _survey(real, tree_map_only(Tensor, lambda t: t.cpu(), dict(inputs)), engine)
-    regions = dict(_regions(meta, "", calls, engine, constants, set()))
+    regions = dict(_regions(meta, "", {k: v for k, v in calls.items() if k not in python}, engine, constants, set()))
     if not regions and not any(map(_leaf, real.modules())):
         raise refusal
     inside = {id(at(real, path)) for path in regions}
     shell = [_shell(real, inputs, engine, inside, False)]
     with contextlib.suppress(TraceError):  # it may want targets, which the example does not hold
         shell.append(_shell(real, inputs, engine, inside, True))
-    return Recording(real, engine, regions, constants, tuple(shell), str(refusal))
+    told = [str(refusal), *(why for path, why in python.items() if path)]
+    return Recording(real, engine, regions, constants, tuple(shell), " ".join(told))
 
 
 def _tensors(root: nn.Module) -> list[Tensor]:

@@ -87,6 +87,20 @@ def test_verify_proves(run: Run, converted: str) -> None:
     assert found["cases"]
 
 
+def test_verify_compares_with_the_original_and_its_weights_do_not_matter(run: Run, converted: str, source: str) -> None:
+    assert run("verify", converted, "--original", source).exit_code == 0
+    assert run("verify", source, "--input-shape", "1,12,12").exit_code == 0
+    text = Path(source).read_text()
+    Path("other.py").write_text(text.replace("F.relu", "torch.tanh"))
+    other = run("verify", converted, "--original", "other.py", "--entry", "Tiny")
+    assert other.exit_code == 1
+    assert "the full network differs from the model: the output in eval mode on 1x1x12x12" in other.stderr
+    smaller = run("verify", converted, "--original", source, "--arg", "classes=3")
+    assert smaller.exit_code == 1
+    assert "is not the model that was converted" in smaller.stderr
+    assert run("verify", source, "--original", source, "--input-shape", "1,12,12").exit_code == 2
+
+
 def test_extract_writes_a_plain_network(run: Run, converted: str) -> None:
     result = run("extract", converted, "--width", "0.5", "-o", "slim.pt", "--json")
     assert result.exit_code == 0, result.output
