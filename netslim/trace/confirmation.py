@@ -18,7 +18,7 @@ from netslim.ir.program import Leaf, Node, Program, Ref
 from netslim.trace.amending import Guard, Pin, written
 from netslim.trace.formulas import Feature, Formula, Number, formula
 from netslim.trace.recordings import Held, Place, against, number, shape_of
-from netslim.trace.result import Path, Trace
+from netslim.trace.result import Comparison, Path, Trace
 
 
 def dropped(traced: Trace) -> Trace:
@@ -153,17 +153,38 @@ def _no_formula(where: str) -> str:
 
 def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[int]:
     """The comparisons whose other outcome no recording has shown to be without consequence."""
-    guards: dict[tuple[object, ...], int] = {}
+    guards: dict[str, int] = {}
     fixed = _unvaried(base, held)
     for i, comparison in enumerate(base.comparisons):
         here = tuple(number(o, base) for o in comparison.operands)
         asked = [h.asked.get(i, tuple(_here(o, base, h) for o in comparison.operands)) for h in held]
         of_constants = all(o.name in fixed for o in comparison.operands if isinstance(o, Ref))
         settled = of_constants and all(there == here for there in asked)
-        settled = settled or all(len(set(there)) == 1 < len(there) for there in asked)  # two reads of one size
+        settled = settled or _is_one_number(asked)
         if not settled and not any(i in h.flipped for h in kept):
-            guards.setdefault((comparison.target, comparison.outcome, here, *asked), i)
+            guards.setdefault(_spelt(base, comparison), i)
     return list(guards.values())
+
+
+def _is_one_number(asked: Sequence[tuple[Number | None, ...]]) -> bool:
+    """Whether a comparison is of two reads of one size: equal in all recordings, with several values."""
+    alike = all(len(there) > 1 and len(set(there)) == 1 and None not in there for there in asked)
+    return alike and len(set(asked)) >= _SEVERAL
+
+
+_SEVERAL = 3
+
+
+def _spelt(base: Trace, comparison: Comparison) -> str:
+    """What a comparison asks of which sizes: reads of the same size are spelt alike."""
+    nodes = {node.name: node for node in base.program if node.name in base.numbers}
+
+    def spelt(leaf: object) -> str:
+        if isinstance(leaf, Ref) and leaf.name in nodes:
+            return f"{nodes[leaf.name].target}({', '.join(map(spelt, nodes[leaf.name].args))})"
+        return repr(leaf)
+
+    return f"{comparison.target} {comparison.outcome} {', '.join(map(spelt, comparison.operands))}"
 
 
 def _settled_guards(base: Trace, guards: Sequence[int], kept: Sequence[Held]) -> list[Guard]:

@@ -35,7 +35,7 @@ from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.permissive import PermissiveTracer
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
-from netslim.trace.state import require_decidable
+from netslim.trace.state import kept, require_decidable
 from netslim.trace.tracer import Tracer
 
 Constants = dict[str, Tensor]
@@ -172,6 +172,7 @@ def _survey(root: nn.Module, inputs: Mapping[str, object], engine: Engine) -> di
 
     root.eval()
     with torch.inference_mode(), fast_path_off(), alone(), contextlib.ExitStack() as stack:
+        stack.callback(kept(root).put_back)
         for path, module in root.named_modules():
             if path and not _leaf(module):
                 patched(stack, module, watched(path, module))

@@ -113,8 +113,8 @@ def _from_the_end(right: Callable[..., Point], slot: Slot, net: netslim.SlimNet)
         point = right(*args)
         kept = point.layers[path]
         cut = tuple((0, size - part[2], part[2]) if part[0] == slot.dim else part for part in kept.tensors[attribute])
-        leaves = {**point.layers, path: replace(kept, tensors={**kept.tensors, attribute: cut})}
-        return replace(point, leaves=leaves)
+        layers = {**point.layers, path: replace(kept, tensors={**kept.tensors, attribute: cut})}
+        return replace(point, layers=layers)
 
     return wrong
 
