@@ -12,8 +12,11 @@ import gc
 import sys
 import sysconfig
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
+
+from torch import nn
 
 from netslim.layouts.lines import is_user_file
 
@@ -29,23 +32,40 @@ class _Here(threading.local):
 
 _here = _Here()
 _STDLIB = sysconfig.get_paths()["stdlib"]
+_KIND = functools._lru_cache_wrapper
 
 
 @contextlib.contextmanager
-def known_caches() -> Iterator[None]:
-    """While open, in this thread, the caches that there are now are looked for once."""
+def known_caches(model: nn.Module) -> Iterator[None]:
+    """While open, in this thread, the caches that there are now are known."""
     before = _here.known
-    _here.known = _all() if before is None else before
+    _here.known = list({id(found): found for found in (*_of_process(len(sys.modules)), *_beside(model))}.values())
     try:
         yield
     finally:
         _here.known = before
 
 
-def _all() -> list[_Cached]:
-    """Every cached function of a module that is neither torch's, netslim's nor Python's own."""
-    kind = functools._lru_cache_wrapper
-    return [found for found in gc.get_objects() if type(found) is kind and _is_users(found.__module__)]
+def _of_process(_modules: int) -> list[_Cached]:
+    """Every cached function of a module that is neither torch's, netslim's nor Python's own.
+
+    Looking through all objects takes long: it is done again when modules have been imported.
+    """
+    if _known.get("modules") != _modules:
+        found = [o for o in gc.get_objects() if type(o) is _KIND and _is_users(o.__module__)]
+        _known.update(modules=_modules, found=[weakref.ref(o) for o in found])
+    return [o for ref in _known["found"] if (o := ref()) is not None]
+
+
+_known: dict[str, Any] = {}
+
+
+def _beside(model: nn.Module) -> Iterator[_Cached]:
+    """Those of the files that a model's classes are in, and of its own attributes: both may be new."""
+    names = {type(module).__module__ for module in model.modules()}
+    files = [vars(sys.modules[name]) for name in names if name in sys.modules and _is_users(name)]
+    for table in (*files, *map(vars, model.modules())):
+        yield from (value for value in table.values() if type(value) is _KIND)
 
 
 def _is_users(module: str | None) -> bool:
@@ -56,8 +76,7 @@ def _is_users(module: str | None) -> bool:
 @contextlib.contextmanager
 def emptied() -> Iterator[Callable[[], bool]]:
     """While open, whether a cache has given what it held before can be asked; what was called is emptied at the end."""
-    with known_caches():
-        caches = [(cache, cache.cache_info()) for cache in _here.known or ()]
+    caches = [(cache, cache.cache_info()) for cache in _here.known or ()]
     try:
         yield lambda: any(then.currsize and cache.cache_info().hits > then.hits for cache, then in caches)
     finally:

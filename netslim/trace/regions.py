@@ -85,7 +85,7 @@ def record(
     children may be.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    with known_caches():
+    with known_caches(model):
         if "" in python:
             return _in_regions(model, inputs, TraceError(python[""]), rules, python)
         return _recorded(model, inputs, two, rules, fixed_size, python)
