@@ -92,7 +92,19 @@ def _facts(net: SlimNet) -> Iterator[tuple[str, str]]:
         yield "frozen", f"{sum(len(frozen.slots) for frozen in plan.frozen)} places stay at full width"
     else:
         yield "frozen", "nothing"
+    if plan.specialised:
+        yield "sizes", f"those that take another way than the example's are refused: {_listed(plan.specialised)}"
+    if plan.refusal:
+        yield "python", f"stays in part, and a file of it needs --trust: {plan.refusal}"
     yield "proof", "not done" if proof is None else proof.summary()
+
+
+def _listed(lines: Sequence[str]) -> str:
+    more = len(lines) - _SHOWN_LINES
+    return ", ".join(lines[:_SHOWN_LINES]) + (f" and {more} further lines" if more > 0 else "")
+
+
+_SHOWN_LINES = 3
 
 
 def conversion_dict(net: SlimNet) -> dict[str, JSON]:
@@ -106,6 +118,8 @@ def conversion_dict(net: SlimNet) -> dict[str, JSON]:
         "params": {"full": cost.params_full, "kept": cost.params_kept, "share": cost.params_share},
         "flops": {"full": cost.flops_full, "kept": cost.flops_kept, "share": cost.flops_share},
         "frozen": [_frozen_dict(frozen) for frozen in plan.frozen],
+        "specialised": list(plan.specialised),
+        "refusal": plan.refusal,
         "proof": None if proof is None else proof_dict(proof),
     }
 

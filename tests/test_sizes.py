@@ -179,3 +179,19 @@ def test_a_number_that_is_not_held_to_other_sizes_is_caught(monkeypatch: pytest.
     net = netslim.convert(model, torch.randn(2, 3, 32, 32), prove=False).eval()
     images = torch.randn(2, 3, 48, 48)
     assert not torch.allclose(net(images), model(images))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_with_fixed_size_a_loop_over_the_batch_is_proved_at_the_batch_of_the_example(batch: int) -> None:
+    def one_by_one(h: Tensor) -> Tensor:
+        return torch.stack([image / (1 + image.abs().mean()) for image in h])
+
+    model, images = SizedNet(one_by_one).eval(), torch.randn(batch, 3, 16, 16)
+    net = netslim.convert(model, images, fixed_size=True).eval()
+    plan, proof = runtime(net).plan, runtime(net).proof
+    assert plan.whole is not None
+    assert proof is not None
+    assert proof.passed
+    assert torch.equal(net(images), model(images))
+    with pytest.raises(InputError, match=r"test_sizes\.py:\d+"):
+        net(torch.randn(batch + 1, 3, 16, 16))

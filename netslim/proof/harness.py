@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from netslim.ir.inputs import Arguments, Inputs, batch, drawn, of_one, of_two, smaller
+from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
 from netslim.layouts.engine import Args, Kwargs
@@ -106,24 +106,22 @@ def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[Argu
     """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
     one, two = of_one(runtime(tested).plan.inputs), of_two(runtime(tested).plan.inputs)
     with Balance(tested):
-        try:
-            flops = _flops(tested, _drawn(tested, one, seed))
-        except Exception as error:  # what looks like a batch is none
-            must_be_the_networks(error)
-            one = two
-            flops = _flops(tested, _drawn(tested, two, seed))
+        one = next(  # what looks like a batch may be none, or be the only one
+            (inputs for inputs in (one, two) if _takes(tested, _drawn(tested, inputs, seed))),
+            runtime(tested).plan.inputs,
+        )
+        flops = _flops(tested, _drawn(tested, one, seed))
     several = one != two and (True in modes or flops < FLOPS_SMALL) and _takes(tested, _drawn(tested, two, seed))
     return _drawn(tested, two if several else one, seed), flops
 
 
 def _takes(net: SlimNet, inputs: Arguments) -> bool:
-    """Whether a network runs on more images than the one that it was converted for."""
-    if batch(runtime(net).plan.inputs) == 1:
-        try:
-            _flops(net, inputs)
-        except Exception as error:
-            must_be_the_networks(error)
-            return False
+    """Whether a network runs on so many images."""
+    try:
+        _flops(net, inputs)
+    except Exception as error:
+        must_be_the_networks(error)
+        return False
     return True
 
 

@@ -86,15 +86,22 @@ class Pair:
             module.training = modes.get(path, training)
 
     def compared(self, call: Call, sizes: Iterable[Inputs]) -> Iterator[tuple[Call, str]]:
-        """The call on the first of the sizes that both take, and what differs there; nothing where there is none."""
+        """The call on the first of the sizes that both take, and what differs there; nothing where there is none.
+
+        Where they must be exact, a size that the converted network refuses is a difference if there is no other.
+        """
+        refused: list[tuple[Call, str]] = []
         for inputs in sizes:
             given = drawn(inputs, torch.Generator().manual_seed(0))
             sized = replace(call, kwargs=tree_map_only(Tensor, lambda t: t.to(self.place), given))
             wanted = self.led(sized)
             what = None if wanted is None else self.followed(sized, wanted)
-            if what is not None:
+            if what is not None and what.startswith(_REFUSES):
+                refused.append((sized, what))
+            elif what is not None:
                 yield sized, what
                 return
+        yield from refused[:1]
 
     def led(self, call: Call) -> Outcome | None:
         """What the model gives; None where it does not take the size or the mode."""
@@ -112,7 +119,7 @@ class Pair:
             what = difference(wanted, run(self.converted, call), CAST if call.autocast else SINGLE, call.exact)
         except InputError as refusal:
             self.renew()
-            return f"the answer, which is a refusal ({refusal})," if call.exact else None
+            return f"{_REFUSES} ({refusal})," if call.exact else None
         except Exception as error:
             must_be_the_networks(error)
             what = f"the answer, which is an error ({type(error).__name__}: {error}),"
@@ -120,6 +127,9 @@ class Pair:
             return what
         self.renew()
         return ""
+
+
+_REFUSES = "the answer, which is a refusal"
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -134,7 +144,7 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     """Every run, and what differs in it. Gradients cost most: they are compared on the smallest size that there is."""
     one, two = of_one(plan.inputs), of_two(plan.inputs)
     with Counting() as flops:
-        example = next(pair.compared(Call(EVAL, False, gradients=False, exact=True), (one, two)), None)
+        example = next(pair.compared(Call(EVAL, False, gradients=False, exact=True), (one, two, plan.inputs)), None)
     if example is None:
         raise ProofError("the model does not run on inputs like the example, so nothing can be compared with it.")
     yield example

@@ -22,12 +22,13 @@ class Guard(NamedTuple):
 
 @dataclass(frozen=True)
 class Pin:
-    """A dimension of an input that forward was followed at one size of."""
+    """A dimension of an input that forward was followed at one size of; chosen: why, though it takes others."""
 
     name: str
     dim: int
     size: int
     why: str
+    chosen: str = ""
 
 
 @dataclass
@@ -105,6 +106,7 @@ def written(base: Trace, found: Mapping[Place, Formula], guards: Sequence[Guard]
         for guard in after.get(node.name, ()):
             writer.guard(guard)
     lines = dict.fromkeys(g.comparison.where for g in guards if g.comparison.where)
+    lines |= dict.fromkeys(pin.chosen for pin in pins if pin.chosen)
     return replace(
         base,
         program=Program(tuple(writer.nodes)),

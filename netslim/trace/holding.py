@@ -196,7 +196,7 @@ class Witnesses:
             same = [dim for dim in sorted(tried) if always or (i, dim) not in self.ran]
             for dim in same:  # counted from the end, but for the batch: layers take tensors with more of them
                 why_not = _refusal(node.name, dim, shape[dim], why)
-                pins.append(Pin(node.name, dim - len(shape) if dim else 0, shape[dim], why_not))
+                pins.append(Pin(node.name, dim - len(shape) if dim else 0, shape[dim], why_not, chosen=why))
         return pins
 
 
