@@ -162,8 +162,9 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     elif not large:
         yield from pair.compared(Call(EVAL, False, gradients=False), _batches(given))
     if other is not None or not large:
-        cast = list(pair.compared(Call(AUTOCAST, True, gradients=tiny, autocast=True), size))
-        yield from cast or pair.compared(Call(AUTOCAST, False, gradients=tiny, autocast=True), size)
+        # Gradients in bfloat16 are not the same in two runs of one small network: the outputs tell what autocast chose.
+        cast = list(pair.compared(Call(AUTOCAST, True, gradients=False, autocast=True), size))
+        yield from cast or pair.compared(Call(AUTOCAST, False, gradients=False, autocast=True), size)
 
 
 EVAL, TRAIN, AUTOCAST = "in eval mode", "in training mode", "under autocast"

@@ -47,12 +47,14 @@ class Untyped(Engine):
     ) -> Any:
         kwargs = kwargs or {}
         given = {id(t): t.is_meta for t in _tensors((*args, *kwargs.values())) if t.dim()}
-        if len(set(given.values())) > 1 and func not in self._open:  # a composite operator may want the values
-            out = self._decomposed(func, args, kwargs)
-            if out is not NotImplemented:
-                return out
         call = Call(self, func, args, kwargs)
-        call.execute()
+        try:
+            call.execute()
+        except (RuntimeError, NotImplementedError):  # a composite operator may want the values of a constant
+            out = self._decomposed(func, args, kwargs) if len(set(given.values())) > 1 else NotImplemented
+            if out is NotImplemented or func in self._open:
+                raise
+            return out
         for tensor in _tensors((call.out,)):
             if id(tensor) not in given:
                 self._produced.add(id(tensor))
