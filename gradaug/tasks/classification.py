@@ -68,6 +68,8 @@ class Classification(Task[Tensor, Tensor, Tensor]):
     scored: ClassVar[type[TaskScore]] = Score
     followed: ClassVar[Mapping[str, Column]] = {"hits": TOP1}
     recorded: ClassVar[tuple[Column, ...]] = (TOP1,)
+    rank: ClassVar[int] = 2
+    form: ClassVar[str] = "a classifier returns (1, classes)"
 
     criterion: Callable[[object, Tensor], Tensor] = task_loss
     """Loss of the full network, (output, labels) -> scalar."""
@@ -129,10 +131,8 @@ class Classification(Task[Tensor, Tensor, Tensor]):
     def require_fit(self, output: object, source: DataSource) -> None:
         self._require_labels(source)
         logits = main_output(output)
-        if logits.ndim != 2:
-            raise DataError(
-                f"the network returns {tuple(logits.shape)} for one image; a classifier returns (1, classes)"
-            )
+        if logits.ndim != self.rank:
+            raise DataError(f"the network returns {tuple(logits.shape)} for one image; {self.form}")
         self._require_classes(logits, source)
 
     def _require_labels(self, source: DataSource) -> None:

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaug.config.values import whole
-from gradaug.errors import DataError
 from gradaug.tasks.classification import Classification, top1_hits
 from gradaug.tasks.losses import UNLABELLED, fitted, main_output
 from gradaug.tasks.task import LOSS, Column, Meter, Sums, TaskScore
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradaug.config.settings import TrainConfig
-    from gradaug.data import DataSource
 
 MIOU, ACCURACY = Column("miou", "mIoU"), Column("pixel_accuracy", "pixel accuracy")
 MIXES = ("mixup", "cutmix")
@@ -61,6 +59,8 @@ class Segmentation(Classification):
     scored: ClassVar[type[TaskScore]] = SegmentationScore
     followed: ClassVar[Mapping[str, Column]] = {"right": ACCURACY}
     recorded: ClassVar[tuple[Column, ...]] = (MIOU, ACCURACY)
+    rank: ClassVar[int] = 4
+    form: ClassVar[str] = "segmentation needs (1, classes, H, W)"
 
     ignore_index: int = UNLABELLED
     """Mask value of pixels that have no label, such as 255."""
@@ -116,15 +116,6 @@ class Segmentation(Classification):
 
     def meter(self, thorough: bool = False) -> Meter[Tensor]:
         return Meter(self)
-
-    def require_fit(self, output: object, source: DataSource) -> None:
-        self._require_labels(source)
-        logits = main_output(output)
-        if logits.ndim != 4:
-            raise DataError(
-                f"the network returns {tuple(logits.shape)} for one image; segmentation needs (1, classes, H, W)"
-            )
-        self._require_classes(logits, source)
 
     def _known(self, labels: Tensor) -> Tensor:
         """Masks with -100 where there is no label."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from netslim.analysis.blocks import Found, find
 from netslim.analysis.dataflow import Facts
@@ -26,6 +26,7 @@ from netslim.layouts.engine import Engine
 from netslim.trace.follow import freeze_outputs
 from netslim.trace.meta import at
 from netslim.trace.regions import Arguments, Constants, Recording, record
+from netslim.trace.resized import Scale, batch, resized
 from netslim.trace.result import Trace
 
 
@@ -42,7 +43,7 @@ def analyse(
     forward fails or cannot be recorded.
     """
     inputs, overrides = bind(model, example_inputs), overrides or Overrides()
-    two = batch_of_two(inputs)
+    two = resized(inputs, Scale(2), {}) if batch(inputs) == 1 else dict(inputs)
     recording = record(model, inputs, two, overrides.all_rules, overrides.fixed_size, python or {})
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
@@ -100,14 +101,6 @@ def bind(model: nn.Module, example_inputs: object) -> Arguments:
             "the example inputs hold no tensor; pass one image batch, such as torch.randn(2, 3, 224, 224)."
         )
     return inputs
-
-
-def batch_of_two(inputs: Mapping[str, object]) -> Arguments:
-    """Inputs whose batch dimension is 1 are repeated to 2."""
-    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
-    if any(t.dim() < 2 or t.shape[0] != 1 for t in tensors):
-        return dict(inputs)
-    return tree_map_only(Tensor, lambda t: t.expand(2, *t.shape[1:]), dict(inputs))
 
 
 def _in_program_order(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -43,8 +43,7 @@ class _Writer:
 
     def call(self, target: str, args: tuple[Literal, ...], value: object, where: str = "") -> Ref:
         names = (f"n_of_{i}" for i in self.count)
-        taken = self.base.tensors.keys() | self.base.numbers.keys()
-        name = next(name for name in names if name not in taken)
+        name = next(name for name in names if name not in self.base.tensors and name not in self.base.numbers)
         self.nodes.append(Node(name, "call", target, args, where=where))
         if value is not None:
             self.numbers[name] = value
@@ -67,7 +66,9 @@ class _Writer:
         return self.made[found]
 
     def number(self, value: Literal) -> Any:
-        return {**self.base.numbers, **self.numbers}[value.name] if isinstance(value, Ref) else value
+        if not isinstance(value, Ref):
+            return value
+        return self.numbers[value.name] if value.name in self.numbers else self.base.numbers[value.name]
 
     def guard(self, guard: Guard) -> None:
         comparison = guard.comparison
@@ -90,15 +91,15 @@ def written(base: Trace, found: Mapping[Place, Formula], guards: Sequence[Guard]
     if not (found or guards or pins):
         return base
     writer = _Writer(base)
-    index = {node.name: i for i, node in enumerate(base.steps)}
+    put: dict[str, dict[Path, Formula]] = {}
+    for (i, path), formula in found.items():
+        put.setdefault(base.steps[i].name, {})[path] = formula
     after: dict[str, list[Guard]] = {}
     for guard in guards:
         after.setdefault(guard.comparison.after, []).append(guard)
     inputs = [node.name for node in base.program.inputs]
     for node in base.program:
-        i = index.get(node.name, -1)
-        here = {path: f for (j, path), f in found.items() if j == i}
-        given = {path: writer.formula(f, node.where) for path, f in here.items()}
+        given = {path: writer.formula(f, node.where) for path, f in put.get(node.name, {}).items()}
         args, kwargs = replaced((node.args, node.kwargs), given) if given else (node.args, node.kwargs)
         writer.nodes.append(replace(node, args=args, kwargs=kwargs))
         for pin in pins if inputs and node.name == inputs[-1] else ():

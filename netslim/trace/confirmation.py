@@ -18,7 +18,7 @@ from netslim.ir.program import Leaf, Node, Program, Ref
 from netslim.trace.amending import Guard, Pin, written
 from netslim.trace.formulas import Feature, Formula, Number, formula
 from netslim.trace.recordings import Held, Place, against, number, shape_of
-from netslim.trace.result import Comparison, Path, Trace
+from netslim.trace.result import Path, Trace
 
 
 def dropped(traced: Trace) -> Trace:
@@ -154,7 +154,7 @@ def _no_formula(where: str) -> str:
 def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[int]:
     """The comparisons whose other outcome no recording has shown to be without consequence."""
     guards: dict[str, int] = {}
-    fixed = _unvaried(base, held)
+    fixed, classes = _unvaried(base, held), _classes(base)
     for i, comparison in enumerate(base.comparisons):
         here = tuple(number(o, base) for o in comparison.operands)
         asked = [h.asked.get(i, tuple(_here(o, base, h) for o in comparison.operands)) for h in held]
@@ -162,7 +162,8 @@ def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[int
         settled = of_constants and all(there == here for there in asked)
         settled = settled or _is_one_number(asked)
         if not settled and not any(i in h.flipped for h in kept):
-            guards.setdefault(_spelt(base, comparison), i)
+            of = [f"n{classes[o.name]}" if isinstance(o, Ref) else o for o in comparison.operands]
+            guards.setdefault(repr((comparison.target, comparison.outcome, of)), i)
     return list(guards.values())
 
 
@@ -175,16 +176,15 @@ def _is_one_number(asked: Sequence[tuple[Number | None, ...]]) -> bool:
 _SEVERAL = 3
 
 
-def _spelt(base: Trace, comparison: Comparison) -> str:
-    """What a comparison asks of which sizes: reads of the same size are spelt alike."""
-    nodes = {node.name: node for node in base.program if node.name in base.numbers}
-
-    def spelt(leaf: object) -> str:
-        if isinstance(leaf, Ref) and leaf.name in nodes:
-            return f"{nodes[leaf.name].target}({', '.join(map(spelt, nodes[leaf.name].args))})"
-        return repr(leaf)
-
-    return f"{comparison.target} {comparison.outcome} {', '.join(map(spelt, comparison.operands))}"
+def _classes(base: Trace) -> dict[str, int]:
+    """Which numbers are one: those that the same function gives of the same numbers or sizes."""
+    seen: dict[tuple[str, str], int] = {}
+    found: dict[str, int] = {}
+    for node in base.program:
+        if node.name in base.numbers:
+            of = repr([f"n{found[a.name]}" if isinstance(a, Ref) and a.name in found else a for a in node.args])
+            found[node.name] = seen.setdefault((node.target, of), len(seen))
+    return found
 
 
 def _settled_guards(base: Trace, guards: Sequence[int], kept: Sequence[Held]) -> list[Guard]:

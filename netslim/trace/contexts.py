@@ -73,19 +73,26 @@ _here = _Here()
 
 
 @contextlib.contextmanager
+def _held(change: Everywhere, name: str, value: object) -> Iterator[None]:
+    """While open, torch is changed, and the change is for this thread what `value` says."""
+    before = getattr(_here, name)
+    with change():
+        setattr(_here, name, value)
+        try:
+            yield
+        finally:
+            setattr(_here, name, before)
+
+
+@contextlib.contextmanager
 def noted(by: Noting) -> Iterator[None]:
     """While open, `torch.no_grad` and its kin set `by.grad`, `torch.autocast` sets `by.cast`, and nothing else.
 
     `by` is also told of functions with a backward of their own, and of what torch.utils.checkpoint runs.
     For this thread; in any other they do what they always do.
     """
-    before = _here.by
-    with _told():
-        _here.by = by
-        try:
-            yield
-        finally:
-            _here.by = before
+    with _held(_told, "by", by):
+        yield
 
 
 def _patched() -> Callable[[], None]:
@@ -193,13 +200,8 @@ def attention_in_python() -> Iterator[None]:
 
     While open, the body does not hand itself back to the function mode that called it, in this thread.
     """
-    before = _here.attention
-    with _opened():
-        _here.attention = True
-        try:
-            yield
-        finally:
-            _here.attention = before
+    with _held(_opened, "attention", True):
+        yield
 
 
 def _attention_opened() -> Callable[[], None]:
@@ -228,13 +230,8 @@ def alone() -> Iterator[None]:
 
     Nobody else is there while a model is followed, and tensors without values cannot be sent.
     """
-    before = _here.alone
-    with _parted():
-        _here.alone = True
-        try:
-            yield
-        finally:
-            _here.alone = before
+    with _held(_parted, "alone", True):
+        yield
 
 
 def _ungrouped() -> Callable[[], None]:

@@ -23,6 +23,7 @@ from netslim.trace.resized import (
     LARGE,
     MORE_BATCHES,
     Family,
+    Inputs,
     Scale,
     batch,
     families,
@@ -32,8 +33,6 @@ from netslim.trace.resized import (
 )
 from netslim.trace.result import Trace
 from netslim.trace.tracer import Tracer
-
-Inputs = Mapping[str, Any]
 
 
 class Untyped(Engine):
@@ -171,12 +170,11 @@ class Witnesses:
 
     def _is_settled(self, family: Family) -> bool:
         """Whether other sizes of a family need not be tried: all have been, or those of large tensors are found."""
-        found = {i for i, _ in self.ran}
         tensors = tensors_of(self.inputs)
         return all(
             (i, dim) in self.ran or (tensors[i].dim() > _IMAGE and any((i, d) in self.ran for d in range(1, 5)))
             for i, dim in sides(self.inputs, family)
-        ) and bool(found)
+        )
 
     def _further(self) -> Iterator[Trace]:
         scales = _scales(MORE_BATCHES, {}, True) if not self.chosen else []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import InputError, TraceError
-from netslim.ir.inputs import Inputs, described, tensors_in
+from netslim.ir.inputs import Arguments, Inputs, described, tensors_in
 from netslim.ir.program import Function, Node, Program
 from netslim.layouts.axes import Const, Reason
 from netslim.layouts.engine import Engine, Operator, Rule
@@ -39,8 +39,6 @@ from netslim.trace.state import kept, require_decidable
 from netslim.trace.tracer import Tracer
 
 Constants = dict[str, Tensor]
-Arguments = dict[str, object]
-"""What a forward is called with, by the names of its parameters."""
 
 
 _NONE: Mapping[str, str] = {}
