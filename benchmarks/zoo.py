@@ -9,6 +9,8 @@ Every model runs in a process of its own under a time and a memory limit, on one
 after every model, so an interrupted run goes on with --resume.
 
     converted, proved   netslim.convert with its proof: three random sub-networks equal the masked full network
+    parity              largest relative difference of a training step at full width from the original's: outputs,
+                        gradients of parameters and inputs, buffers
     elastic outputs     share of the output channels of all convolution and linear layers that belong to a group;
                         the channels of the model's own outputs are not counted
     kept                parameters and FLOPs with every group at half width

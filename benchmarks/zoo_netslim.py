@@ -1,4 +1,4 @@
-"""What netslim makes of one model: analysis, conversion with its proof, costs at half width, a training step."""
+"""What netslim makes of one model: analysis, conversion with its proof, costs, a training step beside the model's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from zoo_limits import Fields, Job, Send, told
 from zoo_models import THIRDPARTY, Entry, home
+from zoo_parity import parity_fields
 from zoo_shares import frozen_by_proof, shares
 
 import netslim
@@ -44,8 +45,11 @@ def netslim_job(entry: Entry, reduced: bool, analysis_only: bool = False) -> Job
         send({"converted": True, "convert_s": time.process_time() - start} | proof_fields(net))
         send(shares(net.plan, model).to_data() | {"stage": "costs"})
         send(costs(net))
+        batch, named = call(entry, inputs)
+        send({"stage": "parity"})
+        send(parity_fields(model, net, batch, named))
         send({"stage": "training step"})
-        send(training_fields(entry, model, net, inputs))
+        send(training_fields(model, net, batch, named))
         send({"stage": ""})
 
     return job
@@ -124,12 +128,17 @@ def proof_fields(net: Any) -> Fields:
 # ------------------------------------------------------------------------------------------------ one training step
 
 
-def training_fields(entry: Entry, model: nn.Module, net: Any, inputs: Any) -> Fields:
+def call(entry: Entry, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What forward gets in training mode: by position, and by name."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (*positional(inputs), *targets(entry, inputs)), {}
+
+
+def training_fields(model: nn.Module, net: Any, batch: tuple[Any, ...], named: dict[str, Any]) -> Fields:
     """Whether a step at random widths runs: forward, mean of the float outputs, backward, SGD on every weight."""
     counts = draw_counts(net.groups, random.Random(0))
     width = {group.name: count for group, count in zip(net.groups, counts, strict=True)}
-    named = inputs if isinstance(inputs, dict) else {}
-    batch = () if named else (*positional(inputs), *targets(entry, inputs))
 
     def run() -> Any:
         with net.sub(width or 1.0):

@@ -33,7 +33,9 @@ def versions() -> dict[str, str]:
 
 MEANING = """*Elastic outputs*: share of the output channels of all convolution and linear layers that belong to a
 channel group, the model's own outputs left out. *Kept*: with every group at half width. *Proved*: three random
-sub-networks equal the masked full network. *Step*: one training step at random widths ran. A peer has converted a
+sub-networks equal the masked full network. *Parity*: the largest difference of a training step of the converted network
+from the original's (outputs, gradients of parameters and inputs, buffers), relative, in double precision unless it says
+otherwise. *Step*: one training step at random widths ran. A peer has converted a
 model that still runs with everything it found elastic at its smallest; whether it computes the right thing is not
 checked."""
 
@@ -52,6 +54,16 @@ def _yes(name: str) -> Callable[[Fields], str]:
 def _proof(row: Fields) -> str:
     frozen = row.get("proof_frozen")
     return _yes("proved")(row) + (f", {frozen} frozen" if frozen else "")
+
+
+def _parity(row: Fields) -> str:
+    """The largest difference of a training step from the original's, with what it is in if it is more than rounding."""
+    share = row.get("parity")
+    if share is None:
+        return ""
+    single = ", single" if row.get("parity_dtype") == "float32" else ""
+    evaluated = ", eval" if row.get("parity_mode") == "eval" else ""
+    return ("0" if share == 0 else f"{share:.0e}") + single + evaluated
 
 
 def _name(row: Fields) -> str:
@@ -76,6 +88,7 @@ MAIN: Columns = {
     "M params": _number("params", ".1f", 1e-6),
     "converted": _yes("converted"),
     "proved": _proof,
+    "parity": _parity,
     "groups": _number("groups", ".0f"),
     "blocks": _number("blocks", ".0f"),
     "elastic outputs": _number("elastic_share", ".1%"),
@@ -92,6 +105,7 @@ FAILED: Columns = {
     "reason": lambda r: r["failure"],
 }
 STEPS: Columns = {"model": lambda r: r["model"], "step": _yes("trained"), "reason": lambda r: r["training_note"]}
+PARITY: Columns = {"model": lambda r: r["model"], "parity": _parity, "where": lambda r: r["parity_note"]}
 HELD: Columns = {
     "model": lambda r: r["model"],
     "elastic outputs": _number("elastic_share", ".1%"),
@@ -162,6 +176,7 @@ def sections(rows: Sequence[Fields]) -> list[tuple[str, Sequence[Fields], Column
     found.append((f"Less than {LOW:.0%} elastic", sorted(low, key=lambda r: r["elastic_share"]), HELD))
     found.append(("Failures of netslim", [row for row in ours if row.get("failure")], FAILED))
     found.append(("Training steps that did not run", [row for row in ours if row.get("training_note")], STEPS))
+    found.append(("Parity beyond rounding, or not compared", [row for row in ours if row.get("parity_note")], PARITY))
     if len({row["tool"] for row in rows}) > 1:
         found.append(("Beside the peers", *_beside(rows)))
         found.append(("Failures of the peers", [r for r in rows if r["tool"] in PEERS and r.get("failure")], FAILED))
