@@ -100,7 +100,7 @@ class Standalone(Printer):
         ]
         if len(bodies) == 2:
             bodies = [["if self.training:", *_indented(bodies[0]), *bodies[1]]]
-        lines = [f"def forward(self{''.join(parameters(inputs, names))}):"]
+        lines = [f"def forward(self{''.join(parameters(inputs, names, self))}):"]
         lines += _indented([*checks(inputs, names, self), *bodies[0]])
         return "\n".join(lines) + "\n"
 
