@@ -76,6 +76,7 @@ TASKS = {
 SCHEDULES = {
     "cosine": ScheduleRow("gradaug.training.schedules:cosine"),
     "step": ScheduleRow("gradaug.training.schedules:step", needs="milestones"),
+    "poly": ScheduleRow("gradaug.training.schedules:poly"),
     "constant": ScheduleRow("gradaug.training.schedules:constant"),
 }
 
