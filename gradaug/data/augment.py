@@ -66,7 +66,7 @@ class Lighting(nn.Module):
         return (image.float() + 255 * shift).clamp(0, 255).round().to(torch.uint8)
 
 
-def repeatable(transform: Transform, image: Tensor, *key: object) -> Tensor:
+def repeatable(transform: Callable[[Tensor], T], image: Tensor, *key: object) -> T:
     """`transform` with the random draws that `key` fixes; the global generator is left as it was."""
     seed = random.Random(f"gradaug/augment/{'/'.join(map(str, key))}").getrandbits(63)
     with drawn_from(image.device, seed):
