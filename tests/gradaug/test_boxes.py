@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from gradaug import data
+from gradaug.data.boxed import aspect
 from gradaug.errors import DataError
 
 from . import boxed_files as files
@@ -125,6 +126,13 @@ def test_batches_are_of_one_shape_and_evaluation_does_not_pad(found: tuple[str, 
     ]
     assert wide.count(1) >= 2
     assert [len(images) for images, _ in data.evaluation_batches(source.validation)] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("size", "group"), [((480, 640), 1), ((640, 480), -1), ((500, 500), 0), ((100, 900), 3), ((900, 100), -3)]
+)
+def test_images_are_grouped_by_their_shape(size: tuple[int, int], group: int) -> None:
+    assert aspect(*size) == aspect(size[0] * 3, size[1] * 3) == group
 
 
 # ------------------------------------------------------------------------------------------ COCO in particular
