@@ -44,12 +44,17 @@ def decode(path: str | Path, upright: bool = False) -> Tensor:
 
     `upright`: turned as its metadata says, as tools in which boxes are drawn show it.
     """
-    return _read(path, lambda image: _pixels(ImageOps.exif_transpose(image) if upright else image))
+    return _read(path, _upright_pixels if upright else _pixels)
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Height and width that an image file has upright, from its first bytes; DataError likewise."""
     return _read(path, _upright_size)
+
+
+def _upright_pixels(image: Image.Image) -> Tensor:
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would not know its file's format
+    return _pixels(image)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
