@@ -90,5 +90,9 @@ SOURCES = {
     "voc-masks": DataRow("gradaug.data.voc_masks:voc_masks", "DIR", 1_464),
     "ade20k": DataRow("gradaug.data.ade20k:ade20k", "DIR", 20_210),
     "cityscapes": DataRow("gradaug.data.cityscapes:cityscapes", "DIR", 2_975),
+    "scenes": DataRow("gradaug.data.scenes:scenes"),
+    "coco": DataRow("gradaug.data.coco:coco", "DIR", 118_287),
+    "voc": DataRow("gradaug.data.voc:voc", "DIR", 5_717),
+    "yolo": DataRow("gradaug.data.yolo:yolo", "DIR"),
     "synthetic": DataRow("gradaug.data.synthetic:synthetic"),
 }

@@ -17,6 +17,7 @@ from gradaug.errors import DataError
 from gradaug.scopes import drawn_from
 
 Transform = Callable[[Tensor], Tensor]
+S = TypeVar("S")
 T = TypeVar("T")
 
 CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -28,7 +29,9 @@ def chosen(name: str, table: Mapping[str, T], source: str) -> T:
     """What `table` has for ``--augment NAME``; DataError where the data set `source` has no such augmentation."""
     if name in table:
         return table[name]
-    reason = "is for folders of photographs" if name == "color" else "is unknown"
+    reason = {"color": "is for folders of photographs", "scale": "is for photographs with boxes"}.get(
+        name, "is unknown"
+    )
     raise DataError(f"--augment {name} {reason}; {source} has {' and '.join(table)}")
 
 
@@ -66,10 +69,13 @@ class Lighting(nn.Module):
         return (image.float() + 255 * shift).clamp(0, 255).round().to(torch.uint8)
 
 
-def repeatable(transform: Callable[[Tensor], T], image: Tensor, *key: object) -> T:
-    """`transform` with the random draws that `key` fixes; the global generator is left as it was."""
+def repeatable(transform: Callable[[S], T], image: S, *key: object) -> T:
+    """`transform` with the random draws that `key` fixes; the global generator is left as it was.
+
+    `image` is a tensor in main memory, or several that belong together.
+    """
     seed = random.Random(f"gradaug/augment/{'/'.join(map(str, key))}").getrandbits(63)
-    with drawn_from(image.device, seed):
+    with drawn_from(torch.device("cpu"), seed):
         return transform(image)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from gradaug.errors import DataError
 from netslim.extras import needed
 
 with needed("pillow", "image files"):
-    from PIL import Image
+    from PIL import Image, ImageOps
+
+T = TypeVar("T")
 
 Image.init()
 FORMATS = [name for name in "JPEG PNG GIF BMP PPM TIFF WEBP AVIF JPEG2000".split() if name in Image.OPEN]
@@ -33,13 +36,21 @@ SUFFIXES = (
 LONGEST = 256
 """Sides of an image that is cropped square: one this many times the other."""
 
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-"""Tags of TIFF."""
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 274
+"""Tags of TIFF, which other formats' metadata share."""
 
 
-def decode(path: str | Path) -> Tensor:
-    """An image file as uint8 (3, H, W); DataError names one that cannot be read."""
-    return _read(path, "an image", FORMATS, _pixels)
+def decode(path: str | Path, upright: bool = False) -> Tensor:
+    """An image file as uint8 (3, H, W); DataError names one that cannot be read.
+
+    `upright`: turned as its metadata says, as tools in which boxes are drawn show it.
+    """
+    return _read(path, "an image", FORMATS, _upright_pixels if upright else _pixels)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Height and width that an image file has upright, from its first bytes; DataError likewise."""
+    return _read(path, "an image", FORMATS, _upright_size)
 
 
 def decode_mask(path: str | Path) -> Tensor:
@@ -47,7 +58,17 @@ def decode_mask(path: str | Path) -> Tensor:
     return _read(path, "a mask", ["PNG"], _numbers)
 
 
-def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image.Image], Tensor]) -> Tensor:
+def _upright_pixels(image: Image.Image) -> Tensor:
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would not know its file's format
+    return _pixels(image)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image.Image], T]) -> T:
     try:
         with warnings.catch_warnings(), opened(path) as file:
             warnings.simplefilter("ignore")  # a library's remarks on damaged metadata

@@ -77,7 +77,7 @@ def measure(
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
         for images, labels in batches:
-            meter.add(net(images.to(device)), on_device(labels, device))
+            meter.add(net(on_device(images, device)), on_device(labels, device))
     return meter
 
 
