@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradaug.config.values import whole
 from gradaug.evaluation.recalibration import estimate
 from gradaug.evaluation.recalibration import recalibrate as recalibrate
-from gradaug.inputs import blank_images, device_of, on_device
+from gradaug.inputs import device_of, on_device
 from gradaug.scopes import evaluating
 from gradaug.tasks.classification import Classification
 from gradaug.tasks.task import AnyTask, Meter, TaskScore
@@ -77,7 +77,7 @@ def measure(
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
         for images, labels in batches:
-            meter.add(net(images.to(device)), on_device(labels, device))
+            meter.add(net(on_device(images, device)), on_device(labels, device))
     return meter
 
 
@@ -134,5 +134,5 @@ def spread(net: SlimNet, skip: int) -> list[str]:
 def require_fit(net: SlimNet, source: DataSource, task: AnyTask = CLASSIFICATION) -> None:
     """DataError unless the network's answer to an image is one that can learn the labels of `source`."""
     with evaluating(net):
-        output = net(blank_images(net, 1))
+        output = task.trial(net)
     task.require_fit(output, source)

@@ -79,10 +79,11 @@ def train(
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:
+                due = run.due
                 record = train_epoch(run, batches, tally, log, shown, asked)
                 run.done += 1
                 log.epoch(record)  # before the checkpoint: a resume drops what the checkpoint does not cover
-                if record.val_loss is not None:
+                if due:
                     run.save(None)
                 shown.epoch(record)
                 tally = run.tally()
