@@ -41,7 +41,7 @@ THIRD_PARTY = {
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
     "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
-    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",
@@ -52,7 +52,8 @@ THIRD_PARTY = {
     "click": "cli/*.py",
     "numpy": "gradaug/*/*.py netslim/trace/randomness.py",
     "PIL": "gradaug/data/decode.py",
-    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py",
+    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py gradaug/data/scenes.py",
+    "pycocotools": "gradaug/data/outlines.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

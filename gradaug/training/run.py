@@ -147,7 +147,7 @@ class Run:
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:
-                self.ga.accumulate_loss(teacher.loss(self.forward, others, self.ga.steps))
+                self.ga.accumulate_loss(teacher.loss(self.forward, data.one_tensor(others), self.ga.steps))
                 others = None
             losses = self.ga.backward(images, labels, None, others)
             total = total + figures(self.task, losses, labels, stop)
