@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from torchmetrics.detection import MeanAveragePrecision
 
 FIGURES = {
-    "ap": ("AP", "map"), "ap50": ("AP50", "map_50"), "ap75": ("AP75", "map_75"), "ap_small": ("AP small", "map_small"),
-    "ap_medium": ("AP medium", "map_medium"), "ap_large": ("AP large", "map_large"),
+    "ap": ("AP", "map"), "ap50": ("AP50", "map_50"), "ap75": ("AP75", "map_75"), "ap_small": ("APs", "map_small"),
+    "ap_medium": ("APm", "map_medium"), "ap_large": ("APl", "map_large"),
 }  # fmt: skip
 """Name, heading, and what torchmetrics calls it."""
-COLUMNS = {name: Column(name, label) for name, (label, _) in FIGURES.items()}
-MASK_COLUMNS = {name: Column(f"mask_{name}", f"mask {label}") for name, (label, _) in FIGURES.items()}
+COLUMNS = {name: Column(name, label, "") for name, (label, _) in FIGURES.items()}
+MASK_COLUMNS = {
+    name: Column(f"mask_{name}", f"mask {label}", "", detail=name != "ap") for name, (label, _) in FIGURES.items()
+}
 INSIDE = 0.5
 """A pixel is in a mask from this probability."""
 

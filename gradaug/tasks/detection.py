@@ -39,7 +39,7 @@ from gradaug.config.ranges import one_of
 from gradaug.errors import DataError
 from gradaug.inputs import blank_images, device_of
 from gradaug.scopes import drawn_from
-from gradaug.tasks import detector
+from gradaug.tasks import detector, distilled
 from gradaug.tasks.average_precision import DetectionScore, PrecisionMeter, require_predictions
 from gradaug.tasks.boxes import Images, Targets, require_images, require_targets, resized
 from gradaug.tasks.task import Column, Forward, Key, Meter, Mix, Sums, Task, TaskScore
@@ -116,6 +116,8 @@ class Detection(Task[Images, Targets, Any]):
             yield images, target
 
     def require_batch(self, net: SlimNet, images: Images, labels: Targets) -> None:
+        if self.subnet_target == "full":
+            distilled.require_parts(net)
         require_targets(images, labels, detector.classes(net), detector.learnt(net))
 
     def passing(self, net: SlimNet, key: Key) -> contextlib.AbstractContextManager[object]:
@@ -126,7 +128,12 @@ class Detection(Task[Images, Targets, Any]):
     def answer(self, forward: Forward, images: Images, labels: Targets) -> Answer:
         return Answer(_losses(forward(images, labels)), labels)
 
+    def at_images(self, net: SlimNet, images: Images, target: Any) -> Any:
+        return distilled.taught(net, images) if self.subnet_target == "full" else target
+
     def subnet_answer(self, net: SlimNet, forward: Forward, images: Images, target: Any) -> object:
+        if isinstance(target, distilled.Taught):
+            return distilled.answers(net, target.places)
         return self.answer(forward, images, target)
 
     def loss(self, output: object, labels: Targets) -> Tensor:
@@ -144,6 +151,8 @@ class Detection(Task[Images, Targets, Any]):
             raise InputError("a view may move pixels, and boxes stay where they are: leave `view` out")
 
     def subnet_loss(self, output: object, target: Any, mix: Mix | None = None) -> Tensor:
+        if isinstance(output, distilled.Answers):
+            return distilled.divergence(output, target)
         return self.loss(output, target)
 
     # -- what is measured

@@ -54,6 +54,8 @@ class Column:
     label: str
     unit: str = "%"
     digits: int = 2
+    detail: bool = False
+    """Whether it is for files alone, as tables and lines have no room for it."""
 
     @property
     def heading(self) -> str:
