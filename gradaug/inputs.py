@@ -44,6 +44,12 @@ def image_shape(net: SlimNet) -> tuple[int, ...]:
     return found[0]
 
 
+def images_in_example(net: SlimNet) -> int:
+    """Images that the cost of `net` is counted on (:func:`netslim.cost.count`): those of a list, one of a tensor."""
+    lists = (value for value in runtime(net).plan.inputs.values() if isinstance(value, (list, tuple)))
+    return next((len(value) for value in lists if value and isinstance(value[0], Input)), 1)
+
+
 def _image_shapes(net: SlimNet) -> Iterator[tuple[int, ...]]:
     """Of every argument of forward that is a tensor (N, ...) or a list of tensors, one an image."""
     for value in runtime(net).plan.inputs.values():

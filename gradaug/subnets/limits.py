@@ -86,6 +86,17 @@ def groups_below(net: SlimNet, scope: str) -> tuple[str, ...]:
     return found
 
 
+def narrowed(net: SlimNet, width: float, scope: str) -> float | dict[str, float]:
+    """What ``net.sub(width=...)`` takes for a sub-network that is narrow in the module `scope` alone.
+
+    Raises InputError where it has no such module.
+    """
+    if width == 1 or scope == "all":
+        return width
+    require_scope(net, scope)
+    return _widths(width, groups_below(net, scope))
+
+
 def require_scope(net: SlimNet, scope: str) -> None:
     """InputError where there is no such module."""
     if scope != "all" and scope not in dict(net.named_modules()):

@@ -36,8 +36,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from gradaug.config.ranges import one_of
+from gradaug.config.registry import REGULARIZERS
 from gradaug.errors import DataError
 from gradaug.inputs import blank_images, device_of
+from gradaug.regularizers.hooks import Regularizer
 from gradaug.scopes import drawn_from
 from gradaug.tasks import detector, distilled
 from gradaug.tasks.average_precision import DetectionScore, PrecisionMeter, require_predictions
@@ -88,6 +90,9 @@ class Detection(Task[Images, Targets, Any]):
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
+        for said, sentence in _useless(config):
+            if said:
+                raise InputError(sentence)
         return cls(subnet_target=config.subnet_target)
 
     # -- what inputs are, and what a sub-network sees of them
@@ -136,6 +141,11 @@ class Detection(Task[Images, Targets, Any]):
             return distilled.answers(net, target.places)
         return self.answer(forward, images, target)
 
+    def rehearse(self, net: SlimNet, given: Mapping[str, Any]) -> object:
+        images = [image.clamp(0, 1) for image in next(iter(given.values()))]
+        with self.passing(net, (0,)):
+            return net(images, [detector.invented(net, image) for image in images])
+
     def loss(self, output: object, labels: Targets) -> Tensor:
         """The sum of the losses."""
         assert isinstance(output, Answer)
@@ -180,6 +190,33 @@ class Detection(Task[Images, Targets, Any]):
                 f"background counted; build the model for {source.classes} and convert it again "
                 f"(netslim convert ... --arg num_classes={source.classes})"
             )
+
+
+def _useless(config: TrainConfig) -> Iterator[tuple[bool, str]]:
+    """Settings of images with one label, and why a detector has no use for them."""
+    changing = [name for name in config.regularizers if REGULARIZERS[name].load().on_batch is not Regularizer.on_batch]
+    yield (
+        bool(changing),
+        (f"--regularizers {','.join(changing)} changes images of one label, and here they have boxes: leave it out"),
+    )
+    yield bool(config.views), "--views may move pixels, and boxes would stay where they are: leave it out"
+    yield (
+        config.semi != "none",
+        (
+            f"--semi {config.semi} is for images with one label; detection learns from labelled images alone: leave it out"
+        ),
+    )
+    yield (
+        bool(config.label_smoothing),
+        ("--label-smoothing is for one label an image, and the losses of a detector are its own: leave it out"),
+    )
+    yield (
+        config.divergence != "kl" or config.temperature != 1,
+        (
+            "--divergence and --temperature are for one label an image: --subnet-target says what sub-networks of a "
+            "detector learn"
+        ),
+    )
 
 
 def _losses(output: object) -> dict[str, Tensor]:

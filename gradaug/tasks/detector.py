@@ -9,8 +9,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from gradaug.tasks.boxes import BoxTarget
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from netslim import SlimNet
 
@@ -33,6 +37,20 @@ def classes(net: nn.Module) -> int | None:
 def learnt(net: nn.Module) -> tuple[str, ...]:
     """What the losses need of a target besides boxes and labels."""
     return tuple(name for name, path in _LEARNT.items() if _at(net, path) is not None)
+
+
+def invented(net: nn.Module, image: Tensor) -> BoxTarget:
+    """A target with one object, to try a network on."""
+    height, width = image.shape[-2:]
+    box = image.new_tensor([[width / 4, height / 4, width / 2, height / 2]])
+    target = {"boxes": box, "labels": torch.ones(1, dtype=torch.int64, device=image.device)}
+    needed = learnt(net)
+    if "masks" in needed:
+        target["masks"] = torch.ones(1, height, width, dtype=torch.uint8, device=image.device)
+    if "keypoints" in needed:
+        points = _at(net, "roi_heads.keypoint_predictor.kps_score_lowres.out_channels") or 1
+        target["keypoints"] = torch.cat([box[:, :2], box.new_ones(1, 1)], 1).expand(1, points, 3).float()
+    return target
 
 
 def side(net: nn.Module) -> int | None:

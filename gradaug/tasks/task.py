@@ -160,6 +160,10 @@ class Task(Scaling, Generic[Images, Labels, Target]):
         """The output for one blank image, for :meth:`require_fit`; `net` is in eval mode."""
         return net(self.blank(net, 1))
 
+    def rehearse(self, net: SlimNet, given: Mapping[str, Any]) -> object:
+        """The output of a training pass for random arguments of forward, to see what it costs."""
+        return net(**given)
+
     # -- what is learned
 
     def loss(self, output: object, labels: Labels) -> Tensor:

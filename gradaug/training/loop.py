@@ -181,7 +181,7 @@ def score_subnetworks(
     """Validation scores of sub-networks at `widths` and without `skips` blocks, recalibrated on training images."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation)
-    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, task=task)
+    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, task=task, scope=config.scope)
 
 
 def reported_widths(alpha: float, count: int = 5) -> list[float]:
