@@ -202,9 +202,7 @@ def _useless(config: TrainConfig) -> Iterator[tuple[bool, str]]:
     yield bool(config.views), "--views may move pixels, and boxes would stay where they are: leave it out"
     yield (
         config.semi != "none",
-        (
-            f"--semi {config.semi} is for images with one label; detection learns from labelled images alone: leave it out"
-        ),
+        (f"--semi {config.semi} is for images of one label; detection learns from labelled ones alone: leave it out"),
     )
     yield (
         bool(config.label_smoothing),

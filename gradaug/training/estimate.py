@@ -2,7 +2,8 @@
 
 FLOPs are counted by torch on the meta device: no weight is touched, no image needed. A network that stays Python, as a
 detector does, is run on random images on the CPU, and finds there what it finds: its numbers are rough. A backward pass
-counts as two forwards. Memory is that of one full pass, whose saved tensors are counted, beside weights, gradients and momentum.
+counts as two forwards. Memory is that of one full pass, whose saved tensors are counted, beside weights, gradients and
+momentum.
 """
 
 from __future__ import annotations
