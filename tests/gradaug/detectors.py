@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
+import gradaug
 import netslim
 from gradaug import data
+from gradaug.distributed import processes as sync
+from gradaug.evaluation.score import measure
 
 SIDE = 48
 CLASSES = 4
@@ -184,3 +188,40 @@ def source(*_: Any, training: int = 8, validation: int = 5) -> data.DataSource:
     """A data set for detection, as a row of the registry makes one."""
     train, held = Scenes(training, False, 10), Scenes(validation, True, 50)
     return data.DataSource("small", CLASSES, train, train, held, task="detection", categories=("background", *"abc"))
+
+
+# ------------------------------------------------------------------------------------------ in one of two processes
+
+
+def step_gradients(kind: str = "retina", parts: int = 1) -> dict[str, Tensor]:
+    """Of one step on this process's images, in so many parts, averaged over the processes."""
+    net, world = converted(kind, frozen=True), sync.current()
+    images, targets = batch(4)
+    ga = gradaug.GradAug(net, "both", task=gradaug.Detection(), round_to=1, alpha=0.5, accumulate=parts)
+    for part in range(parts):
+        mine = slice(world.rank * parts + part, None, world.size * parts)
+        ga.backward(images[mine], targets[mine])
+    sync.average_gradients(net.parameters())
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def measured() -> Any:
+    """The score of an untrained network on the images of all processes, each taking its share."""
+    held, world = source(training=1, validation=5).validation, sync.current()
+    share = data.evaluation_batches(held, 2, rank=world.rank, world=world.size)
+    meter = measure(converted("mask").float(), share, task=gradaug.Detection())
+    if world.size > 1:
+        meter.merge(sync.gathered(meter.state()))
+    return asdict(meter.score())
+
+
+def seen_by_each() -> list[float]:
+    """Losses of a step on the same images, whose anchors each process samples by itself."""
+    net = converted("faster", sampled=8)
+    losses = gradaug.GradAug(net, task=gradaug.Detection(), round_to=1).backward(*batch())
+    return [float(losses.full), *map(float, losses.subnets)]
+
+
+def answers() -> dict[str, Any]:
+    """Everything that the tests ask of one process."""
+    return {"gradients": step_gradients(), "parts": step_gradients(parts=2), "score": measured(), "own": seen_by_each()}
