@@ -39,7 +39,7 @@ THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/training/progress.py cli/*.py",
     "networkx": "netslim/net/graph.py netslim/net/slimnet.py netslim/report.py",
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
-    "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py",
+    "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py",

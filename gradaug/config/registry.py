@@ -70,6 +70,7 @@ VIEWS = {
 TASKS = {
     "classification": Row("gradaug.tasks.classification:Classification"),
     "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
+    "detection": Row("gradaug.tasks.detection:Detection"),
 }
 """Each a gradaug.tasks.task.Task."""
 
