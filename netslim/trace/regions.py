@@ -85,6 +85,8 @@ def record(
     """
     with known_caches(model):
         if "" in python:
+            if _without_values(model):
+                raise TraceError(f"{python['']} That needs a model with values, and this one is on meta.")
             return _in_regions(model, inputs, TraceError(python[""]), rules, python)
         return _recorded(model, inputs, two, rules, fixed_size, python)
 
@@ -105,9 +107,13 @@ def _recorded(
     assert refusal is not None
     if fixed_size:
         return _whole(model, inputs, inputs, rules, making=True, fixed_size=True)
-    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+    if _without_values(model):
         raise refusal
     return _in_regions(model, inputs, refusal, rules, python)
+
+
+def _without_values(model: nn.Module) -> bool:
+    return any(t.is_meta for t in (*model.parameters(), *model.buffers()))
 
 
 def _whole(
