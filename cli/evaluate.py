@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--skips", type=Listed(int), default="0", show_default=True, help="Numbers of blocks to leave out, evenly spread."
 )
+@click.option("--scope", metavar="NAME", help="What widths narrow: all, or this module alone.  [default: the task's]")
 @calibration_options
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes for the images.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, ...")
@@ -149,7 +150,9 @@ def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
 
 def _require_as_it_is(path: str, said: dict[str, object]) -> None:
     """UsageError for options that cut or recalibrate: an extracted network is scored as it is."""
-    wrong = [name for name in ("widths", "skips", "round_to", "calibration_batches", "batch_size") if name in said]
+    wrong = [
+        name for name in ("widths", "skips", "scope", "round_to", "calibration_batches", "batch_size") if name in said
+    ]
     if wrong:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise click.UsageError(f"{path} is one extracted network, scored as it is: {names} are for converted ones.")

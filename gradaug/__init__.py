@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gradaug.subnets.space import Space as Space
     from gradaug.tasks.classification import Classification as Classification
     from gradaug.tasks.classification import Score as Score
+    from gradaug.tasks.detection import Detection as Detection
     from gradaug.tasks.segmentation import Segmentation as Segmentation
     from gradaug.tasks.task import Task as Task
     from gradaug.training.loop import train as train
@@ -50,6 +51,7 @@ _HOME = {
     "TrainingError": "errors",
     "Classification": "tasks.classification",
     "Score": "tasks.classification",
+    "Detection": "tasks.detection",
     "Segmentation": "tasks.segmentation",
     "Task": "tasks.task",
     "recalibrate": "evaluation.recalibration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.ir.inputs import Input
 from netslim.net.runtime import runtime
 
 T = TypeVar("T")
@@ -32,8 +34,26 @@ def blank_images(net: SlimNet, count: int = 2) -> Tensor:
 
 
 def image_shape(net: SlimNet) -> tuple[int, ...]:
-    """The one input's shape without the batch dimension, e.g. (3, 32, 32)."""
-    shapes = runtime(net).plan.input_shapes
-    if len(shapes) != 1:
-        raise InputError(f"gradaug trains networks with one input, and this one takes {len(shapes)}")
-    return tuple(shapes[0][1:])
+    """The shape of one image, e.g. (3, 32, 32): of the one input without the batch, or of the first of a list's.
+
+    Raises InputError for a network with several inputs.
+    """
+    found = list(_image_shapes(net))
+    if len(found) != 1:
+        raise InputError(f"gradaug trains networks with one input, and this one takes {len(found)}")
+    return found[0]
+
+
+def images_in_example(net: SlimNet) -> int:
+    """Images that the cost of `net` is counted on (:func:`netslim.cost.count`): those of a list, one of a tensor."""
+    lists = (value for value in runtime(net).plan.inputs.values() if isinstance(value, (list, tuple)))
+    return next((len(value) for value in lists if value and isinstance(value[0], Input)), 1)
+
+
+def _image_shapes(net: SlimNet) -> Iterator[tuple[int, ...]]:
+    """Of every argument of forward that is a tensor (N, ...) or a list of tensors, one an image."""
+    for value in runtime(net).plan.inputs.values():
+        if isinstance(value, Input):
+            yield value.shape[1:]
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(one, Input) for one in value):
+            yield value[0].shape

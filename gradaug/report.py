@@ -19,7 +19,8 @@ def score_table(rows: Sequence[SubnetScore], before: TaskScore | None = None, ti
     note = "* batch norm recalibrated on training images" if any(row.recalibrated for row in rows) else None
     table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
     table.add_column("network")
-    shown = list(dict.fromkeys(c for row in rows for c in row.score.columns if getattr(row.score, c.name) is not None))
+    there = (c for row in rows for c in row.score.columns if getattr(row.score, c.name) is not None)
+    shown = [column for column in dict.fromkeys(there) if not column.detail]
     for name in ("parameters", "MFLOPs", *(column.heading for column in shown)):
         table.add_column(name, justify="right")
 

@@ -29,11 +29,15 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def drawn_from(device: torch.device, seed: int) -> Iterator[None]:
-    """Inside, the global generators of the CPU and of `device` start from `seed`; afterwards they are put back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+    """Inside, the global generators of the CPU, of `device` and of Python start from `seed`; then they are put back."""
+    devices, python = [device] if device.type == "cuda" else [], random.getstate()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(python)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from gradaug.arguments import (
     require_common,
 )  # fmt: skip
 from gradaug.config.values import checked, function, truth, whole
-from gradaug.distributed.processes import average_gradients, require_own
+from gradaug.distributed.processes import average_gradients, current, require_own
 from gradaug.inputs import device_of
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
@@ -118,22 +118,23 @@ class GradAug:
         accumulate: int = 1,
         amp: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        forward: Callable[[Tensor], object] | None = None,
+        forward: Callable[..., Any] | None = None,
         **settings: object,
     ) -> None:
         self.net = net
-        self.space = space_of(net, space, settings | ({"widths": "per-group"} if truth("per_group", per_group) else {}))
-        self.seed, self.rank = checked("seed", seed), whole("rank", rank)
-        self.transform = function("transform", transform)
-        self.view = function("view", view)
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
+        settings |= {"widths": "per-group"} if truth("per_group", per_group) else {}
+        self.space = space_of(net, space, settings, self.task)
+        self.seed, self.rank = checked("seed", seed), whole("rank", rank)
+        self.transform = function("transform", transform)
+        self.view = function("view", view)
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
         self.amp, self.scaler = precision(amp), loss_scaler(scaler)
-        self.forward: Callable[[Tensor], object] = net if forward is None else function("forward", forward)
+        self.forward: Callable[..., Any] = net if forward is None else function("forward", forward)
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
@@ -159,8 +160,9 @@ class GradAug:
             self._own = True
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         every, count, total = self.task.batch(images, unlabelled)
-        with self._autocast():
-            output = self.forward(every)
+        self.task.require_batch(self.net, every, labels)
+        with self._passing(0), self._autocast():
+            output = self.task.answer(self.forward, every, labels)
             target = self.task.target(output)
             answer = self.task.first(target, count, total)
             if draws:
@@ -196,17 +198,23 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Tensor, target: object, chosen: Draw, number: int) -> Tensor:
+    def _subnet_backward(self, images: Any, target: object, chosen: Draw, number: int) -> Tensor:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
-        images, target = self.task.resized(images, target, chosen.resolution)
-        with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
+        scaled = self.task.scaled(self.net, images, target, chosen.resolution)
+        with self._passing(1 + number), scaled as (images, target):
             with self._autocast():
-                output = self.forward(images)
-            loss = self.task.subnet_loss(output, target, mix)
-            if loss.requires_grad:  # else nothing that is trained is in this sub-network
-                self.accumulate_loss(self.subnet_weight * loss)
+                target = self.task.at_images(self.net, images, target)
+            with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
+                with self._autocast():
+                    output = self.task.subnet_answer(self.net, self.forward, images, target)
+                loss = self.task.subnet_loss(output, target, mix)
+                if loss.requires_grad:  # else nothing that is trained is in this sub-network
+                    self.accumulate_loss(self.subnet_weight * loss)
         return loss.detach()
+
+    def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
+        return self.task.passing(self.net, (self.seed, self.steps, self._part, number, self.rank, current().rank))
 
     def accumulate_loss(self, loss: Tensor) -> None:
         """Adds the gradient of a further loss on this part of the step's batch."""

@@ -18,6 +18,7 @@ EXTRAS = {
     "pillow": ("PIL", "train"),
     "torchmetrics": ("torchmetrics", "train"),
     "pyyaml": ("yaml", "train"),
+    "pycocotools": ("pycocotools", "detection"),
     "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
     "timm": ("timm", "timm"),
     "lightning": ("lightning", "lightning"),

@@ -21,8 +21,8 @@ FLOORS = {
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
-        "arguments losses transforms", "step", "evaluation", "training", "lightning ultralytics", "report plots", "__init__",
-        "__main__",
+        "arguments losses transforms", "step", "evaluation", "training", "lightning ultralytics", "report plots",
+        "__init__", "__main__",
     ),
 }  # fmt: skip
 RANKS = {
@@ -39,10 +39,10 @@ THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/training/progress.py cli/*.py",
     "networkx": "netslim/net/graph.py netslim/net/slimnet.py netslim/report.py",
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
-    "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py",
+    "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
-    "ultralytics": "netslim/source/spec.py gradaug/ultralytics/*.py gradaug/tasks/ultralytics.py",
-    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py",
+    "ultralytics": "gradaug/ultralytics/*.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",
@@ -53,7 +53,8 @@ THIRD_PARTY = {
     "click": "cli/*.py",
     "numpy": "gradaug/*/*.py netslim/trace/randomness.py",
     "PIL": "gradaug/data/decode.py",
-    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py",
+    "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py gradaug/data/scenes.py",
+    "pycocotools": "gradaug/data/outlines.py",
 }
 
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

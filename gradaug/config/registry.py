@@ -70,6 +70,7 @@ VIEWS = {
 TASKS = {
     "classification": Row("gradaug.tasks.classification:Classification"),
     "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
+    "detection": Row("gradaug.tasks.detection:Detection"),
 }
 """Each a gradaug.tasks.task.Task."""
 
@@ -86,5 +87,6 @@ SOURCES = {
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
+    "scenes": DataRow("gradaug.data.scenes:scenes"),
     "synthetic": DataRow("gradaug.data.synthetic:synthetic"),
 }

@@ -36,6 +36,12 @@ class StepSettings:
         "What ties a sub-network to the full network: kl, or alpha (AlphaNet's).",
         one_of("kl", "alpha"),
     )
+    subnet_target: str = setting(
+        "truth",
+        "GradAug",
+        "Detection: sub-networks learn the labelled boxes (truth), or what the full network says of each place (full).",
+        one_of("truth", "full"),
+    )
     temperature: float = setting(1.0, "GradAug", "Temperature of that loss; the paper has none (1).", POSITIVE)
     subnet_weight: float = setting(1.0, "GradAug", "Weight of each sub-network's loss.", NON_NEGATIVE)
 

@@ -20,7 +20,7 @@ from netslim.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-AUTOMATIC = ("round_to", "resolutions", "channels_last")
+AUTOMATIC = ("round_to", "resolutions", "scope", "channels_last")
 """Settings whose None is a choice left to the network and the machine; every other None means "not used"."""
 
 

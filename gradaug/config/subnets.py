@@ -36,8 +36,8 @@ _SIDES: ranges.Range[Sequence[int]] = ranges.each(
 class SubnetSettings:
     """What sub-networks are drawn from, checked when built (:class:`netslim.errors.InputError` names the setting).
 
-    ``None`` for `round_to` and `resolutions` is a choice left to the network and the machine; no resolutions at all,
-    ``()``, leave the images alone.
+    ``None`` for `round_to`, `resolutions` and `scope` is a choice left to the network and the machine; no resolutions
+    at all, ``()``, leave the images alone.
     """
 
     mode: str = setting(
@@ -58,6 +58,12 @@ class SubnetSettings:
         "GradAug",
         "One width for a whole sub-network, or one for every channel group.",
         one_of("uniform", "per-group"),
+    )
+    scope: str | None = setting(
+        None,
+        "GradAug",
+        "What sub-networks narrow and skip: all, or the module of this name alone, such as backbone.  [default: "
+        "backbone for detection, else all]",
     )
     round_to: int | None = setting(
         None,

@@ -21,7 +21,9 @@ from gradaug.data.source import Batch as Batch
 from gradaug.data.source import DataSource as DataSource
 from gradaug.data.source import Images as Images
 from gradaug.data.source import Key as Key
+from gradaug.data.source import Target as Target
 from gradaug.data.source import TwoViews as TwoViews
+from gradaug.data.source import one_tensor as one_tensor
 from gradaug.errors import DataError
 from netslim.errors import did_you_mean
 

@@ -66,10 +66,13 @@ class Lighting(nn.Module):
         return (image.float() + 255 * shift).clamp(0, 255).round().to(torch.uint8)
 
 
-def repeatable(transform: Transform, image: Tensor, *key: object) -> Tensor:
-    """`transform` with the random draws that `key` fixes; the global generator is left as it was."""
+def repeatable(transform: Callable[[T], T], image: T, *key: object) -> T:
+    """`transform` with the random draws that `key` fixes; the global generator is left as it was.
+
+    `image` is a tensor in main memory, or several that belong together.
+    """
     seed = random.Random(f"gradaug/augment/{'/'.join(map(str, key))}").getrandbits(63)
-    with drawn_from(image.device, seed):
+    with drawn_from(torch.device("cpu"), seed):
         return transform(image)
 
 

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from gradaug.data.packing import Packed, packed
 from gradaug.data.source import Batch, DataSource, Images, Key
 from gradaug.errors import DataError
 from netslim.errors import InputError
 
 T = TypeVar("T")
-
-EVALUATION_BATCH = 256
 
 
 def train_batches(
@@ -27,7 +26,7 @@ def train_batches(
     `batch_size` images make a step: each of `world` processes gets its share of them, in `parts` pieces. InputError
     when they cannot be shared evenly.
     """
-    steps = TrainSteps(len(source.train), batch_size, seed, start, stop)
+    steps = TrainSteps(len(source.train), batch_size, seed, start, stop, groups=source.train.groups)
     return Batches(source.train, Shares(steps, rank, world, parts), workers, pin)
 
 
@@ -41,21 +40,26 @@ def unlabelled_batches(
             f"{source.name} has no images without labels; use fewer labels (--labels), or --semi none, or data that "
             "comes with some (stl10)"
         )
-    steps = TrainSteps(len(source.unlabelled), batch_size, seed, start, stop, "unlabelled")
+    images = source.unlabelled
+    steps = TrainSteps(len(images), batch_size, seed, start, stop, "unlabelled", images.groups)
     return Batches(source.unlabelled, Shares(steps, rank, world, parts), workers, pin)
 
 
 def evaluation_batches(
-    images: Images, batch_size: int = EVALUATION_BATCH, workers: int = 0, rank: int = 0, world: int = 1
+    images: Images, batch_size: int | None = None, workers: int = 0, rank: int = 0, world: int = 1
 ) -> Batches:
-    """All images once, in their order; of several processes each gets every `world`-th."""
+    """All images once, in their order; of several processes each gets every `world`-th.
+
+    Batches are of as many images as the set says (`Images.together`) unless `batch_size` is given.
+    """
+    batch_size = batch_size or images.together
     keys = [(0, index) for index in range(rank, len(images), world)]
     return Batches(images, [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)], workers)
 
 
 def calibration_batches(source: DataSource, batch_size: int, count: int, seed: int) -> Batches:
     """`count` batches of training images, at most one epoch, in an order fixed by the seed."""
-    steps = TrainSteps(len(source.calibration), batch_size, seed, 0, count)
+    steps = TrainSteps(len(source.calibration), batch_size, seed, 0, count, groups=source.calibration.groups)
     steps.stop = min(count, steps.per_epoch)
     return Batches(source.calibration, steps)
 
@@ -66,10 +70,16 @@ def steps_per_epoch(source: DataSource, batch_size: int) -> int:
 
 
 class TrainSteps(Sampler[list[Key]]):
-    """Keys of every training batch: each epoch a new permutation, its incomplete last batch left out."""
+    """Keys of every training batch: each epoch a new permutation, its incomplete last batch left out.
 
-    def __init__(self, images: int, batch_size: int, seed: int, start: int, stop: int, stream: str = "order") -> None:
-        self.images, self.seed, self.stream = images, seed, stream
+    With `groups`, a number for every image, the images of a batch have one number as far as that is possible.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, seed: int, start: int, stop: int, stream: str = "order",
+        groups: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.images, self.seed, self.stream, self.groups = images, seed, stream, groups
         self.batch_size = min(batch_size, images)
         self.start, self.stop = start, stop
 
@@ -85,9 +95,13 @@ class TrainSteps(Sampler[list[Key]]):
         for step in range(self.start, self.stop):
             epoch, place = divmod(step, self.per_epoch)
             if place == 0 or step == self.start:
-                order = permutation(self.images, self.seed, epoch, self.stream)
+                order = self._order(epoch)
             first = place * self.batch_size
             yield [(epoch, index) for index in order[first : first + self.batch_size]]
+
+    def _order(self, epoch: int) -> list[int]:
+        order = permutation(self.images, self.seed, epoch, self.stream)[: self.per_epoch * self.batch_size]
+        return order if self.groups is None else grouped(order, self.groups, self.batch_size)
 
 
 class Shares(Sampler[list[Key]]):
@@ -115,6 +129,21 @@ def permutation(count: int, seed: int, epoch: int, stream: str = "order") -> lis
     """The order of the images in one epoch."""
     generator = torch.Generator().manual_seed(random.Random(f"gradaug/{stream}/{seed}/{epoch}").getrandbits(32))
     return torch.randperm(count, generator=generator).tolist()
+
+
+def grouped(order: Sequence[int], groups: Sequence[int], size: int) -> list[int]:
+    """The same images, batch by batch of one group each, in the order in which these become complete.
+
+    What is left over of the groups makes the last batches, fewer than there are groups, neighbours together.
+    """
+    waiting: dict[int, list[int]] = {}
+    done: list[int] = []
+    for index in order:
+        batch = waiting.setdefault(groups[index], [])
+        batch.append(index)
+        if len(batch) == size:
+            done += waiting.pop(groups[index])
+    return done + [index for group in sorted(waiting) for index in waiting[group]]
 
 
 class Batches:
@@ -153,18 +182,19 @@ class Batches:
                 return
             if isinstance(batch, DataError):
                 raise batch
-            yield batch
+            yield batch.unpacked() if isinstance(batch, Packed) else batch
 
 
-class Guarded(Dataset[Batch | DataError]):
-    """Hands an error over as a value, so that its sentence comes through from a worker as it is."""
+class Guarded(Dataset[Batch | Packed[Batch] | DataError]):
+    """Hands an error over as a value, so that its sentence comes through from a worker as it is; a worker packs."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch | DataError:
+    def __getitems__(self, keys: Sequence[Key]) -> Batch | Packed[Batch] | DataError:
         try:
-            return self.images.__getitems__(keys)
+            batch = self.images.__getitems__(keys)
+            return batch if get_worker_info() is None else packed(batch)
         except DataError as error:
             return error
 

@@ -57,7 +57,7 @@ def assess(
     """Scores `net` and its sub-networks; attacks and corruptions are those of the full network."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation, workers=config.workers)
-    rows = subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, True, task)
+    rows = subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, True, task, config.scope)
     normal = source.mean, source.std
     attacks = {epsilon: fgsm(net, validation, epsilon, *normal, task).headline for epsilon in epsilons}
     return Assessment(rows, attacks, corrupted(net, source, kinds, severities, config.workers, task) if kinds else {})

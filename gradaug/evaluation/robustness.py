@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradaug.data import DataSource, Images, Key, evaluation_batches
+from gradaug.data import DataSource, Images, Key, evaluation_batches, one_tensor
 from gradaug.evaluation.score import CLASSIFICATION, score
 from gradaug.inputs import device_of, on_device
 from gradaug.scopes import evaluating
@@ -56,7 +56,7 @@ def fgsm(
 
     def attacked() -> Iterator[Batch]:
         for images, labels in batches:
-            yield attack(net, images, labels, epsilon, mean, std, task), labels
+            yield attack(net, one_tensor(images), one_tensor(labels), epsilon, mean, std, task), labels
 
     return score(net, attacked(), task=task)
 
@@ -93,7 +93,7 @@ class Corrupted(Images):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         images, labels = self.images.__getitems__(keys)
-        pixels = ((images * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = ((one_tensor(images) * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
         made = torch.stack([self._corrupt(image, index) for image, (_, index) in zip(pixels, keys, strict=True)])
         return (made.float() / 255 - self.mean) / self.std, labels
 

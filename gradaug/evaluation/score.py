@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from gradaug.config.values import whole
 from gradaug.evaluation.recalibration import estimate
 from gradaug.evaluation.recalibration import recalibrate as recalibrate
-from gradaug.inputs import blank_images, device_of, on_device
+from gradaug.inputs import device_of, images_in_example, on_device
 from gradaug.scopes import evaluating
+from gradaug.subnets.limits import narrowed
 from gradaug.tasks.classification import Classification
 from gradaug.tasks.task import AnyTask, Meter, TaskScore
 from netslim import SlimNet, cost
@@ -77,7 +78,7 @@ def measure(
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
         for images, labels in batches:
-            meter.add(net(images.to(device)), on_device(labels, device))
+            meter.add(net(on_device(images, device)), on_device(labels, device))
     return meter
 
 
@@ -90,9 +91,11 @@ def subnetworks(
     skips: Sequence[int] = (0,),
     calibration: bool = False,
     task: AnyTask = CLASSIFICATION,
+    scope: str | None = None,
 ) -> list[SubnetScore]:
     """Scores `net` at each width and with each number of blocks left out, evenly spread over the network.
 
+    Widths are those of the module `scope` alone, or of "all"; None is what the task's training narrows.
     A sub-network that keeps exactly what one before it keeps is left out. The full network is scored with the running
     statistics it was trained with, every other one with those that :mod:`gradaug.evaluation.recalibration` estimates.
     Raises SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
@@ -103,17 +106,19 @@ def subnetworks(
     full = keep_counts(plan, 1.0), ()
     for width, skip in itertools.product(widths, skips):
         skipped = tuple(spread(net, skip))
-        kept = keep_counts(plan, width, round_to), skipped
+        narrow = narrowed(net, width, scope or task.scope)
+        kept = keep_counts(plan, narrow, round_to), skipped
         if kept in rows:
             continue
         depth = dict.fromkeys(skipped, False)
-        size = cost.count(net, width, depth, round_to=round_to)
+        size = cost.count(net, narrow, depth, round_to=round_to)
         slim: nn.Module = net
         if kept != full:
-            slim = copy.deepcopy(net.extract(width, depth, round_to=round_to))
+            slim = copy.deepcopy(net.extract(narrow, depth, round_to=round_to))
         norms = estimate(slim, training) if kept != full else 0
         found = score(slim, validation, calibration, task)
-        rows[kept] = SubnetScore(width, size.params, size.flops, norms > 0, found, skip, kept == full)
+        flops = size.flops // images_in_example(net)
+        rows[kept] = SubnetScore(width, size.params, flops, norms > 0, found, skip, kept == full)
     return list(rows.values())
 
 
@@ -134,5 +139,5 @@ def spread(net: SlimNet, skip: int) -> list[str]:
 def require_fit(net: SlimNet, source: DataSource, task: AnyTask = CLASSIFICATION) -> None:
     """DataError unless the network's answer to an image is one that can learn the labels of `source`."""
     with evaluating(net):
-        output = net(blank_images(net, 1))
+        output = task.trial(net)
     task.require_fit(output, source)

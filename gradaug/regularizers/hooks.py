@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gradaug.config.registry import REGULARIZERS
 from gradaug.config.settings import flag
+from gradaug.data.source import Batch, Target, one_tensor
 from gradaug.scopes import drawn_from
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
@@ -66,13 +67,20 @@ class Regularizers:
         rows = {name: REGULARIZERS[name] for name in settings.regularizers}
         names = [name for name in REGULARIZERS if name in rows]
         self.chosen: dict[str, Regularizer] = {name: rows[name].load()(settings, classes) for name in names}
+        self.changing = [one for one in self.chosen.values() if type(one).on_batch is not Regularizer.on_batch]
         self.mix_probability = settings.mix_probability
 
-    def on_batch(self, images: Tensor, labels: Tensor, key: Key) -> tuple[Tensor, Tensor]:
-        """A batch as it is trained on; a function of the key, so that a resumed run repeats it."""
+    def on_batch(self, images: Tensor | list[Tensor], labels: Tensor | list[Target], key: Key) -> Batch:
+        """A batch as it is trained on; a function of the key, so that a resumed run repeats it.
+
+        DataError for a list of images where a regulariser that changes batches has been chosen.
+        """
+        return self._on_batch(one_tensor(images), one_tensor(labels), key) if self.changing else (images, labels)
+
+    def _on_batch(self, images: Tensor, labels: Tensor, key: Key) -> Batch:
         chance = random.Random(f"gradaug/mix/{key}")
-        turns = [one for one in self.chosen.values() if one.takes_turns]
-        for one in self.chosen.values():
+        turns = [one for one in self.changing if one.takes_turns]
+        for one in self.changing:
             if not one.takes_turns:
                 images, labels = one.on_batch(images, labels, chance)
         if turns and chance.random() < self.mix_probability:

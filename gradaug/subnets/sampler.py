@@ -81,9 +81,10 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     )
 
 
-def _widths(rng: random.Random, space: Space) -> list[float]:
+def _widths(rng: random.Random, space: Space) -> list[float] | list[tuple[tuple[str, float], ...]]:
     uniform = [rng.uniform(space.alpha, 1.0) for _ in range(space.num_subnets - 1)]
-    return sorted([space.alpha, *uniform], reverse=True)
+    ratios = sorted([space.alpha, *uniform], reverse=True)
+    return [tuple((group, ratio) for group in space.narrowed) for ratio in ratios] if space.narrowed else ratios
 
 
 def _group_widths(rng: random.Random, space: Space) -> list[tuple[tuple[str, float], ...]]:

@@ -17,6 +17,7 @@ from gradaug.config.values import names, whole
 from netslim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from gradaug.subnets.scaling import Scaling
     from netslim import SlimNet
 
 
@@ -33,6 +34,8 @@ class Space(SubnetSettings):
     """The stage of each block; empty: all are one stage."""
     groups: tuple[str, ...] = ()
     """Channel groups that draw a width each; empty: one width for the whole sub-network."""
+    narrowed: tuple[str, ...] = ()
+    """Channel groups that the one width is for, every other one being full; empty: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +44,7 @@ class Space(SubnetSettings):
             blocks=names("blocks", self.blocks),
             stages=tuple(whole("a stage", at) for at in self.stages),
             groups=names("groups", self.groups),
+            narrowed=names("narrowed", self.narrowed),
         )
         if self.widths == "per-group" and not self.groups:
             raise InputError(
@@ -82,9 +86,10 @@ class Space(SubnetSettings):
         return dict(zip(self.blocks, survivals(len(self.blocks), self.survival, self.survival_first), strict=True))
 
     @classmethod
-    def for_network(cls, net: SlimNet, settings: SubnetSettings | None = None) -> Space:
+    def for_network(cls, net: SlimNet, settings: SubnetSettings | None = None, scaling: Scaling | None = None) -> Space:
         """The space of sub-networks of `net`, with every choice made that the settings leave open.
 
+        `scaling`: the task, which says what images are and what is narrowed; classification, if not given.
         Raises InputError that says what cannot work with this network and why.
         """
         from gradaug.subnets import limits  # needs torch, which a space does not
@@ -95,50 +100,64 @@ class Space(SubnetSettings):
         settings = SubnetSettings() if settings is None else settings
         if not isinstance(settings, SubnetSettings):
             raise InputError(f"settings are to be a gradaug.SubnetSettings or a TrainConfig, not {settings!r}")
-        groups = tuple(group.name for group in plan.groups) if settings.widths == "per-group" else ()
-        chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS if name != "widths"}
+        scaling = limits.PLAIN if scaling is None else scaling
+        scope = settings.scope or scaling.scope
+        if settings.random_width or settings.random_depth:
+            limits.require_scope(net, scope)
+        inside = limits.groups_below(net, scope) if settings.random_width else ()
+        groups = inside if settings.widths == "per-group" else ()
+        narrowed = inside if scope != "all" and not groups else ()
+        kept = [block for block in plan.blocks if limits.below(block.name, scope)]
+        chosen = {name: getattr(settings, name) for name in SUBNET_SETTINGS if name not in ("widths", "scope")}
         space = cls(
             **chosen,
             widths="per-group" if groups else "uniform",
-            blocks=tuple(block.name for block in plan.blocks),
-            stages=tuple(block.stage for block in plan.blocks),
+            scope=scope,
+            blocks=tuple(block.name for block in kept),
+            stages=tuple(block.stage for block in kept),
             groups=groups,
+            narrowed=narrowed,
         )
-        limits.require_resolutions(net, space.resolutions or ())
-        grid = space.round_to or limits.fast_grid(net, space.alpha)
-        limits.require_smaller(net, replace(space, round_to=grid))
-        usable = limits.usable_resolutions(net) if settings.resolutions is None else space.resolutions
+        limits.require_resolutions(net, space.resolutions or (), scaling)
+        grid = space.round_to or limits.fast_grid(net, space.alpha, inside)
+        limits.require_smaller(net, replace(space, round_to=grid), inside)
+        usable = limits.usable_resolutions(net, scaling) if settings.resolutions is None else space.resolutions
         return replace(space, resolutions=usable, round_to=grid)
 
-    def require_of(self, net: SlimNet) -> None:
+    def require_of(self, net: SlimNet, scaling: Scaling | None = None) -> None:
         """InputError unless `net` has these blocks and groups and runs at these resolutions."""
         from gradaug.subnets import limits
         from netslim.net.runtime import runtime
 
         require_converted(net)
         plan = runtime(net).plan
-        for what, mine, there in (("block", self.blocks, plan.blocks), ("group", self.groups, plan.groups)):
+        for what, mine, there in (
+            ("block", self.blocks, plan.blocks),
+            ("group", (*self.groups, *self.narrowed), plan.groups),
+        ):
             known = [part.name for part in there]
             for name in mine:
                 if name not in known:
                     hint = did_you_mean(name, known, 1) or "; Space.for_network(net, settings) finds them"
                     raise InputError(f"the space has a {what} {name!r}, and this network has none of that name{hint}")
-        limits.require_resolutions(net, self.resolutions or ())
+        limits.require_resolutions(net, self.resolutions or (), limits.PLAIN if scaling is None else scaling)
 
 
-def space_of(net: SlimNet, given: Space | str | None, settings: dict[str, Any]) -> Space:
+def space_of(
+    net: SlimNet, given: Space | str | None, settings: dict[str, Any], scaling: Scaling | None = None
+) -> Space:
     """A space for `net`: the one that is given, or that of a mode and settings by name; InputError where both are."""
     if isinstance(given, Space):
         if settings:
             raise InputError(f"{', '.join(settings)} belongs to the space: give a Space, or its settings, not both")
-        given.require_of(net)
+        given.require_of(net, scaling)
         return given
     if given is not None and "mode" in settings:
         raise InputError(f"mode is given twice, as {given!r} and as {settings['mode']!r}: give it once")
     for name in settings:
         if name not in SUBNET_SETTINGS:
             raise InputError(f"there is no argument {name!r}{did_you_mean(name, SUBNET_SETTINGS, 1)}")
-    return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings))
+    return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings), scaling)
 
 
 def require_converted(net: object) -> None:

@@ -6,12 +6,14 @@
     loss = task.subnet_loss(output_of_one, target)
     score = meter.score()                                   # after meter = task.meter(); meter.add(output, labels)
 
-What is measured adds up: sums over images, by name, which batches and processes put together. Which figures there are,
+What is measured is put together from batches and processes by a :class:`Meter`: sums over images, by name, or whatever
+else merges. Which figures there are,
 what they are called and in which order they are shown is a :class:`Column` each; nobody else names them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from torch import Tensor
 
-from gradaug.subnets.resize import resize
+from gradaug.subnets.scaling import Scaling
 from gradaug.tasks.batch import batch_of, first_of
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
     from gradaug.data import DataSource
+    from netslim import SlimNet
 
 Images = TypeVar("Images")
 """A batch as the network takes it."""
@@ -38,6 +41,9 @@ Output = TypeVar("Output")
 Sums = dict[str, Tensor]
 """Sums over images by name, float64."""
 Mix = Callable[[Tensor], Tensor]
+Forward = Callable[..., Any]
+"""The network, or what a caller has around it."""
+Key = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Column:
     label: str
     unit: str = "%"
     digits: int = 2
+    detail: bool = False
+    """Whether it is for files alone, as tables and lines have no room for it."""
 
     @property
     def heading(self) -> str:
@@ -71,7 +79,9 @@ LOSS = Column("loss", "loss", "", 3)
 
 
 class TaskScore:
-    """How well a network does on a set of images: a frozen dataclass with `loss`, `images`, a field for each column.
+    """How well a network does on a set of images: a frozen dataclass with `images` and a field for each column.
+
+    Of a task that has a loss in evaluation, :data:`LOSS` is one of the columns.
 
     The first column is the one that pictures, attacks and corruptions are about.
     """
@@ -81,19 +91,24 @@ class TaskScore:
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
-        loss: float
         images: int
 
     @property
     def headline(self) -> float:
-        """The value of the first column."""
-        return float(getattr(self, self.columns[0].name))
+        """The value of the first column; 0 where there was nothing to measure."""
+        return float(getattr(self, self.columns[0].name) or 0.0)
+
+    @property
+    def mean_loss(self) -> float | None:
+        """The loss, where the task has one in evaluation."""
+        return getattr(self, LOSS.name, None)
 
 
-class Task(Generic[Images, Labels, Target]):
+class Task(Scaling, Generic[Images, Labels, Target]):
     """Loss, target of the sub-networks, figures, and what all of them need; frozen dataclasses inherit from it.
 
-    An output is whatever the network returns. What batches are here is for images in one tensor (N, ...).
+    An output is whatever the network returns. What batches are here is for images in one tensor (N, ...), and a network
+    that is called with them alone; :class:`gradaug.tasks.detection.Detection` is for others.
     """
 
     name: ClassVar[str]
@@ -120,9 +135,34 @@ class Task(Generic[Images, Labels, Target]):
         """The network's output for the first `count` images of `of`."""
         return first_of(output, count, of)
 
-    def resized(self, images: Images, target: Target, side: int | None) -> tuple[Images, Target]:
-        """Images of a sub-network with their shorter side at `side`, and the target that goes with them."""
-        return cast("Images", resize(cast("Tensor", images), side)), target
+    def require_batch(self, net: SlimNet, images: Images, labels: Labels) -> None:
+        """InputError for a batch that `net` cannot learn, before it runs."""
+
+    def passing(self, net: SlimNet, key: Key) -> contextlib.AbstractContextManager[object]:
+        """Around each pass of a step, which `key` is the number of: (seed, step, part, pass, ranks)."""
+        return contextlib.nullcontext()
+
+    # -- what runs
+
+    def answer(self, forward: Forward, images: Images, labels: Labels) -> object:
+        """The full network's output for a batch."""
+        return forward(images)
+
+    def at_images(self, net: SlimNet, images: Images, target: Target) -> Target:
+        """The target on the images that a sub-network sees, which :meth:`scaled` gave."""
+        return target
+
+    def subnet_answer(self, net: SlimNet, forward: Forward, images: Images, target: Target) -> object:
+        """The output of the sub-network that `net` is at."""
+        return forward(images)
+
+    def trial(self, net: SlimNet) -> object:
+        """The output for one blank image, for :meth:`require_fit`; `net` is in eval mode."""
+        return net(self.blank(net, 1))
+
+    def rehearse(self, net: SlimNet, given: Mapping[str, Any]) -> object:
+        """The output of a training pass for random arguments of forward, to see what it costs."""
+        return net(**given)
 
     # -- what is learned
 
@@ -170,7 +210,7 @@ class Task(Generic[Images, Labels, Target]):
 
 
 class Meter(Generic[Labels]):
-    """Sums over the batches so far."""
+    """What batches came to so far, and what several processes came to: sums here."""
 
     def __init__(self, task: Task[Any, Labels, Any]) -> None:
         self.task = task
@@ -179,6 +219,14 @@ class Meter(Generic[Labels]):
     def add(self, output: object, labels: Labels) -> None:
         """Takes in a batch."""
         self.sums = merged([self.sums, self.task.sums(output, labels)])
+
+    def state(self) -> object:
+        """What was found so far, on the CPU, for other processes."""
+        return {name: value.cpu() for name, value in self.sums.items()}
+
+    def merge(self, states: Sequence[Any]) -> None:
+        """Goes on from the states of all processes, in the order of their ranks, this one's among them."""
+        self.sums = merged(states)
 
     def score(self) -> TaskScore:
         return self.task.score(self.sums)

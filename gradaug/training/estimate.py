@@ -1,7 +1,8 @@
 """What a run will cost, before it starts: FLOPs and memory of a step, steps, hours at a given speed.
 
-FLOPs are counted by torch on the meta device: no weight is touched, no image needed. A backward pass counts as two
-forwards. Memory is that of one full pass, whose saved tensors are counted, beside weights, gradients and momentum.
+FLOPs are counted by torch on the meta device: no weight is touched, no image needed. A network that stays Python, as a
+detector does, is run on random images on the CPU, and finds there what it finds: its numbers are rough. A backward pass
+counts as two forwards. Memory is that of one full pass, whose saved tensors are counted, beside weights, gradients and momentum.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gradaug import tasks
 from gradaug.config.registry import SOURCES
-from gradaug.inputs import image_shape
-from gradaug.subnets.resize import resized
+from gradaug.evaluation.score import CLASSIFICATION
+from gradaug.inputs import images_in_example
 from gradaug.subnets.sampler import Draw, draw
 from netslim import SlimNet, cost
-from netslim.ir.inputs import of_one, of_two
+from netslim.ir.inputs import of_one, of_two, tensors_in
 from netslim.net.runtime import runtime
 from netslim.trace.meta import OneDevice
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
     from gradaug.subnets.space import Space
+    from gradaug.tasks.task import AnyTask
 
 SAMPLED = 8
 """Steps whose sub-networks are counted for the mean."""
@@ -59,23 +62,24 @@ class Estimate:
 
 def estimate(net: SlimNet, config: TrainConfig, space: Space, images: int, processes: int = 1) -> Estimate:
     """What ``gradaug train`` of `net` with `config` costs on `images` training images."""
-    shape = image_shape(net)
-    full = cost.count(net)
+    task, images_counted = tasks.of(config), images_in_example(net)
+    whole = _count(net, Draw(), task)
+    full = whole.flops / images_counted
     drawn = [one for step in range(SAMPLED) for one in draw(space, config.seed, step)]
-    subnets = sum(_flops(net, one, shape) for one in drawn) / SAMPLED
+    subnets = sum(_count(net, one, task).flops for one in drawn) / images_counted / SAMPLED
     batch = min(config.batch_size, images)
     extra = 0
     if config.semi != "none":
         extra = config.unlabelled_batch or batch
-    plain = 3 * full.flops * batch
-    passes = 3 * full.flops * (batch + extra) + 3 * subnets * (batch + (extra if config.semi == "gradaug" else 0))
+    plain = 3 * full * batch
+    passes = 3 * full * (batch + extra) + 3 * subnets * (batch + (extra if config.semi == "gradaug" else 0))
     if config.semi == "mean-teacher":
-        passes += full.flops * extra
+        passes += full * extra
     copies = 3 + (config.ema is not None) + (config.semi == "mean-teacher")
     held = copies * sum(p.numel() * p.element_size() for p in net.parameters())
     part = max(1, (batch + extra) // (config.accumulate * processes))
-    memory = held + part * saved_bytes(net) * (0.5 if config.amp != "none" else 1.0)
-    return Estimate(full.params, plain, passes, memory, config.epochs * (images // batch))
+    memory = held + part * saved_bytes(net, task) * (0.5 if config.amp != "none" else 1.0)
+    return Estimate(whole.params, plain, passes, memory, config.epochs * (images // batch))
 
 
 def known_images(config: TrainConfig) -> int:
@@ -84,7 +88,7 @@ def known_images(config: TrainConfig) -> int:
     return config.labels or (row and row.images) or IMAGENET
 
 
-def saved_bytes(net: SlimNet) -> float:
+def saved_bytes(net: SlimNet, task: AnyTask = CLASSIFICATION) -> float:
     """Bytes that one image's forward keeps for its backward, counted on the meta device."""
     sizes: dict[int, int] = {}
     kept: list[Tensor] = []
@@ -94,17 +98,19 @@ def saved_bytes(net: SlimNet) -> float:
         sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
-    count = 2
+    count = max(2, images_in_example(net))
     copied, given = cost.light(net, of_two(of_one(runtime(net).plan.inputs)))
     copied.train()
     own = {p.untyped_storage()._cdata for p in copied.parameters()}
     with OneDevice(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        copied(**given)
+        task.rehearse(copied, given)
     return sum(size for storage, size in sizes.items() if storage not in own) / count
 
 
-def _flops(net: SlimNet, one: Draw, shape: tuple[int, ...]) -> int:
-    """Forward FLOPs of a sub-network on one image of its resolution."""
-    sides = shape if one.resolution is None else (shape[0], *resized(shape[-2:], one.resolution))
+def _count(net: SlimNet, one: Draw, task: AnyTask) -> cost.Count:
+    """A sub-network's parameters, and its forward FLOPs on the example's images at its resolution."""
     chosen = one.sub()
-    return cost.count(net, chosen["width"], chosen["depth"], round_to=one.round_to, shapes=((2, *sides),)).flops
+    with task.scaled(net, task.blank(net), None, one.resolution) as (images, _):
+        shape, inputs = tuple(images[0].shape), tensors_in(runtime(net).plan.inputs)
+        shapes = tuple((2, *shape) if len(one.shape) > len(shape) else shape for one in inputs)
+        return cost.count(net, chosen["width"], chosen["depth"], round_to=one.round_to, shapes=shapes)

@@ -45,7 +45,7 @@ class Epoch:
     train: dict[Column, float]
     """The task's figures on those images."""
     val_loss: float | None
-    """None after an epoch that was not validated."""
+    """None after an epoch that was not validated, and for a task without a loss in evaluation."""
     val: dict[Column, float | None]
     """And on the validation images."""
     lr: float

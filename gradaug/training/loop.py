@@ -79,10 +79,11 @@ def train(
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:
+                due = run.due
                 record = train_epoch(run, batches, tally, log, shown, asked)
                 run.done += 1
                 log.epoch(record)  # before the checkpoint: a resume drops what the checkpoint does not cover
-                if record.val_loss is not None:
+                if due:
                     run.save(None)
                 shown.epoch(record)
                 tally = run.tally()
@@ -180,7 +181,7 @@ def score_subnetworks(
     """Validation scores of sub-networks at `widths` and without `skips` blocks, recalibrated on training images."""
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation)
-    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, task=task)
+    return subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, task=task, scope=config.scope)
 
 
 def reported_widths(alpha: float, count: int = 5) -> list[float]:

@@ -134,15 +134,16 @@ class Tally:
 
     def epoch(self, validation: TaskScore | None, lr: float, speed: Speed) -> Epoch:
         """The epoch's record; a validation loss that is not finite stops the run before its checkpoint is written."""
-        if validation:
-            self._require_finite(validation.loss, "the validation loss")
+        loss = validation.mean_loss if validation else None
+        if loss is not None:
+            self._require_finite(loss, "the validation loss")
         return Epoch(
             epoch=self.done + 1,
             step=self.step,
             train_loss=self.loss,
             subnet_loss=self._mean("subnets"),
             train=self.measured,
-            val_loss=validation.loss if validation else None,
+            val_loss=loss,
             val={column: getattr(validation, column.name, None) for column in self.task.recorded},
             lr=lr,
             seconds=time.perf_counter() - self.started,

@@ -103,11 +103,10 @@ def progress_for(console: Console) -> Silent:
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One epoch in one line."""
-    validation = ""
-    if epoch.val_loss is not None:
-        figures = "  ".join(column.said(value) for column, value in epoch.val.items() if value is not None)
-        validation = f"  validation: loss {epoch.val_loss:.3f}  {figures}"
-    training = f"loss {epoch.train_loss:.3f}  {_said(epoch.train)}"
+    found = [] if epoch.val_loss is None else [f"loss {epoch.val_loss:.3f}"]
+    found += [column.said(value) for column, value in epoch.val.items() if value is not None and not column.detail]
+    validation = f"  validation: {'  '.join(found)}" if found else ""
+    training = "  ".join(filter(None, [f"loss {epoch.train_loss:.3f}", _said(epoch.train)]))
     speed = f"{epoch.images_per_second:.0f} images/s"
     return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {training}{validation}  {speed}"
 

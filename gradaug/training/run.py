@@ -23,7 +23,7 @@ from gradaug.step import GradAug
 from gradaug.subnets.limits import runs_channels_last
 from gradaug.subnets.space import Space
 from gradaug.subnets.views import views
-from gradaug.tasks.task import TaskScore, merged
+from gradaug.tasks.task import TaskScore
 from gradaug.training import checkpoint as ck
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.metrics import Tally, figures
@@ -147,7 +147,7 @@ class Run:
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:
-                self.ga.accumulate_loss(teacher.loss(self.forward, others, self.ga.steps))
+                self.ga.accumulate_loss(teacher.loss(self.forward, data.one_tensor(others), self.ga.steps))
                 others = None
             losses = self.ga.backward(images, labels, None, others)
             total = total + figures(self.task, losses, labels, stop)
@@ -183,11 +183,10 @@ class Run:
         rank, size = self.world.rank, self.world.size
         share = data.evaluation_batches(self.source.validation, workers=self.config.workers, rank=rank, world=size)
         with self.result.scaled(self.ga.space.chances if self.config.scale_residuals else {}):
-            own = measure(self.result, share, task=self.task).sums
-        if size == 1:
-            return self.task.score(own)
-        parts = sync.gathered({name: value.cpu() for name, value in own.items()})
-        return self.task.score(merged(parts))
+            meter = measure(self.result, share, task=self.task)
+        if size > 1:
+            meter.merge(sync.gathered(meter.state()))
+        return meter.score()
 
     def tally(self, sums: dict[str, float] | None = None) -> Tally:
         """The running means of the epoch that begins, or goes on after `sums`."""
@@ -250,7 +249,7 @@ def grad_aug(
     """The step that `config` describes."""
     return GradAug(
         net,
-        Space.for_network(net, config),
+        Space.for_network(net, config, tasks.of(config)),
         seed=config.seed,
         rank=rank if config.subnets_per_rank else 0,
         task=tasks.of(config),
@@ -265,9 +264,16 @@ def grad_aug(
 
 def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
     """`config` with every choice that was left to the network and the machine written down."""
-    space = Space.for_network(net, config)
-    channels_last = runs_channels_last(net) if config.channels_last is None else config.channels_last
-    return replace(config, resolutions=space.resolutions or None, round_to=space.round_to, channels_last=channels_last)
+    task = tasks.of(config)
+    space = Space.for_network(net, config, task)
+    channels_last = runs_channels_last(net, task) if config.channels_last is None else config.channels_last
+    return replace(
+        config,
+        resolutions=space.resolutions or None,
+        round_to=space.round_to,
+        scope=space.scope,
+        channels_last=channels_last,
+    )
 
 
 def wants_cuda(name: str) -> bool:

@@ -135,6 +135,13 @@ class Runtime:
         """Run at `point` inside, in this thread."""
         return _open(self.points, (threading.get_ident(), point), self.turns.settle)
 
+    @contextlib.contextmanager
+    def parts(self) -> Iterator[nn.Module]:
+        """The module that is called, for those who call modules below it: inside, these run where the network would."""
+        with self.turns(self.mine):
+            self.top.training = self.root.training
+            yield self.top
+
     def continued(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
         """Run with a further step after each of these blocks, beside those of other open contexts."""
         return _open(self.steps, steps, self.compile) if steps else contextlib.nullcontext()
