@@ -21,9 +21,8 @@ from .options import SourceOptions, convert_loaded, json_option, load_model, sou
 def convert(source: str, output: Path, prove: bool, as_json: bool, options: SourceOptions) -> None:
     """Make a model run at any width, and prove it.
 
-    SOURCE is mymodel.py, package.module:callable, torchvision:NAME, timm:NAME or ultralytics:FILE. The result needs
-    none of the model's code: it can be trained where SOURCE does not exist. One of Ultralytics keeps its class, for its
-    loss, and its file needs --trust.
+    SOURCE is mymodel.py, package.module:callable, torchvision:NAME or timm:NAME. The result needs none of the model's
+    code: it can be trained where SOURCE does not exist.
     """
     from netslim.files import check_writable
 

@@ -36,7 +36,7 @@ def inspect(
     """Show the channel groups of a model and what is frozen.
 
     A group is a set of dimensions of parameters that must keep the same channels. SOURCE is mymodel.py,
-    package.module:callable, torchvision:NAME, timm:NAME or ultralytics:FILE.
+    package.module:callable, torchvision:NAME or timm:NAME.
     """
     if plot is not None:
         from netslim.extras import require

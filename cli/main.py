@@ -130,7 +130,7 @@ def _with_version(group: click.Group) -> click.Group:
 def netslim() -> None:
     """Run any PyTorch network at any width.
 
-    SOURCE is mymodel.py, package.module:callable, torchvision:NAME, timm:NAME or ultralytics:FILE.
+    SOURCE is mymodel.py, package.module:callable, torchvision:NAME or timm:NAME.
     """
 
 

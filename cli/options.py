@@ -194,7 +194,6 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
             freeze=options.freeze,
             tie=options.tie,
             fixed_size=options.fixed_size,
-            keep_class=loaded.keep_class,
             progress=progress,
         )
     except (InputError, TraceError) as error:

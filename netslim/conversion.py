@@ -35,7 +35,6 @@ def convert(
     *,
     prove: bool = True,
     fixed_size: bool = False,
-    keep_class: bool = False,
     freeze: Sequence[str] = (),
     tie: Sequence[tuple[str, str]] = (),
     rules: Mapping[Any, Rule] | None = None,
@@ -51,14 +50,12 @@ def convert(
     where rule(call) says how dimensions of operands and results are tied (docs/rules.md); the proof checks it.
     fixed_size: where forward takes other steps on other sizes (a loop over rows, frames or the batch), write down those
     for the example's size, and refuse any other with the line; without it, the module that does so stays Python.
-    keep_class: the model's own Python runs around the largest parts of it that can be followed, though all of it could
-    be: so its class stays, and what else it does (a loss, when it is called with a batch). Its file needs trust.
     A model in DataParallel, DistributedDataParallel or torch.compile is converted without that.
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
     with own_random_numbers():
-        overrides = Overrides(freeze, tie, rules or {}, fixed_size, keep_class)
+        overrides = Overrides(freeze, tie, rules or {}, fixed_size)
         return _converted(unwrapped(model), example_inputs, overrides, prove, progress or _silent)
 
 

@@ -114,7 +114,7 @@ def test_another_kind_of_file(write: Write) -> None:
 def test_a_bare_word() -> None:
     assert message("resnet50") == (
         "'resnet50' is neither a Python file nor a name; "
-        "write mymodel.py, package.module:callable, torchvision:NAME, timm:NAME or ultralytics:FILE."
+        "write mymodel.py, package.module:callable, torchvision:NAME or timm:NAME."
     )
 
 

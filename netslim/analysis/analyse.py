@@ -44,9 +44,7 @@ def analyse(
     """
     inputs, overrides = bind(model, example_inputs), overrides or Overrides()
     two = resized(inputs, Scale(2), {}) if batch(inputs) == 1 else dict(inputs)
-    recording = record(
-        model, inputs, two, overrides.all_rules, overrides.fixed_size, overrides.python | dict(python or {})
-    )
+    recording = record(model, inputs, two, overrides.all_rules, overrides.fixed_size, python or {})
     engine, root, constants = recording.engine, recording.root, recording.constants
     if fix_outputs:
         for trace in recording.regions[""].traces.values() if "" in recording.regions else ():

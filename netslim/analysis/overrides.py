@@ -22,19 +22,12 @@ class Overrides:
 
     rules: operator -> rule, before netslim's own. An operator is named 'library::name', or is the torch.ops object.
     fixed_size: a forward that takes other steps on other sizes is followed for the example's alone.
-    keep_class: the model's own forward is not followed as a whole, but in parts.
     """
 
     freeze: Sequence[str] = ()
     tie: Sequence[tuple[str, str]] = ()
     rules: Mapping[Operator, Rule] = field(default_factory=dict)
     fixed_size: bool = False
-    keep_class: bool = False
-
-    @property
-    def python(self) -> dict[str, str]:
-        """Modules that are not to be followed, by path, and why."""
-        return {"": "The model's class was to stay, so its own forward runs."} if self.keep_class else {}
 
     @property
     def all_rules(self) -> dict[Operator, Rule]:

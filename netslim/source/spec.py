@@ -4,7 +4,6 @@ mymodel.py                  --entry NAME picks a class, factory or instance; the
 package.module:callable     called with the --arg values; may also name an instance
 torchvision:resnet50        built without weights
 timm:resnet50               built without weights
-ultralytics:yolo11n.yaml    or a checkpoint on disk, ultralytics:best.pt; its class stays, with its loss
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from netslim.source.shapes import Shapes, library_shapes, offered_shapes
 from netslim.source.userfile import choose, failure, import_file, importing_from
 from netslim.source.weights import load_weights
 
-_FORMS = "mymodel.py, package.module:callable, torchvision:NAME, timm:NAME or ultralytics:FILE"
+_FORMS = "mymodel.py, package.module:callable, torchvision:NAME or timm:NAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,6 @@ class Loaded:
     """The source with the entry that was taken: mymodel.py:Net, torchvision:resnet50."""
     shapes: Shapes | None
     """Shapes of the inputs, without the batch dimension, when the model or its file says them."""
-    keep_class: bool = False
-    """Whether more of the model than its forward is wanted."""
 
 
 def is_source(text: str) -> bool:
@@ -122,22 +119,7 @@ def _from_timm(library: str, name: str, args: dict[str, object]) -> Loaded:
     return Loaded(model, f"{library}:{name}", offered_shapes(None, model))
 
 
-def _from_ultralytics(library: str, name: str, args: dict[str, object]) -> Loaded:
-    with needed("ultralytics", "Ultralytics' models"):
-        from ultralytics import YOLO
-    if name.endswith(".pt") and not Path(name).exists():
-        raise SourceError(f"there is no file {name}; a checkpoint of Ultralytics is to be on this machine.")
-
-    def create(**options: Any) -> nn.Module:
-        made: nn.Module = YOLO(name, **options).model
-        return made
-
-    model: Any = _quietly(create, f"{library}:{name}", args)
-    side = dict(model.args).get("imgsz", 640)
-    return Loaded(model, f"{library}:{name}", ((model.yaml.get("channels", 3), side, side),), keep_class=True)
-
-
-_LIBRARIES = {"torchvision": _from_torchvision, "timm": _from_timm, "ultralytics": _from_ultralytics}
+_LIBRARIES = {"torchvision": _from_torchvision, "timm": _from_timm}
 
 
 def _quietly(make: Callable[..., nn.Module], label: str, args: dict[str, object]) -> nn.Module:

@@ -85,8 +85,6 @@ def record(
     """
     with known_caches(model):
         if "" in python:
-            if _without_values(model):
-                raise TraceError(f"{python['']} That needs a model with values, and this one is on meta.")
             return _in_regions(model, inputs, TraceError(python[""]), rules, python)
         return _recorded(model, inputs, two, rules, fixed_size, python)
 
@@ -107,13 +105,9 @@ def _recorded(
     assert refusal is not None
     if fixed_size:
         return _whole(model, inputs, inputs, rules, making=True, fixed_size=True)
-    if _without_values(model):
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise refusal
     return _in_regions(model, inputs, refusal, rules, python)
-
-
-def _without_values(model: nn.Module) -> bool:
-    return any(t.is_meta for t in (*model.parameters(), *model.buffers()))
 
 
 def _whole(

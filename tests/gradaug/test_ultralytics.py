@@ -18,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 import netslim
-from gradaug import SubnetSettings
+from gradaug import GradAug, SubnetSettings
 from gradaug.subnets.sampler import draw
-from gradaug.ultralytics import converted, trainer
+from gradaug.tasks.ultralytics import Ultralytics
+from gradaug.ultralytics import converted, detector, save, trainer
+from gradaug.ultralytics.letterbox import frame
 from gradaug.ultralytics.training import Criterion, scaled
-from netslim.errors import InputError, SourceError, SubnetError
-from netslim.source.spec import load_source
+from netslim.errors import InputError, SubnetError
 
 pytestmark = [pytest.mark.ultralytics, pytest.mark.filterwarnings("default")]
 
@@ -339,5 +340,80 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(yolo: Callable[[str], An
     model = converted(yolo("yolov8n"), prove=False)
     with pytest.raises(SubnetError):
         model.set_subnet(width={"nothing": 0.5})
-    with pytest.raises(SourceError, match=r"no file nothing\.pt"):
-        load_source("ultralytics:nothing.pt")
+
+
+# ------------------------------------------------------------------------------------- as a detector in gradaug
+
+
+def objects() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """An image with two objects, and one without any."""
+    images = [torch.rand(3, 60, 80), torch.rand(3, 90, 50)]
+    full = {
+        "boxes": torch.tensor([[5.0, 5.0, 40.0, 50.0], [20.0, 10.0, 70.0, 30.0]]),
+        "labels": torch.tensor([1, 3]),
+        "masks": torch.ones(2, 60, 80, dtype=torch.uint8),
+        "keypoints": torch.rand(2, 17, 3) * 40,
+    }
+    empty = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 90, 50, dtype=torch.uint8),
+        "keypoints": torch.zeros(0, 17, 3),
+    }
+    return images, [full, empty]
+
+
+@pytest.mark.parametrize("name", [*DETECTORS, "yolo26n-seg", "yolov8n-pose"])
+def test_a_detector_takes_three_steps_and_ends_in_an_ordinary_checkpoint(
+    name: str, yolo: Callable[[str], Any], tmp_path: Path
+) -> None:
+    made = detector(yolo(name), size=64, num_classes=4)
+    netslim.save(netslim.convert(made, torch.rand(2, 3, 64, 64), prove=False), tmp_path / "net.pt")
+    net, (images, targets) = netslim.load(tmp_path / "net.pt", trust=True).train(), objects()
+    with torch.random.fork_rng():
+        whole = made.train()(images, targets)
+    step = GradAug(net, task=Ultralytics(), alpha=0.5, num_subnets=2, round_to=1)
+    optimizer = torch.optim.SGD(net.parameters(), 1e-4)
+    first = step.step(images, targets, optimizer)
+    assert torch.allclose(first.full, torch.stack(list(whole.values())).sum(), rtol=1e-5)
+    for _ in range(2):
+        losses = step.step(images, targets, optimizer)
+        assert all(torch.isfinite(loss) for loss in (losses.full, *losses.subnets))
+    net.eval()
+    assert all({"boxes", "labels", "scores"} <= one.keys() for one in net(images))
+    save(net, tmp_path / "trained.pt", ["a", "b", "c"])
+    back = yolo(str(tmp_path / "trained.pt"))
+    assert back.names == {0: "a", 1: "b", 2: "c"}
+    trained = {key.removeprefix("yolo."): value for key, value in net.state_dict().items()}
+    for key, value in back.model.state_dict().items():
+        assert torch.allclose(value, trained[key].float(), atol=1e-2, rtol=1e-2), key
+
+
+def test_boxes_and_masks_go_into_the_square_and_out_again() -> None:
+    at = frame(60, 80, 64)
+    boxes = torch.tensor([[5.0, 5.0, 40.0, 50.0]])
+    assert torch.allclose(at.boxes_out(at.boxes_in(boxes)), boxes, atol=1e-4)
+    assert at.boxes_in(torch.tensor([[0.0, 0.0, 80.0, 60.0]])).tolist() == [[0.0, 8.0, 64.0, 56.0]]
+    masks = torch.zeros(1, 60, 80)
+    masks[:, 20:40, 20:60] = 1
+    assert (at.masks_out(at.masks_in(masks, 64)) != masks).float().mean() < 0.05
+    assert at.image_in(torch.zeros(3, 60, 80), 64)[0, [0, 7, 8, 55, 56], 0].tolist() == pytest.approx(
+        [114 / 255, 114 / 255, 0, 0, 114 / 255]
+    )
+
+
+def test_a_detector_says_in_a_sentence_what_it_cannot_do(yolo: Callable[[str], Any]) -> None:
+    with pytest.raises(InputError, match="this model is for 'classify'"):
+        detector(yolo("yolo11n-cls"))
+    with pytest.raises(InputError, match=r"there is no file nothing\.pt"):
+        detector("nothing.pt")
+    images, targets = objects()
+    made = detector(yolo("yolov8n-seg"), size=64).train()
+    with pytest.raises(InputError, match="target 0 has no masks"):
+        made(images, [{"boxes": t["boxes"], "labels": t["labels"]} for t in targets])
+    with pytest.raises(InputError, match="takes truth"):
+        Ultralytics(subnet_target="full")
+    with pytest.raises(InputError, match="1 names for 80 classes"):
+        save(made, "never.pt", ["one"])
+    with pytest.raises(InputError, match="holds no model of Ultralytics"):
+        save(torch.nn.Linear(1, 1), "never.pt")
