@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gradaug.config.values import whole
-from gradaug.scopes import evaluating
 from gradaug.ultralytics.letterbox import Frame, Letterbox, batch, require
 from gradaug.ultralytics.models import model_of
 from netslim import SlimNet
@@ -44,25 +43,27 @@ class Detector(nn.Module):
         super().__init__()
         self.yolo = yolo
         self.transform = Letterbox(size, max(int(yolo.stride.max()), 32))
-        self.channels = [leaf.shape[1] for leaf in _raw(_tried(yolo))]
+        self.channels = {mode: [leaf.shape[1] for leaf in _raw(_tried(yolo, mode))] for mode in (True, False)}
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
-        if self.training and targets is None:
-            raise InputError("a detector learns from images and targets, and got images alone")
+        """Without targets in training, the answer that the losses are of."""
         square, frames = self.transform(images)
         found = self.yolo(square)
-        if self.training:
-            assert targets is not None
-            require(targets, self.yolo.learnt)
-            return losses(self.yolo, found, batch(square, frames, targets))
-        for leaf, channels in zip(_raw(found), self.channels, strict=True):
-            leaf.view(len(leaf), channels, -1)  # what losses read by place is read so here too: it stays whole
-        return predictions(self.yolo, found, frames, square.shape[-1])
+        for leaf, channels in zip(_raw(found), self.channels[self.training], strict=True):
+            leaf.reshape(
+                len(leaf), channels, -1
+            )  # losses read these by their place: so they stay whole in sub-networks
+        if not self.training:
+            return predictions(self.yolo, found, frames, square.shape[-1])
+        if targets is None:
+            return found
+        require(targets, self.yolo.learnt)
+        return losses(self.yolo, found, batch(square, frames, targets))
 
 
 def _raw(found: Any) -> list[Tensor]:
-    """What losses read of an answer in evaluation: all but the feature maps, of which they ask the size alone."""
-    raw = _without_features(found[1])
+    """What losses read of an answer: all but the feature maps, of which they ask the size alone."""
+    raw = _without_features(found[1] if isinstance(found, tuple) else found)
     return [leaf for leaf in tree_leaves(raw) if isinstance(leaf, Tensor)]
 
 
@@ -72,11 +73,11 @@ def _without_features(raw: Any) -> Any:
     return {name: _without_features(value) for name, value in raw.items() if name != "feats"}
 
 
-def _tried(yolo: Any) -> Any:
-    """The answer to a blank image, in evaluation."""
-    with evaluating(yolo), torch.no_grad():
-        side = 2 * max(int(yolo.stride.max()), 32)
-        return yolo(torch.zeros(1, yolo.yaml.get("channels", 3), side, side))
+def _tried(yolo: Any, training: bool) -> Any:
+    """The answer to blank images, by a copy."""
+    side = 2 * max(int(yolo.stride.max()), 32)
+    with torch.no_grad():
+        return copy.deepcopy(yolo).train(training)(torch.zeros(2, yolo.yaml.get("channels", 3), side, side))
 
 
 def losses(yolo: Any, found: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:

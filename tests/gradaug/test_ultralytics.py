@@ -386,7 +386,7 @@ def test_a_detector_takes_three_steps_and_ends_in_an_ordinary_checkpoint(
     assert back.names == {0: "a", 1: "b", 2: "c"}
     trained = {key.removeprefix("yolo."): value for key, value in net.state_dict().items()}
     for key, value in back.model.state_dict().items():
-        assert torch.allclose(value, trained[key].float(), atol=1e-2, rtol=1e-2), key
+        assert torch.allclose(value.float(), trained[key].float(), atol=1e-2, rtol=1e-2), key
 
 
 def test_boxes_and_masks_go_into_the_square_and_out_again() -> None:
