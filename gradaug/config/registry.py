@@ -71,6 +71,7 @@ TASKS = {
     "classification": Row("gradaug.tasks.classification:Classification"),
     "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
     "detection": Row("gradaug.tasks.detection:Detection"),
+    "ultralytics": Row("gradaug.tasks.ultralytics:Ultralytics"),
 }
 """Each a gradaug.tasks.task.Task."""
 
