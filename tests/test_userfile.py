@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import netslim
 from netslim.errors import SourceError
 from netslim.source.spec import load_source
 
@@ -124,3 +129,46 @@ def test_the_example_has_one_candidate() -> None:
     loaded = load_source(str(Path(__file__).parent.parent / "examples" / "mymodel.py"))
     assert loaded.spec.endswith("mymodel.py:DigitNet")
     assert 300_000 < sum(p.numel() for p in loaded.model.parameters()) < 600_000
+
+
+PICKS = """
+import torch
+from torch import nn
+
+INPUT_SHAPE = (3, 8, 8)
+
+
+class Picks(nn.Module):
+    \"\"\"Decides by its values.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+    def forward(self, x):
+        h = self.body(x)
+        return h * 2 if float(h.mean()) > 0 else h
+"""
+
+
+@pytest.mark.parametrize("place", ["where it was", "beside the file"])
+def test_a_trusted_file_finds_the_models_code(place: str, tmp_path: Path) -> None:
+    def python(program: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=os.environ
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    code, file = tmp_path / "code" / "picks_by_value.py", tmp_path / "net" / "net.pt"
+    code.parent.mkdir()
+    file.parent.mkdir()
+    code.write_text(PICKS)
+    loaded = load_source(str(code))
+    netslim.save(netslim.convert(loaded.model, torch.randn(2, 3, 8, 8), prove=False), file)
+    if place == "beside the file":
+        code.rename(file.with_name(code.name))
+    again = file.with_name("again.pt")  # what was loaded is saved anew, as a training run does
+    python(f"import netslim; netslim.save(netslim.load({str(file)!r}, trust=True), {str(again)!r})")
+    told = python(f"import netslim; print(len(netslim.load({str(again)!r}, trust=True).groups))")
+    assert told.strip() == "1"

@@ -9,7 +9,8 @@ imports torch. In another order the same settings would give other networks: reg
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -36,6 +37,14 @@ class DataRow(Row):
 
     def spelt(self, name: str) -> str:
         return f"{name}:{self.where}" if self.where else name
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow(Row):
+    """What is learned, a gradaug.tasks.task.Task."""
+
+    usual: Mapping[str, float] = field(default_factory=dict)
+    """Settings that a run on the command line begins with, where it and a recipe say nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +76,15 @@ VIEWS = {
 }
 """Each a function of the images and what the transforms of a view share, a gradaug.subnets.views.Scene."""
 
+DETECTION = {"epochs": 14, "batch_size": 4, "lr": 0.05, "weight_decay": 1e-4, "warmup": 0.5, "clip_norm": 5.0}
+"""For a small detector that begins with random weights."""
+
 TASKS = {
-    "classification": Row("gradaug.tasks.classification:Classification"),
-    "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
-    "detection": Row("gradaug.tasks.detection:Detection"),
-    "ultralytics": Row("gradaug.tasks.ultralytics:Ultralytics"),
+    "classification": TaskRow("gradaug.tasks.classification:Classification"),
+    "segmentation": TaskRow("gradaug.tasks.segmentation:Segmentation"),
+    "detection": TaskRow("gradaug.tasks.detection:Detection", DETECTION),
+    "ultralytics": TaskRow("gradaug.tasks.ultralytics:Ultralytics", DETECTION),
 }
-"""Each a gradaug.tasks.task.Task."""
 
 SCHEDULES = {
     "cosine": ScheduleRow("gradaug.training.schedules:cosine"),

@@ -50,7 +50,13 @@ class StepSettings:
 class DataSettings:
     """Images, with and without labels."""
 
-    task: str = setting("classification", "Data", f"What is learned: {', '.join(TASKS)}.", one_of(*TASKS))
+    task: str = setting(
+        "classification",
+        "Data",
+        f"What is learned: {', '.join(TASKS)}. On the command line detectors begin with "
+        f"{', '.join(f'{name} {value:g}' for name, value in TASKS['detection'].usual.items())}.",
+        one_of(*TASKS),
+    )
     data: str = setting(
         "digits", "Data", f"Images to train on: {', '.join(row.spelt(name) for name, row in SOURCES.items())}."
     )

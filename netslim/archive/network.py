@@ -142,7 +142,7 @@ def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:
             "trust the file, load it with trust=True, or --trust."
         )
     _check_tensors(document, content.tensors)
-    own = None if document.python is None else python.Shells(content.tensors[document.python.tensor])
+    own = None if document.python is None else python.Shells(content.tensors[document.python.tensor], path.parent)
     tree = built(document.modules, content.tensors, own)
     if own is not None:
         modules = {path: module for path, module in below(tree) if module is not None}

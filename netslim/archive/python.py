@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import pickle
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,22 @@ def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
     places |= {id(tensor): ("tensor", name) for name, tensor in stored.tensors.items()}
     classes = {path: type(module) for path, module in stored.python.items()}
     states = {path: _attributes(module) for path, module in stored.python.items()} | stored.more
-    return torch.frombuffer(bytearray(_pickled(classes, {}) + _pickled(states, places)), dtype=torch.uint8)
+    parts = _pickled(_folders(classes.values()), {}) + _pickled(classes, {}) + _pickled(states, places)
+    return torch.frombuffer(bytearray(parts), dtype=torch.uint8)
+
+
+def _folders(classes: Iterable[type]) -> list[str]:
+    """Where the code of classes is that no name leads to from anywhere else: what was imported from a path."""
+    homes = dict.fromkeys(kind.__module__.partition(".")[0] for kind in classes)
+    files = [getattr(sys.modules.get(home), "__file__", None) for home in homes]
+    found = dict.fromkeys(_above(os.path.abspath(file)) for file in files if file)
+    return [folder for folder in found if folder not in map(os.path.abspath, sys.path)]
+
+
+def _above(file: str) -> str:
+    """The folder that a module's file, or a package's, is imported from."""
+    folder, name = os.path.split(file)
+    return os.path.dirname(folder) if name == "__init__.py" else folder
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:
@@ -95,11 +111,19 @@ def parametrized(base: type[nn.Module], *names: str) -> type[nn.Module]:
 
 
 class Shells:
-    """The Python of a trusted file: `classes` by path first; `fill` when all modules are made."""
+    """The Python of a trusted file: `classes` by path first; `fill` when all modules are made.
 
-    def __init__(self, blob: Tensor) -> None:
+    Code is looked for in the working folder, in `beside`, and where it was when the network was converted.
+    """
+
+    def __init__(self, blob: Tensor, beside: Path) -> None:
         self._stream = io.BytesIO(blob.numpy().tobytes())
-        self.classes: dict[str, type[nn.Module]] = self._read({}, {})
+        self._folders = [str(Path.cwd()), str(beside.absolute())]
+        first = self._read({}, {})
+        if isinstance(first, list):  # files of before begin with the classes
+            self._folders += first
+            first = self._read({}, {})
+        self.classes: dict[str, type[nn.Module]] = first
 
     def fill(self, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
         """Give every module its attributes."""
@@ -122,19 +146,20 @@ class Shells:
                 return home
 
         try:
-            with _importing_from(Path.cwd()):
+            with _importing_from(self._folders):
                 return Unpickler(self._stream).load()
         except (ImportError, AttributeError) as error:
             raise ArchiveError(
-                f"the file needs the model's own code, which cannot be imported here ({error}); run where it can, or "
-                "add its folder to PYTHONPATH."
+                f"the file needs the model's own code, which cannot be imported here ({error}); put it beside the "
+                "file, or add its folder to PYTHONPATH."
             ) from error
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
+def _importing_from(folders: Sequence[str]) -> Iterator[None]:
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        for folder in folders:
+            sys.path.remove(folder)

@@ -278,6 +278,8 @@ def test_the_commands_train_and_score_a_detector(small: None, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     assert "AP" in done.output
     assert "validation AP" in done.output
+    settings = json.loads((tmp_path / "run" / "result.json").read_text())["config"]
+    assert (settings["clip_norm"], settings["batch_size"], settings["epochs"]) == (5.0, 4, 1)  # the task's, unless said
     found = run(command, ["eval", "--model", str(tmp_path / "run" / "trained.pt"), "--trust", "--data", "scenes",
                           "--widths", "1,0.5", "--calibration-batches", "1", "--json"])  # fmt: skip
     assert found.exit_code == 0, found.output
