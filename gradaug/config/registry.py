@@ -88,5 +88,8 @@ SOURCES = {
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
     "scenes": DataRow("gradaug.data.scenes:scenes"),
+    "coco": DataRow("gradaug.data.coco:coco", "DIR", 118_287),
+    "voc": DataRow("gradaug.data.voc:voc", "DIR", 5_717),
+    "yolo": DataRow("gradaug.data.yolo:yolo", "DIR"),
     "synthetic": DataRow("gradaug.data.synthetic:synthetic"),
 }

@@ -60,8 +60,9 @@ class DataSettings:
     augment: str = setting(
         "standard",
         "Data",
-        "Augmentation: the data set's own, the paper's ImageNet one (needs folders), or none.",
-        one_of("standard", "color", "none"),
+        "Augmentation: the data set's own, the paper's ImageNet one (color; needs folders), a random scale too (scale; "
+        "needs photographs with boxes), or none.",
+        one_of("standard", "color", "scale", "none"),
     )
     semi: str = setting(
         "none",

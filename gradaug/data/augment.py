@@ -28,7 +28,9 @@ def chosen(name: str, table: Mapping[str, T], source: str) -> T:
     """What `table` has for ``--augment NAME``; DataError where the data set `source` has no such augmentation."""
     if name in table:
         return table[name]
-    reason = "is for folders of photographs" if name == "color" else "is unknown"
+    reason = {"color": "is for folders of photographs", "scale": "is for photographs with boxes"}.get(
+        name, "is unknown"
+    )
     raise DataError(f"--augment {name} {reason}; {source} has {' and '.join(table)}")
 
 

@@ -24,7 +24,7 @@ from gradaug.data.paths import shown
 from gradaug.data.source import Target
 from gradaug.errors import DataError
 
-Whole = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 NOTHING = "N/A"
 """The name of a label that no category has."""
@@ -131,6 +131,10 @@ class Annotations:
     objects: int
     """How many can be learned."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """What was left out, in a sentence each."""
+        return tuple(f"{self.where}: {count:,} boxes {why} are left out" for why, count in self.dropped.items())
+
     def target(self, index: int, ignored: bool = False) -> Target:
         """`ignored`: with the objects that an evaluation ignores, and what it needs to know of each."""
         picture = self.pictures[index]
@@ -162,7 +166,7 @@ def checked(document: Document, where: str) -> Annotations:
         twice = _twice(picture.id for picture in document.images)
         raise DataError(f"{where} lists two images with the id {twice}")
     for picture in document.images:
-        _require_name(picture.file_name, where)
+        require_name(picture.file_name, where)
     if len({one.id for one in document.annotations}) < len(document.annotations):
         raise DataError(f"{where} has two annotations with the id {_twice(one.id for one in document.annotations)}")
     rows: dict[int, list[Kept]] = {each: [] for each in pictures}
@@ -221,8 +225,8 @@ def _points(values: list[float] | None) -> list[float] | None:
     return values or None
 
 
-def _require_name(name: str, where: str) -> None:
-    """A file below the folder of the images, on any system."""
+def require_name(name: str, where: str) -> None:
+    """DataError for a name that is no file below the folder of the images, on any system."""
     paths = PurePosixPath(name), PureWindowsPath(name)
     if not name or "\0" in name or any(path.is_absolute() or path.drive or ".." in path.parts for path in paths):
         raise DataError(f"{where} has an image {shown(name)!r}; a name is to be a path below the folder of the images")
@@ -232,7 +236,7 @@ def _twice(ids: Iterable[int]) -> int:
     return Counter(ids).most_common(1)[0][0]
 
 
-def parted(first: Annotations, second: Annotations) -> tuple[Annotations, Annotations]:
+def alike(first: Annotations, second: Annotations) -> tuple[Annotations, Annotations]:
     """Training and validation with the same of masks and keypoints; DataError for other categories."""
     if first.names != second.names:
         different = sorted(set(first.names) ^ set(second.names)) or ["their order"]

@@ -8,7 +8,9 @@ elsewhere: nothing is cut off. A transparent picture is read without its transpa
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +21,9 @@ from gradaug.errors import DataError
 from netslim.extras import needed
 
 with needed("pillow", "image files"):
-    from PIL import Image
+    from PIL import Image, ImageOps
+
+T = TypeVar("T")
 
 Image.init()
 FORMATS = [name for name in "JPEG PNG GIF BMP PPM TIFF WEBP AVIF JPEG2000".split() if name in Image.OPEN]
@@ -31,18 +35,35 @@ SUFFIXES = (
 LONGEST = 256
 """Sides of an image that is cropped square: one this many times the other."""
 
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-"""Tags of TIFF."""
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 274
+"""Tags of TIFF, which other formats' metadata share."""
 
 
-def decode(path: str | Path) -> Tensor:
-    """An image file as uint8 (3, H, W); DataError names one that cannot be read."""
+def decode(path: str | Path, upright: bool = False) -> Tensor:
+    """An image file as uint8 (3, H, W); DataError names one that cannot be read.
+
+    `upright`: turned as its metadata says, as tools in which boxes are drawn show it.
+    """
+    return _read(path, lambda image: _pixels(ImageOps.exif_transpose(image) if upright else image))
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Height and width that an image file has upright, from its first bytes; DataError likewise."""
+    return _read(path, _upright_size)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def _read(path: str | Path, read: Callable[[Image.Image], T]) -> T:
     try:
         with warnings.catch_warnings(), opened(path) as file:
             warnings.simplefilter("ignore")  # a library's remarks on damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
-                return _pixels(image)
+                return read(image)
     except Exception as error:  # Pillow's readers raise anything on a damaged file
         why = "it is none of the known formats, or damaged" if isinstance(error, Image.UnidentifiedImageError) else None
         raise DataError(

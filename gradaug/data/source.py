@@ -72,6 +72,8 @@ class DataSource:
     """What its labels are for, as in ``--task``."""
     categories: tuple[str, ...] = ()
     """For detection: names of the labels, "background" first, so that `classes` is their number."""
+    remarks: tuple[str, ...] = ()
+    """What was left out of the files, in a sentence each."""
 
 
 class Subset(Images):

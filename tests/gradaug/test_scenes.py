@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
 from gradaug import data
 from gradaug.errors import DataError
+from netslim.source.spec import load_source
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,16 @@ def test_networks_that_scenes_do_not_fit_are_told_so() -> None:
         data.load("scenes", (3, 64, 64), augment="color")
     images, _ = everything(data.load("scenes:1", (1, 640, 400)).validation)
     assert images[0].shape == (1, 320, 320)
+
+
+def test_the_example_detector_learns_from_them_and_answers() -> None:
+    loaded = load_source(str(Path(__file__).parents[2] / "examples/detector.py"))
+    assert loaded.shapes == ((3, 128, 128),)
+    source, net = data.load("scenes:4", loaded.shapes[0]), loaded.model
+    images, targets = source.train.__getitems__([(0, index) for index in range(4)])
+    losses = net.train()(images, targets)
+    assert {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"} == losses.keys()
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    answer = net.eval()([torch.rand(3, 90, 120), images[0]])
+    assert [one["masks"].shape[2:] for one in answer] == [(90, 120), (128, 128)]

@@ -1,0 +1,107 @@
+"""Images with their objects drawn on them, as an eye checks data and detectors: boxes, masks, points, names, scores.
+
+picture = draw(images, targets, source.categories)              # what the data says
+picture = draw(images, net.eval()(images), source.categories)   # what a detector says
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import utils
+
+from gradaug.data.source import Target
+
+SIDE = 320
+"""Pixels that the longer side of every image is enlarged to, by a whole number, so that names can be read."""
+PAPER = 255
+FAINT = 0.45
+"""Opacity of a mask."""
+
+
+def draw(
+    images: Sequence[Tensor],
+    objects: Sequence[Mapping[str, Tensor]],
+    categories: Sequence[str] = (),
+    columns: int = 4,
+    threshold: float = 0.5,
+) -> Tensor:
+    """One picture (3, H, W) uint8 on the CPU of all images (C, H_i, W_i) in [0, 1], `columns` beside each other.
+
+    `objects`: targets, or predictions of torchvision's detectors, of which those with a score of `threshold` and more
+    are drawn. `categories`: names by label; a label without one is shown as its number. Every label has its colour.
+    """
+    drawn = [_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)]
+    if not drawn:
+        return torch.full((3, SIDE, SIDE), PAPER, dtype=torch.uint8)
+    height, width = (max(one.shape[side] for one in drawn) for side in (1, 2))
+    sheets = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1]), value=PAPER) for one in drawn]
+    return utils.make_grid(torch.stack(sheets), nrow=columns, padding=4, pad_value=PAPER)
+
+
+def _drawn(image: Tensor, objects: Mapping[str, Tensor], categories: Sequence[str], threshold: float) -> Tensor:
+    factor = max(1, math.ceil(SIDE / max(image.shape[-2:])))
+    picture = _enlarged((image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8), factor)
+    picture = picture.expand(3, -1, -1).contiguous()
+    shown = _shown(objects, threshold)
+    if not len(shown.get("labels", ())):
+        return picture
+    labels = shown["labels"].tolist()
+    colours = [colour(label) for label in labels]
+    if "masks" in shown:
+        picture = utils.draw_segmentation_masks(picture, _enlarged(shown["masks"], factor), FAINT, colours)
+    names = _names(labels, shown.get("scores"), categories)
+    picture = utils.draw_bounding_boxes(
+        picture,
+        shown["boxes"] * factor,
+        names,
+        colours,
+        width=2,
+        label_colors="black",
+        label_background_colors=colours,
+        fill_labels=True,
+    )
+    if "keypoints" in shown:
+        points, seen = shown["keypoints"][..., :2] * factor, shown["keypoints"][..., 2] > 0
+        picture = utils.draw_keypoints(picture, points, visibility=seen, colors="yellow", radius=3)
+    return picture
+
+
+def _shown(objects: Mapping[str, Tensor], threshold: float) -> Target:
+    """The objects that are drawn, on the CPU, masks as True and False; those with boxes without area cannot be."""
+    plain = {name: value.detach().cpu() for name, value in objects.items()}
+    if "boxes" not in plain:
+        return {}
+    boxes = plain["boxes"].float()
+    left = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    if "scores" in plain:
+        left &= plain["scores"] >= threshold
+    shown: Target = {
+        name: plain[name][left] for name in ("boxes", "labels", "scores", "masks", "keypoints") if name in plain
+    }
+    if "masks" in shown:  # predictions are probabilities (n, 1, H, W)
+        masks = shown["masks"] > 0.5
+        shown["masks"] = masks.squeeze(1) if masks.ndim == 4 else masks
+    return shown
+
+
+def _names(labels: Sequence[int], scores: Tensor | None, categories: Sequence[str]) -> list[str]:
+    names = [categories[label] if label < len(categories) else str(label) for label in labels]
+    return (
+        names if scores is None else [f"{name} {100 * s:.0f} %" for name, s in zip(names, scores.tolist(), strict=True)]
+    )
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """A bright colour; those of neighbouring labels lie far from each other."""
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _enlarged(image: Tensor, factor: int) -> Tensor:
+    return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
