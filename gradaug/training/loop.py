@@ -76,6 +76,8 @@ def train(
             if warning:
                 shown.note(f"warning: {warning}")
             shown.note(describe(run))
+            if run.filled:
+                shown.note(run.filled)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:
