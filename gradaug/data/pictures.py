@@ -9,13 +9,17 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import utils
+from torchvision.transforms.v2.functional import to_pil_image
 
 from gradaug.data.source import Target
+from netslim.extras import require
+from netslim.files import atomic_write
 
 SIDE = 320
 """Pixels that the longer side of every image is enlarged to, by a whole number, so that names can be read."""
@@ -36,12 +40,23 @@ def draw(
     `objects`: targets, or predictions of torchvision's detectors, of which those with a score of `threshold` and more
     are drawn. `categories`: names by label; a label without one is shown as its number. Every label has its colour.
     """
-    drawn = [_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)]
-    if not drawn:
+    return grid([_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)], columns)
+
+
+def grid(pictures: Sequence[Tensor], columns: int = 4) -> Tensor:
+    """Pictures (3, H_i, W_i) uint8 as one, `columns` beside each other on white."""
+    if not pictures:
         return torch.full((3, SIDE, SIDE), PAPER, dtype=torch.uint8)
-    height, width = (max(one.shape[side] for one in drawn) for side in (1, 2))
-    sheets = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1]), value=PAPER) for one in drawn]
+    height, width = (max(one.shape[side] for one in pictures) for side in (1, 2))
+    sheets = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1]), value=PAPER) for one in pictures]
     return utils.make_grid(torch.stack(sheets), nrow=columns, padding=4, pad_value=PAPER)
+
+
+def write(picture: Tensor, path: Path) -> None:
+    """Writes a picture (3, H, W) uint8 in the format that the name ends in. MissingError without Pillow."""
+    require("pillow", "pictures")
+    with atomic_write(path) as temporary:
+        to_pil_image(picture).save(temporary)
 
 
 def _drawn(image: Tensor, objects: Mapping[str, Tensor], categories: Sequence[str], threshold: float) -> Tensor:
