@@ -10,6 +10,7 @@ from gradaug import data
 from gradaug.evaluation.robustness import corrupted, fgsm, mean_over
 from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
 from gradaug.tasks.task import AnyTask, Column
+from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
@@ -54,7 +55,14 @@ def assess(
     severities: Sequence[int] = (),
     task: AnyTask = CLASSIFICATION,
 ) -> Assessment:
-    """Scores `net` and its sub-networks; attacks and corruptions are those of the full network."""
+    """Scores `net` and its sub-networks; attacks and corruptions are those of the full network.
+
+    Raises InputError for attacks and corruptions of a task that has none.
+    """
+    if (epsilons or kinds) and not task.altered:
+        raise InputError(
+            f"attacks and corruptions are for images of one size, and {task.name} has lists: leave them out"
+        )
     calibration = data.calibration_batches(source, config.batch_size, config.calibration_batches, config.seed)
     validation = data.evaluation_batches(source.validation, workers=config.workers)
     rows = subnetworks(net, widths, calibration, validation, config.round_to or 1, skips, True, task, config.scope)

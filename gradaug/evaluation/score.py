@@ -104,17 +104,17 @@ def subnetworks(
     rows: dict[tuple[object, tuple[str, ...]], SubnetScore] = {}
     plan = runtime(net).plan
     full = keep_counts(plan, 1.0), ()
+    narrow = {width: narrowed(net, width, scope or task.scope) for width in widths}
     for width, skip in itertools.product(widths, skips):
         skipped = tuple(spread(net, skip))
-        narrow = narrowed(net, width, scope or task.scope)
-        kept = keep_counts(plan, narrow, round_to), skipped
+        kept = keep_counts(plan, narrow[width], round_to), skipped
         if kept in rows:
             continue
         depth = dict.fromkeys(skipped, False)
-        size = cost.count(net, narrow, depth, round_to=round_to)
+        size = cost.count(net, narrow[width], depth, round_to=round_to)
         slim: nn.Module = net
         if kept != full:
-            slim = copy.deepcopy(net.extract(narrow, depth, round_to=round_to))
+            slim = copy.deepcopy(net.extract(narrow[width], depth, round_to=round_to))
         norms = estimate(slim, training) if kept != full else 0
         found = score(slim, validation, calibration, task)
         flops = size.flops // images_in_example(net)

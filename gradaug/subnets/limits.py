@@ -72,11 +72,12 @@ def require_smaller(net: SlimNet, settings: SubnetSettings, groups: Sequence[str
 def groups_below(net: SlimNet, scope: str) -> tuple[str, ...]:
     """Names of the channel groups all of whose places lie in the module `scope`; all groups for "all".
 
-    Raises InputError where there is no such group.
+    Raises InputError where there is no such module, or no such group.
     """
     plan = runtime(net).plan
     if scope == "all":
         return tuple(group.name for group in plan.groups)
+    require_scope(net, scope)
     found = tuple(g.name for g in plan.groups if all(below(slot.param, scope) for slot in g.slots))
     if not found:
         raise InputError(
@@ -86,6 +87,21 @@ def groups_below(net: SlimNet, scope: str) -> tuple[str, ...]:
     return found
 
 
+def chosen_scope(net: SlimNet, settings: SubnetSettings, scaling: Scaling = PLAIN) -> str:
+    """The scope that was asked for, or else the task's.
+
+    Raises InputError for a module that is not there. A run without sub-networks needs none, and has "all" then.
+    """
+    scope = settings.scope or scaling.scope
+    if settings.scope is None and not (settings.random_width or settings.random_depth):
+        try:
+            groups_below(net, scope)
+        except InputError:
+            return "all"
+    require_scope(net, scope)
+    return scope
+
+
 def narrowed(net: SlimNet, width: float, scope: str) -> float | dict[str, float]:
     """What ``net.sub(width=...)`` takes for a sub-network that is narrow in the module `scope` alone.
 
@@ -93,7 +109,6 @@ def narrowed(net: SlimNet, width: float, scope: str) -> float | dict[str, float]
     """
     if width == 1 or scope == "all":
         return width
-    require_scope(net, scope)
     return _widths(width, groups_below(net, scope))
 
 

@@ -101,9 +101,7 @@ class Space(SubnetSettings):
         if not isinstance(settings, SubnetSettings):
             raise InputError(f"settings are to be a gradaug.SubnetSettings or a TrainConfig, not {settings!r}")
         scaling = limits.PLAIN if scaling is None else scaling
-        scope = settings.scope or scaling.scope
-        if settings.random_width or settings.random_depth:
-            limits.require_scope(net, scope)
+        scope = limits.chosen_scope(net, settings, scaling)
         inside = limits.groups_below(net, scope) if settings.random_width else ()
         groups = inside if settings.widths == "per-group" else ()
         narrowed = inside if scope != "all" and not groups else ()

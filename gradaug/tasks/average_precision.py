@@ -75,6 +75,8 @@ class PrecisionMeter(Meter[Targets]):
         require_predictions(output)
         assert isinstance(output, Sequence)
         masked = all("masks" in one for one in (*output, *labels))
+        if self.found and masked != bool(self.found["detection_mask"]):
+            raise InputError("some images have masks and others have none: give all of them masks, or none")
         metric = _metric(masked)
         metric.update([_plain(one, masked) for one in output], [_plain(one, masked) for one in labels])
         state: Any = metric.metric_state  # typed as if it were no dict

@@ -18,11 +18,10 @@ keypoints are resized together. What the sub-network learns, :attr:`Detection.su
 Random choices of the network's own (anchors and proposals that a loss is over, the size of a batch) come from one
 seeded state per pass, fixed by (seed, step, part, pass, rank); global generators stay where they were.
 
-Losses of detectors are means over the images, or over anchors of all images. The parts of an accumulated batch and the
-shares of several processes count alike, so that their gradients are those of the joined batch where a loss is a mean
-over images (RetinaNet, SSD up to its mined negatives), and nearly so where it is one over the anchors and proposals of
-the batch (R-CNN, FCOS): exactly, where every image has equally many. Detectors that sample anchors at random sample
-others in a batch that is cut in another way.
+Losses of detectors are means over the images (RetinaNet), or over anchors and proposals of the whole batch (R-CNN, SSD,
+FCOS). The parts of an accumulated batch and the shares of several processes count alike, so that their gradients are
+those of the joined batch exactly for the former, and for the latter where each has equally many of these. A network
+that samples anchors at random samples others in a batch that is cut in another way.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ class Detection(Task[Images, Targets, Any]):
 
     name: ClassVar[str] = "detection"
     scope: ClassVar[str] = "backbone"
+    altered: ClassVar[bool] = False
     scored: ClassVar[type[TaskScore]] = DetectionScore
     followed: ClassVar[Mapping[str, Column]] = {}
     recorded: ClassVar[tuple[Column, ...]] = DetectionScore.columns
@@ -91,7 +91,7 @@ class Detection(Task[Images, Targets, Any]):
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        for said, sentence in _useless(config):
+        for sentence, said in _useless(config).items():
             if said:
                 raise InputError(sentence)
         return cls(subnet_target=config.subnet_target)
@@ -197,29 +197,21 @@ class Detection(Task[Images, Targets, Any]):
             )
 
 
-def _useless(config: TrainConfig) -> Iterator[tuple[bool, str]]:
-    """Settings of images with one label, and why a detector has no use for them."""
+def _useless(config: TrainConfig) -> dict[str, object]:
+    """Why a detector has no use for a setting, and whether it was made."""
     changing = [name for name in config.regularizers if REGULARIZERS[name].load().on_batch is not Regularizer.on_batch]
-    yield (
-        bool(changing),
-        (f"--regularizers {','.join(changing)} changes images of one label, and here they have boxes: leave it out"),
-    )
-    yield bool(config.views), "--views may move pixels, and boxes would stay where they are: leave it out"
-    yield (
-        config.semi != "none",
-        (f"--semi {config.semi} is for images of one label; detection learns from labelled ones alone: leave it out"),
-    )
-    yield (
-        bool(config.label_smoothing),
-        ("--label-smoothing is for one label an image, and the losses of a detector are its own: leave it out"),
-    )
-    yield (
-        config.divergence != "kl" or config.temperature != 1,
-        (
-            "--divergence and --temperature are for one label an image: --subnet-target says what sub-networks of a "
-            "detector learn"
-        ),
-    )
+    names = ",".join(changing)
+    return {
+        f"--regularizers {names} changes images of one label, and here they have boxes: leave it out": changing,
+        "--views may move pixels, and boxes would stay where they are: leave it out": config.views,
+        f"--semi {config.semi} is for images of one label, and detection learns from labelled ones alone: leave it "
+        "out": config.semi != "none",
+        "--label-smoothing is for one label an image, and a detector's losses are its own: leave it "
+        "out": config.label_smoothing,
+        "--divergence and --temperature are for one label an image: --subnet-target says what sub-networks of a "
+        "detector learn": config.divergence != "kl" or config.temperature != 1,
+        "--compile would take apart what a detector does in Python, at every size anew: leave it out": config.compile,
+    }
 
 
 def _losses(output: object) -> dict[str, Tensor]:

@@ -113,6 +113,8 @@ class Task(Scaling, Generic[Images, Labels, Target]):
 
     name: ClassVar[str]
     """In settings (``--task``) and of the data sets that have such labels."""
+    altered: ClassVar[bool] = True
+    """Whether images can be attacked and corrupted, which is done to one tensor of them."""
     scored: ClassVar[type[TaskScore]]
     followed: ClassVar[Mapping[str, Column]]
     """Sums of :meth:`train_sums` by name, and what their mean over the images is shown as."""

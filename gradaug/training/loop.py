@@ -169,7 +169,8 @@ def describe(run: Run) -> str:
     parameters = sum(parameter.numel() for parameter in run.net.parameters())
     subnets = f"{space.num_subnets} sub-networks a step ({space.mode})"
     if space.random_width:
-        subnets += f", widths from {space.alpha:g} in steps of {space.round_to} channels"
+        where = f" of {space.scope} alone" if space.narrowed else ""
+        subnets += f", widths{where} from {space.alpha:g} in steps of {space.round_to} channels"
     if space.random_depth:
         chances = f"kept with chances from {space.survival_first:g} to {space.survival:g}"
         fixed = f"{space.skip_blocks} of them left out"

@@ -16,7 +16,7 @@ from gradaug.errors import DataError
 from gradaug.evaluation.score import require_fit, subnetworks
 from gradaug.subnets.sampler import Draw
 from gradaug.tasks import Detection, boxes
-from gradaug.tasks.distilled import Taught, divergence, taught
+from gradaug.tasks.distilled import Answers, Places, Taught, divergence, taught
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
 
@@ -161,6 +161,22 @@ def test_the_full_network_is_no_distance_from_itself() -> None:
     assert float(divergence(found, target)) == pytest.approx(0, abs=1e-12)  # type: ignore[arg-type]
 
 
+def test_classes_that_exclude_each_other_and_centres_are_compared_by_their_own_chances() -> None:
+    """As SSD and FCOS have them."""
+    chance = torch.Generator().manual_seed(0)
+    sizes = {"anchors": (6, CLASSES), "shifts": (6, 4), "centres": (6,)}
+    found, full = (
+        {name: torch.randn(size, dtype=torch.float64, generator=chance) for name, size in sizes.items()} for _ in "ab"
+    )
+    shifted = {**found, "anchors": found["anchors"] + 5}
+    objects, apart = 1 - full["anchors"].softmax(1)[:, 0], several(found["anchors"], full["anchors"])
+    expected = apart.sum() + (objects * smooth(found["shifts"], full["shifts"])).sum()
+    expected = (expected + (objects * two(found["centres"], full["centres"])).sum()) / max(1.0, float(objects.sum()))
+    target = Taught(Answers(**full, exclusive=True), Places(None))
+    for one in (found, shifted):
+        torch.testing.assert_close(divergence(Answers(**one, exclusive=True), target), expected, **CLOSE)
+
+
 @pytest.mark.parametrize("target", ["truth", "full"])
 def test_running_statistics_are_those_of_the_full_pass_alone(target: str) -> None:
     net, alone = converted("faster"), converted("faster")
@@ -270,6 +286,8 @@ def test_a_step_is_a_function_of_its_number_and_leaves_the_generators_alone() ->
 def test_only_the_backbone_is_narrow_unless_all_is_asked_for() -> None:
     net = converted("mask")
     assert gradaug.GradAug(net, task=Detection(), round_to=1).space.narrowed == ("backbone.first",)
+    drawn = gradaug.draw(gradaug.GradAug(net, task=Detection(), round_to=1).space, 0, 0)
+    assert [dict(one.width).keys() for one in drawn] == [{"backbone.first"}] * 3  # type: ignore[arg-type]
     ga = gradaug.GradAug(net, task=Detection(), round_to=1, scope="all")
     assert ga.space.narrowed == ()
     assert {d.width for d in gradaug.draw(ga.space, 0, 0)} > {0.8}
@@ -286,6 +304,15 @@ def test_only_the_backbone_is_narrow_unless_all_is_asked_for() -> None:
 def test_a_scope_without_channels_is_refused(scope: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         gradaug.GradAug(converted("retina"), task=Detection(), scope=scope)
+
+
+def test_a_run_without_sub_networks_asks_for_no_backbone() -> None:
+    net = converted("retina")
+    assert gradaug.GradAug(net, "none", task=Detection(), round_to=1).space.scope == "backbone"
+    net.trunk = net._modules.pop("backbone")  # the name is gone
+    assert gradaug.GradAug(net, "none", task=Detection(), resolutions=(), round_to=1).space.scope == "all"
+    with pytest.raises(InputError, match="this network has none of that name"):
+        gradaug.GradAug(net, "none", task=Detection(), round_to=1, scope="backbone")
 
 
 def test_sub_networks_are_scored_as_they_are_trained() -> None:
@@ -374,6 +401,7 @@ def test_a_batch_that_is_none_is_refused_before_any_gradient(change: str, words:
         ({"views": ("crop",)}, "--views may move pixels"),
         ({"semi": "mean-teacher"}, "--semi mean-teacher is for images of one label"),
         ({"semi": "gradaug"}, "--semi gradaug is for"),
+        ({"compile": True}, "--compile would take apart"),
         ({"label_smoothing": 0.1}, "--label-smoothing is for"),
         ({"divergence": "alpha"}, "--subnet-target says"),
         ({"temperature": 2.0}, "--subnet-target says"),

@@ -128,6 +128,10 @@ def test_what_cannot_be_measured_is_left_out() -> None:
     assert Detection().meter().score() == DetectionScore(None, 0)
     with pytest.raises(InputError, match="a detector returns a list there, a dict with boxes"):
         Detection().meter().add({"loss": torch.zeros(())}, there)
+    meter = Detection().meter()
+    meter.add(*predictions())
+    with pytest.raises(InputError, match="some images have masks and others have none"):
+        meter.add(found, [{k: v for k, v in one.items() if k != "masks"} for one in there])
     with pytest.raises(InputError, match="dicts without scores"):
         Detection().meter().add([{k: v for k, v in one.items() if k != "scores"} for one in found], there)
 
@@ -282,6 +286,9 @@ def test_the_commands_train_and_score_a_detector(small: None, tmp_path: Path) ->
     everything = run(command, ["eval", "--model", str(model), "--trust", "--data", "scenes", "--scope", "all",
                                "--widths", "0.5", "--calibration-batches", "1", "--json"])  # fmt: skip
     assert json.loads(everything.stdout)["scores"][0]["params"] < scores[1]["params"]
+    attacked = run(command, ["eval", "--model", str(model), "--trust", "--data", "scenes", "--fgsm", "0.1"])
+    assert attacked.exit_code == 1
+    assert "detection has lists: leave them out" in " ".join(attacked.output.split())
     for wrong, words in (
         (["--regularizers", "cutmix"], "--regularizers cutmix changes images of one label"),
         (["--scope", "neck"], "this network has none of that name"),
