@@ -97,6 +97,15 @@ def test_image_files_need_pillow(without: Callable[..., None]) -> None:
         importlib.import_module("gradaug.data.decode")
 
 
+def test_masks_need_pycocotools(without: Callable[..., None]) -> None:
+    from gradaug import data
+
+    without("pycocotools")
+    said = r"masks need pycocotools, which is not installed; run: pip install pycocotools .*'\.\[detection\]'\)\."
+    with pytest.raises(MissingError, match=said):
+        data.load("scenes:1", (3, 32, 32))
+
+
 def test_training_goes_on_without_tensorboard(tmp_path: Path, without: Callable[..., None]) -> None:
     from gradaug.training.log import RunLog
 

@@ -34,7 +34,8 @@ def load(
     """The data set `spec` (NAME or NAME:DIR) for networks with inputs of `shape` (C, H, W).
 
     `labels`: use this many labels, as many of each class; the other training images are ``unlabelled``. `augment`:
-    "standard", "color" (folders: the paper's ImageNet jitter too) or "none". DataError says where data was looked for
+    "standard", "color" (folders: the paper's ImageNet jitter too), "scale" (photographs with boxes: a random scale too)
+    or "none". DataError says where data was looked for
     and how to get it, or why it does not fit the network.
     """
     name, _, where = spec.partition(":")

@@ -69,8 +69,8 @@ class Boxed(Images):
 
 
 def aspect(height: int, width: int) -> int:
-    """The group of an image by its shape: seven of them between twice as high and twice as wide, and two beyond."""
-    return round(3 * math.log2(min(max(width / height, 0.49), 2.04)))
+    """The group of an image by its shape, in thirds of an octave from twice as high (-3) to twice as wide (3)."""
+    return max(-3, min(3, round(3 * math.log2(width / height))))
 
 
 def _sample(image: Tensor, target: Target) -> Sample:

@@ -126,14 +126,8 @@ class Annotations:
     """Whether every object has an outline."""
     keypoints: int
     """Points of every object; 0 where not all have them."""
-    dropped: Counter[str]
-    """How many objects were left out, by what is wrong with them."""
-    objects: int
-    """How many can be learned."""
-
-    def remarks(self) -> tuple[str, ...]:
-        """What was left out, in a sentence each."""
-        return tuple(f"{self.where}: {count:,} boxes {why} are left out" for why, count in self.dropped.items())
+    remarks: tuple[str, ...]
+    """What was left out, in a sentence each."""
 
     def target(self, index: int, ignored: bool = False) -> Target:
         """`ignored`: with the objects that an evaluation ignores, and what it needs to know of each."""
@@ -192,13 +186,17 @@ def _collected(
     where: str, pictures: list[Picture], labels: Labels, rows: list[list[Kept]], dropped: Counter[str]
 ) -> Annotations:
     every = [one for row in rows for one in row]
-    points = {len(one.keypoints or ()) // 3 for one in every}
-    masks = bool(every) and all(one.outline is not None for one in every)
-    objects = sum(not one.crowd for one in every)
-    if not objects:
+    if all(one.crowd for one in every):
         raise DataError(f"{where} has no objects: its {len(rows):,} images are without a box")
-    keypoints = points.pop() if len(points) == 1 else 0
-    return Annotations(where, pictures, labels.names, Rows(rows), masks, keypoints, dropped, objects)
+    outlined = sum(one.outline is not None for one in every)
+    pointed = Counter(len(one.keypoints or ()) // 3 for one in every)
+    remarks = [f"{where}: boxes {why} are left out ({count:,})" for why, count in dropped.items()]
+    if 0 < outlined < len(every):
+        remarks.append(f"{where}: masks are left out, as {len(every) - outlined:,} of {len(every):,} objects have none")
+    if len(pointed) > 1:
+        remarks.append(f"{where}: keypoints are left out, as not all objects have as many")
+    keypoints = 0 if len(pointed) > 1 else max(pointed)
+    return Annotations(where, pictures, labels.names, Rows(rows), outlined == len(every), keypoints, tuple(remarks))
 
 
 def _kept(one: Object, picture: Picture, labels: Labels) -> Kept | str:
@@ -215,6 +213,8 @@ def _kept(one: Object, picture: Picture, labels: Labels) -> Kept | str:
         return "outside of the image"
     outline = None if one.segmentation is None else held(one.segmentation, picture.height, picture.width)
     area = (box[2] - box[0]) * (box[3] - box[1]) if one.area is None else one.area
+    if not area >= 0:
+        raise ValueError(f"the area {area:g}")
     points = _points(one.keypoints)
     return Kept(box, labels.by_id[one.category_id], area, bool(one.iscrowd), outline, points)
 

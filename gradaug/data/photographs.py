@@ -73,5 +73,5 @@ def photographs(name: str, train: Part, validation: Part, seed: int, augment: st
         validation.images(None, seed, ignored=True),
         task="detection",
         categories=first.names,
-        remarks=first.remarks() + second.remarks(),
+        remarks=first.remarks + second.remarks,
     )

@@ -80,7 +80,7 @@ def _text(path: Path) -> str:
         text = file.read(LARGEST + 1)
     if len(text) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST:,} bytes")
-    return text.decode()
+    return text.decode("utf-8-sig")
 
 
 def _names(found: JSON) -> list[str]:
@@ -94,7 +94,8 @@ def _names(found: JSON) -> list[str]:
 
 def _places(found: JSON, base: str, path: Path) -> list[str]:
     """Paths below the folder of data.yaml; `base` is left out where it is a folder on its maker's disk alone."""
-    below = "" if PurePosixPath(base).is_absolute() or not (path.parent / base).is_dir() else base
+    elsewhere = PurePosixPath(base).is_absolute() or ".." in PurePosixPath(base).parts
+    below = "" if elsewhere or not (path.parent / base).is_dir() else base
     entries = found if isinstance(found, list) else [found]
     return [_place(entry, below, path) for entry in entries]
 

@@ -82,6 +82,8 @@ def train(
             shown.note(describe(run))
             if run.filled:
                 shown.note(run.filled)
+            for remark in run.source.remarks:
+                shown.note(remark)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:

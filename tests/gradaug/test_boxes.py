@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from gradaug import data
+from gradaug.data.boxed import aspect
 from gradaug.errors import DataError
 
 from . import boxed_files as files
@@ -127,6 +128,13 @@ def test_batches_are_of_one_shape_and_evaluation_does_not_pad(found: tuple[str, 
     assert [len(images) for images, _ in data.evaluation_batches(source.validation)] == [1] * 6
 
 
+@pytest.mark.parametrize(
+    ("size", "group"), [((480, 640), 1), ((640, 480), -1), ((500, 500), 0), ((100, 900), 3), ((900, 100), -3)]
+)
+def test_images_are_grouped_by_their_shape(size: tuple[int, int], group: int) -> None:
+    assert aspect(*size) == aspect(size[0] * 3, size[1] * 3) == group
+
+
 # ------------------------------------------------------------------------------------------ COCO in particular
 
 
@@ -214,13 +222,27 @@ def test_boxes_are_cut_to_their_image_and_those_without_area_counted(tmp_path: P
     source = loaded(tmp_path, change)
     where = tmp_path / "annotations/instances_train2017.json"
     assert source.remarks == (
-        f"{where}: 1 boxes outside of the image are left out",
-        f"{where}: 1 boxes without area are left out",
+        f"{where}: boxes outside of the image are left out (1)",
+        f"{where}: boxes without area are left out (1)",
     )
     targets = everything(source.calibration)[1]
     assert targets[0]["boxes"].tolist() == [[0, 0, 7, 6]]
     assert targets[1]["boxes"].tolist() == [[25, 35, 30, 40]]
     assert targets[3]["boxes"].tolist() == []
+
+
+def test_masks_and_keypoints_that_not_every_object_has_are_left_out_and_this_is_said(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"][0].update(segmentation=[], keypoints=[1, 2, 2])
+
+    source = loaded(tmp_path, change)
+    where = tmp_path / "annotations/instances_train2017.json"
+    assert source.remarks == (
+        f"{where}: masks are left out, as 1 of 9 objects have none",
+        f"{where}: keypoints are left out, as not all objects have as many",
+    )
+    for part in (source.train, source.validation):
+        assert not {"masks", "keypoints"} & everything(part)[1][0].keys()
 
 
 def setting(place: int, **values: object) -> Callable[[dict[str, Any]], None]:
@@ -281,6 +303,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         setting(0, segmentation={"size": [3, 4], "counts": [12]}),
         r"a mask of 4 x 3 pixels, in an image of 40",
     ),
+    "area": (setting(0, area=-2), r"annotation 0 of 0.png has the area -2; repair or remove it"),
     "points": (setting(0, keypoints=[1, 2]), r"has keypoints that are not x, y, visibility of each"),
     "above": (image(0, file_name="../../etc/passwd"), r"has an image '../../etc/passwd'; a name is to be a path below"),
     "absolute": (
@@ -482,7 +505,7 @@ def test_ways_in_which_data_yaml_names_its_images(tmp_path: Path) -> None:
         ("train: ../images/train\nval: ../images/val", 6),
         ("path: .\ntrain: train.txt\nval: images/val", 2),
         ("path: images\ntrain: [train, val]\nval: val", 12),
-        ("path: ../datasets/set\ntrain: images/train\nval: images/val", 6),
+        ("path: ../set/images\ntrain: images/train\nval: images/val", 6),
     ):
         (root / "data.yaml").write_text(f"{names}{said}\n")
         source = data.load(f"yolo:{root}", SHAPE)

@@ -75,6 +75,23 @@ def test_a_worker_sends_few_tensors_and_nothing_of_them_is_lost() -> None:
     assert packed(pair) is pair
 
 
+def test_pinning_a_packed_batch_pins_its_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    batch = Boxed(9).__getitems__([(0, index) for index in range(9)])
+    sent = packed(batch)
+    assert isinstance(sent, Packed)
+    images, _ = sent.pin_memory().unpacked()
+    assert same(sent.pin_memory().unpacked(), batch)
+    storages = {tensor.untyped_storage().data_ptr() for tensor in pinned}
+    assert {image.untyped_storage().data_ptr() for image in images} <= storages
+
+
 def test_sets_of_lists_are_put_together_as_sets_of_tensors_are() -> None:
     first, second = Boxed(6), Boxed(5)
     images, targets = Joined([Subset(first, [4, 2]), second]).__getitems__([(0, 1), (0, 3), (0, 0)])

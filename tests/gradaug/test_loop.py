@@ -15,6 +15,7 @@ from torch import Tensor
 
 import gradaug
 import netslim
+from gradaug import data
 from gradaug.config.settings import AUTOMATIC
 from gradaug.errors import CheckpointError, OutputError, TrainingError
 from gradaug.tasks.classification import TOP1
@@ -196,6 +197,20 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(run: Run, short: gradaug.Tr
         assert "epoch 2/2  loss" in shown
         assert ("8/8" in shown) == terminal
         assert ("\x1b" in shown) == terminal
+
+
+def test_what_the_data_left_out_is_said(
+    run: Run, short: gradaug.TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = data.load
+
+    def load(*given: Any, **named: Any) -> data.DataSource:
+        return replace(plain(*given, **named), remarks=("files: boxes without area are left out (2)",))
+
+    monkeypatch.setattr(data, "load", load)
+    screen = io.StringIO()
+    run(replace(short, mode="none", epochs=1), tmp_path / "run", progress=progress_for(Console(file=screen, width=150)))
+    assert "files: boxes without area are left out (2)" in screen.getvalue()
 
 
 def test_a_batch_in_parts_trains_to_the_same_network(run: Run, short: gradaug.TrainConfig, tmp_path: Path) -> None:
