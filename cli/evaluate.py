@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 @click.option("--corruption-kinds", type=Listed(str), default="", help="Only these kinds: fog,gaussian_noise")
 @click.option("--severities", type=Listed(int), default="1,2,3,4,5", show_default=True, help="Only these severities.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), help="Write a picture of the results; of a detector with its answers."
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Write a picture of the results, and of some answers where images have masks or boxes.",
 )
 @trust_option
 @json_option

@@ -1,4 +1,4 @@
-"""Images with their objects drawn on them, as an eye checks data and detectors: boxes, masks, points, names, scores.
+"""Images with what is in them drawn on them, as an eye checks it: boxes, masks, points, names, scores, classes.
 
 picture = draw(images, targets, source.categories)              # what the data says
 picture = draw(images, net.eval()(images), source.categories)   # what a detector says
@@ -41,6 +41,27 @@ def draw(
     are drawn. `categories`: names by label; a label without one is shown as its number. Every label has its colour.
     """
     return grid([_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)], columns)
+
+
+def shaded(image: Tensor, classes: Sequence[Tensor], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """An image (C, H, W) once for each of `classes` (h, w), which colour its pixels: their class's number from 1 on.
+
+    `mean` and `std` are what the image was standardised with; pixels of class 0, or without one, stay as they are.
+    """
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    factor = max(1, math.ceil(SIDE / max(image.shape[-2:])))
+    pixels = (image.detach().cpu().float() * scale + shift).clamp(0, 1)
+    picture = _enlarged((pixels * 255).round().to(torch.uint8), factor).expand(3, -1, -1).contiguous()
+    return grid([_coloured(picture, each.detach().cpu()) for each in classes], len(classes))
+
+
+def _coloured(picture: Tensor, classes: Tensor) -> Tensor:
+    sized = F.interpolate(classes[None, None].float(), size=picture.shape[-2:], mode="nearest")[0, 0]
+    there = [int(number) for number in sized.unique() if number > 0]
+    if not there:
+        return picture
+    masks = torch.stack([sized == number for number in there])
+    return utils.draw_segmentation_masks(picture, masks, FAINT, [colour(number) for number in there])
 
 
 def grid(pictures: Sequence[Tensor], columns: int = 4) -> Tensor:

@@ -234,7 +234,7 @@ def test_a_network_that_resizes_in_evaluation_alone_gets_smaller_images(target: 
     net, seen = converted("retina"), []
     net.transform._skip_resize = True
     ga = gradaug.GradAug(net, task=Detection(subnet_target=target), round_to=1)
-    net.transform.register_forward_hook(lambda _, given, found: seen.append(found[0].image_sizes))
+    net.transform.register_forward_hook(lambda _, _given, found: seen.append(found[0].image_sizes))
     ga.backward(*batch(), DRAWS[2:])
     assert seen[0] == [(56, 48), (48, 56)]
     assert set(map(tuple, seen[1:])) == {((42, 36), (36, 42))}

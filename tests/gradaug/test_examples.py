@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import gradaug
 import netslim
 from gradaug import data
-from gradaug.data.pictures import draw
+from gradaug.data.pictures import colour, draw, shaded
 from gradaug.evaluation.examples import examples
-from gradaug.tasks import Classification, Detection
+from gradaug.tasks import Classification, Detection, Segmentation
 from netslim_cli.main import gradaug as command
 
 from .detectors import SIDE, converted, source
@@ -46,6 +46,28 @@ def test_every_image_is_shown_as_it_is_and_as_the_network_has_it() -> None:
     assert torch.equal(picture[:, 4 : 4 + height, 4 : 4 + width], both)
     assert picture.shape[1] < 3 * (height + 40)  # four pairs, two beside each other
     assert examples(net, source(validation=1), Detection()) is not None
+
+
+class Bright(nn.Module):
+    """Says class 3 of the pixels that are bright, at half the size."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = nn.functional.avg_pool2d(images, 2) > 0
+        return torch.cat([~bright, *[torch.zeros_like(bright)] * 2, bright], 1).float()
+
+
+def test_classes_of_pixels_are_shown_in_their_colours() -> None:
+    masks = data.load("digit-masks", (1, 16, 16))
+    picture = examples(Bright(), masks, Segmentation(), count=2)
+    assert picture is not None
+    (images, labels) = masks.validation.__getitems__([(0, 0)])
+    assert isinstance(labels, Tensor)
+    pair = shaded(images[0], [labels[0], Bright()(images[:1]).argmax(1)[0]], masks.mean, masks.std)
+    assert torch.equal(picture[:, 4 : 4 + pair.shape[1], 4 : 4 + pair.shape[2]], pair)
+    assert int(shaded(torch.zeros(3, 4, 4), [torch.zeros(4, 4)], (0.5,) * 3, (1.0,) * 3)[0, 50, 50]) == 128
+    truth = shaded(torch.zeros(3, 4, 4), [torch.tensor([[0, 3], [-100, 0]])], (0.0,) * 3, (1.0,) * 3)
+    assert truth[:, 100, 250].tolist() == pytest.approx([0.45 * each for each in colour(3)], abs=1)
+    assert truth[:, 100, 100].tolist() == truth[:, 250, 100].tolist() == [0, 0, 0]
 
 
 def test_a_task_that_is_not_looked_at_has_no_picture() -> None:
