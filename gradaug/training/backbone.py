@@ -40,6 +40,12 @@ class _Place:
     def needed(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.tensors.items() if not _is_count(name)}
 
+    def among(self, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a file has in the same parts, by our names: a deeper network has more in them than belongs there."""
+        parts = {name.partition(".")[0] for name in self.tensors}
+        there = {name.removeprefix(self.prefix): t for name, t in theirs.items() if name.startswith(self.prefix)}
+        return {name: tensor for name, tensor in there.items() if name.partition(".")[0] in parts}
+
 
 @torch.no_grad()
 def fill(net: nn.Module, file: str | Path) -> str:
@@ -52,18 +58,19 @@ def fill(net: nn.Module, file: str | Path) -> str:
     path = Path(file).expanduser()
     theirs = tensors_in(path)
     place = _backbone(net, theirs)
-    found = {name: theirs[place.prefix + name] for name in place.tensors if place.prefix + name in theirs}
-    problems = mismatches(place.needed, {name: tensor for name, tensor in found.items() if name in place.needed})
+    found = place.among(theirs)
+    problems = mismatches(place.needed, {name: tensor for name, tensor in found.items() if not _is_count(name)})
     if problems:
         raise InputError(
             f"{path} does not fit the network's {place.name}: {'; '.join(problems)}, of {len(place.needed)} tensors; "
             "train a classifier with this very backbone, or leave out --backbone"
         )
-    for name, tensor in found.items():
-        place.tensors[name].copy_(tensor)
+    for name, tensor in place.tensors.items():
+        if name in found:
+            tensor.copy_(found[name])
     used = {place.prefix + name for name in found}
     rest = _some([name.rpartition(".")[0] or name for name in theirs if not (name in used or _is_count(name))])
-    return f"{place.name} starts from {path} ({len(found)} tensors{rest and '; without a use here: '}{rest})"
+    return f"{place.name} starts from {path} ({len(place.needed)} tensors{rest and '; without a use here: '}{rest})"
 
 
 def tensors_in(path: Path) -> dict[str, Tensor]:

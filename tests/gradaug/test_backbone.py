@@ -111,11 +111,13 @@ def test_a_state_dict_will_do(form: str, tmp_path: Path) -> None:
     assert equal(net.backbone.body, model.features)
 
 
-def test_torchvisions_own_fit_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("layers", "said"), [(None, "100 tensors; without a use here: fc)"), ([1, 2], "50 tensors")])
+def test_torchvisions_own_fit_each_other(layers: Any, said: str, tmp_path: Path) -> None:
+    """Also where the detector uses the first stages alone."""
     model = resnet18()
     torch.save(model.state_dict(), tmp_path / "resnet18.pt")
-    net = Around(resnet_fpn_backbone(backbone_name="resnet18", weights=None))
-    assert "100 tensors; without a use here: fc" in fill(net, tmp_path / "resnet18.pt")
+    net = Around(resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=layers))
+    assert said in fill(net, tmp_path / "resnet18.pt")
     assert equal(net.backbone.body, model)
 
 
@@ -133,6 +135,7 @@ def wrong(change: str) -> Any:
         "shape": state | {first: torch.zeros(8, 1, 3, 3)},
         "lacks": {name: value for name, value in state.items() if name != last},
         "statistics": {name: value for name, value in state.items() if "running_mean" not in name},
+        "deeper": state | {"features.1.2.weight": torch.zeros(8)},
         "other": nn.Linear(3, 4).state_dict(),
         "list": [1],
     }[change]
@@ -147,6 +150,7 @@ def wrong(change: str) -> Any:
             "does not fit the network's backbone.body: it lacks 1.0.bias, of 11 tensors; train a",
         ),
         ("statistics", "it lacks 0.1.running_mean, 1.1.running_mean, of 11 tensors"),
+        ("deeper", "does not fit the network's backbone.body: the model has no 1.2.weight, of 11 tensors"),
         ("other", "does not fit the network's backbone.body: it lacks 0.0.weight, 0.1.weight, 0.1.bias and 8 more"),
         ("list", "holds a list, not a state_dict"),
     ],
