@@ -175,7 +175,7 @@ def test_files_and_networks_that_are_none(tmp_path: Path, trained: Path) -> None
     with pytest.raises(NetslimError, match=r"save model\.state_dict\(\) instead"):
         fill(net, tmp_path / "pickled.pt")
     (tmp_path / "cut.safetensors").write_bytes(b"12345")
-    with pytest.raises(NetslimError, match="cannot be read as safetensors"):
+    with pytest.raises(NetslimError, match="cannot be read as a file of safetensors"):
         fill(net, tmp_path / "cut.safetensors")
     with pytest.raises(InputError, match="this one has only features, fc: leave it out"):
         fill(Classifier(), trained)
