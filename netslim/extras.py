@@ -22,6 +22,7 @@ EXTRAS = {
     "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
     "timm": ("timm", "timm"),
     "lightning": ("lightning", "lightning"),
+    "ultralytics": ("ultralytics", "ultralytics"),
     "matplotlib": ("matplotlib", "plot"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("onnxscript", "onnx"),

@@ -259,3 +259,42 @@ def test_conversion_leaves_the_model_and_the_random_numbers_as_they_were() -> No
     assert (net.training, net.norm.training) == (True, False)
     assert all(torch.equal(t, before["_buffers"][name]) for name, t in model._buffers.items() if t is not None)
     assert torch.equal(model.first.weight.grad, torch.ones_like(model.first.weight))
+
+
+class Hooked(nn.Module):
+    """Collects what its layers give by hooks that the first call installs, as transformers' models do."""
+
+    def __init__(self, before: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Linear(20, 4)
+        self.before, self.installed, self.seen = before, False, None
+
+    def install(self) -> None:
+        for layer in (self.first, self.second):
+            if self.before:
+                layer.register_forward_pre_hook(lambda _, args: (args[0] + 1,))
+            layer.register_forward_hook(self.collect)
+        self.installed = True
+
+    def collect(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.seen = [*(self.seen or []), output]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.installed:
+            self.install()
+        self.seen = []
+        self.second(self.first(x).relu())
+        means = [each.mean((2, 3)) for each in self.seen]
+        self.seen = None
+        return self.head(torch.cat(means, 1))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_hooks_that_the_first_call_installs_are_there_once(before: bool) -> None:
+    torch.manual_seed(0)
+    model = Hooked(before)
+    net = netslim.convert(model, IMAGES)
+    assert not model.installed
+    torch.testing.assert_close(net.eval()(IMAGES), model.eval()(IMAGES))
+    with net.sub(width=0.5):
+        assert net(IMAGES).shape == (4, 4)

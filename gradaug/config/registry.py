@@ -71,12 +71,14 @@ TASKS = {
     "classification": Row("gradaug.tasks.classification:Classification"),
     "segmentation": Row("gradaug.tasks.segmentation:Segmentation"),
     "detection": Row("gradaug.tasks.detection:Detection"),
+    "ultralytics": Row("gradaug.tasks.ultralytics:Ultralytics"),
 }
 """Each a gradaug.tasks.task.Task."""
 
 SCHEDULES = {
     "cosine": ScheduleRow("gradaug.training.schedules:cosine"),
     "step": ScheduleRow("gradaug.training.schedules:step", needs="milestones"),
+    "poly": ScheduleRow("gradaug.training.schedules:poly"),
     "constant": ScheduleRow("gradaug.training.schedules:constant"),
 }
 
@@ -87,6 +89,9 @@ SOURCES = {
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
+    "voc-masks": DataRow("gradaug.data.voc_masks:voc_masks", "DIR", 1_464),
+    "ade20k": DataRow("gradaug.data.ade20k:ade20k", "DIR", 20_210),
+    "cityscapes": DataRow("gradaug.data.cityscapes:cityscapes", "DIR", 2_975),
     "scenes": DataRow("gradaug.data.scenes:scenes"),
     "coco": DataRow("gradaug.data.coco:coco", "DIR", 118_287),
     "voc": DataRow("gradaug.data.voc:voc", "DIR", 5_717),

@@ -93,7 +93,7 @@ class OptimSettings:
     schedule: str = setting(
         "cosine",
         "Optimisation",
-        "Learning rate: cosine to zero, divided by 10 at --milestones, or constant.",
+        "Learning rate: cosine or poly (power 0.9) to zero, step (a tenth at --milestones), or constant.",
         one_of(*SCHEDULES),
     )
     milestones: tuple[int, ...] | None = setting(

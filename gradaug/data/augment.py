@@ -17,6 +17,7 @@ from gradaug.errors import DataError
 from gradaug.scopes import drawn_from
 
 Transform = Callable[[Tensor], Tensor]
+S = TypeVar("S")
 T = TypeVar("T")
 
 CIFAR_MEAN, CIFAR_STD = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -68,7 +69,7 @@ class Lighting(nn.Module):
         return (image.float() + 255 * shift).clamp(0, 255).round().to(torch.uint8)
 
 
-def repeatable(transform: Callable[[T], T], image: T, *key: object) -> T:
+def repeatable(transform: Callable[[S], T], image: S, *key: object) -> T:
     """`transform` with the random draws that `key` fixes; the global generator is left as it was.
 
     `image` is a tensor in main memory, or several that belong together.

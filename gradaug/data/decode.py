@@ -3,6 +3,7 @@
 Pictures of more than 8 bits keep their brightness: the highest 8 of their bits are taken, as Pillow itself does for
 colours of 16 bits. Floats are pixels in [0, 1]. Whole numbers that do not say what white is are refused, as are floats
 elsewhere: nothing is cut off. A transparent picture is read without its transparency, a moving one by its first frame.
+A mask is a PNG file whose pixels are numbers: grey ones as they are stored, of a palette the places in it.
 """
 
 from __future__ import annotations
@@ -44,12 +45,22 @@ def decode(path: str | Path, upright: bool = False) -> Tensor:
 
     `upright`: turned as its metadata says, as tools in which boxes are drawn show it.
     """
-    return _read(path, lambda image: _pixels(ImageOps.exif_transpose(image) if upright else image))
+    return _read(path, "an image", FORMATS, _upright_pixels if upright else _pixels)
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Height and width that an image file has upright, from its first bytes; DataError likewise."""
-    return _read(path, _upright_size)
+    return _read(path, "an image", FORMATS, _upright_size)
+
+
+def decode_mask(path: str | Path) -> Tensor:
+    """A PNG file's numbers, int64 (H, W); DataError names one that cannot be read, or holds colours."""
+    return _read(path, "a mask", ["PNG"], _numbers)
+
+
+def _upright_pixels(image: Image.Image) -> Tensor:
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would not know its file's format
+    return _pixels(image)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -57,18 +68,17 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
 
 
-def _read(path: str | Path, read: Callable[[Image.Image], T]) -> T:
+def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image.Image], T]) -> T:
     try:
         with warnings.catch_warnings(), opened(path) as file:
             warnings.simplefilter("ignore")  # a library's remarks on damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=formats) as image:
                 return read(image)
     except Exception as error:  # Pillow's readers raise anything on a damaged file
-        why = "it is none of the known formats, or damaged" if isinstance(error, Image.UnidentifiedImageError) else None
-        raise DataError(
-            f"{shown(path)} cannot be read as an image ({why or reason(error)}); repair or remove it"
-        ) from error
+        unknown = f"it is none of the known formats, {', '.join(formats)}, or damaged"
+        why = unknown if isinstance(error, Image.UnidentifiedImageError) else reason(error)
+        raise DataError(f"{shown(path)} cannot be read as {kind} ({why}); repair or remove it") from error
 
 
 def _pixels(image: Image.Image) -> Tensor:
@@ -99,3 +109,16 @@ def _from_whole_numbers(image: Image.Image) -> np.ndarray:
     bits = tags.get(_BITS, (16,))[0]
     values = np.asarray(image).astype(np.int64) >> (bits - 8)
     return (255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values).astype(np.uint8)
+
+
+_FEW_BITS = {"L;2": 85, "L;4": 17}
+"""Grey PNG of 2 and 4 bits, which Pillow multiplies so that the largest number is white."""
+
+
+def _numbers(image: Image.Image) -> Tensor:
+    if image.mode not in ("1", "L", "P", "I", "I;16"):
+        raise ValueError(
+            f"it holds colours ({image.mode}), and a mask holds one number a pixel: grey, or places in a palette"
+        )
+    stored = [str(tile.args) for tile in getattr(image, "tile", [])]  # before it is read
+    return torch.tensor(np.asarray(image).astype(np.int64) // _FEW_BITS.get("".join(stored[:1]), 1))

@@ -6,6 +6,7 @@ Every function raises InputError, in one sentence, for what is something else.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +27,11 @@ def first_of(output: T, count: int, of: int) -> T:
         cut: Any = copy.copy(output)
         for key, value in output.items():
             cut[key] = first_of(value, count, of)
+        return cut
+    if dataclasses.is_dataclass(output):
+        cut = copy.copy(output)
+        for field in dataclasses.fields(output):
+            object.__setattr__(cut, field.name, first_of(getattr(output, field.name), count, of))
         return cut
     return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
 

@@ -16,11 +16,11 @@ from gradaug.tasks.losses import (
     UNLABELLED,
     distillation,
     fitted,
-    main_output,
     require_answers,
+    smoothed,
     task_loss,
-    task_loss_smoothed,
 )  # fmt: skip
+from gradaug.tasks.outputs import main_output
 from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, Task, TaskScore
 from netslim.errors import InputError
 from netslim.extras import needed
@@ -84,8 +84,8 @@ class Classification(Task[Tensor, Tensor, Tensor]):
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        smoothed = task_loss_smoothed(config.label_smoothing)
-        return cls(criterion=smoothed, temperature=config.temperature, divergence=config.divergence)
+        criterion = smoothed(cls.criterion, config.label_smoothing)
+        return cls(criterion=criterion, temperature=config.temperature, divergence=config.divergence)
 
     def loss(self, output: object, labels: Tensor) -> Tensor:
         return self.criterion(output, labels)

@@ -183,7 +183,7 @@ class Detection(Task[Images, Targets, Any]):
 
     def require_fit(self, output: object, source: DataSource) -> None:
         assert isinstance(output, Trial)
-        if source.task != self.name:
+        if source.task != Detection.name:
             raise DataError(f"{source.name} has labels for {source.task}: give --task {source.task}, or other --data")
         try:
             require_predictions(output.predictions)

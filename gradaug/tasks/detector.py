@@ -22,6 +22,7 @@ _CLASSES = (
     "roi_heads.box_predictor.cls_score.out_features",
     "head.classification_head.num_classes",
     "head.classification_head.num_columns",
+    "yolo.num_classes",
 )
 """Where a network says how many classes it tells apart."""
 _LEARNT = {"masks": "roi_heads.mask_predictor", "keypoints": "roi_heads.keypoint_predictor"}
@@ -36,7 +37,9 @@ def classes(net: nn.Module) -> int | None:
 
 def learnt(net: nn.Module) -> tuple[str, ...]:
     """What the losses need of a target besides boxes and labels."""
-    return tuple(name for name, path in _LEARNT.items() if _at(net, path) is not None)
+    found = tuple(name for name, path in _LEARNT.items() if _at(net, path) is not None)
+    said: tuple[str, ...] = _at(net, "yolo.learnt") or ()
+    return found + said
 
 
 def invented(net: nn.Module, image: Tensor) -> BoxTarget:
@@ -48,7 +51,8 @@ def invented(net: nn.Module, image: Tensor) -> BoxTarget:
     if "masks" in needed:
         target["masks"] = torch.ones(1, height, width, dtype=torch.uint8, device=image.device)
     if "keypoints" in needed:
-        points = _at(net, "roi_heads.keypoint_predictor.kps_score_lowres.out_channels") or 1
+        points = _at(net, "roi_heads.keypoint_predictor.kps_score_lowres.out_channels")
+        points = points or (_at(net, "yolo.kpt_shape") or (1,))[0]
         target["keypoints"] = torch.cat([box[:, :2], box.new_ones(1, 1)], 1).expand(1, points, 3).float()
     return target
 

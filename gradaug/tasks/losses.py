@@ -3,10 +3,9 @@
     task_loss(output, labels)         full network against the labels: cross-entropy
     distillation(output, target)      sub-network against the full network: KL(target || output)
 
-A classifier may return a tensor of logits, a tuple whose first tensor is the logits (GoogLeNet and Inception in train
-mode: ``GoogLeNetOutputs(logits, aux_logits2, aux_logits1)``) or a mapping ({"logits": ...}, {"out": ..., "aux": ...}).
-As for torch's ``cross_entropy``, dim 1 of the logits is the classes and every further dim counts positions:
-(N, classes) for images, (N, classes, H, W) for pixels, (N, classes, L) for the tokens of sequences.
+Which of an output's tensors are logits: :mod:`gradaug.tasks.outputs`. As for torch's ``cross_entropy``, dim 1 of the
+logits is the classes and every further dim counts positions: (N, classes) for images, (N, classes, H, W) for pixels,
+(N, classes, L) for the tokens of sequences.
 """
 
 from __future__ import annotations
@@ -14,49 +13,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gradaug.config.values import checked
+from gradaug.tasks.outputs import heads, main_output
 from netslim.errors import InputError
 
-MAIN_KEYS = ("logits", "out", "output")
 AUXILIARY_WEIGHT = 0.3
 """Weight of each auxiliary head's cross-entropy (Szegedy et al. 2015, section 5)."""
 UNLABELLED = -100
 """Label of a position that has none, as in torch's ``cross_entropy``."""
-
-
-def heads(output: object) -> tuple[Tensor, ...]:
-    """The logits of every head, the main one first; raises InputError when there is none."""
-    if isinstance(output, Tensor):
-        return (output,)
-    if isinstance(output, Mapping):
-        tensors = {key: value for key, value in output.items() if isinstance(value, Tensor)}
-        main = next((key for key in MAIN_KEYS if key in tensors), next(iter(tensors)) if len(tensors) == 1 else None)
-        if main is None:
-            raise InputError(
-                f"the network returns a mapping with keys {sorted(map(str, output))}, none of which is "
-                f"{' or '.join(MAIN_KEYS)}: return the logits under one of these names"
-            )
-        found = [tensors.pop(main), *tensors.values()]
-    elif isinstance(output, (tuple, list)):
-        found = [value for value in output if isinstance(value, Tensor)]
-    else:
-        found = []
-    if not found:
-        raise InputError(
-            f"the network returns {type(output).__name__} without logits in it: return a tensor (N, classes)"
-        )
-    return (found[0], *(head for head in found[1:] if head.shape == found[0].shape))
-
-
-def main_output(output: object) -> Tensor:
-    """The main logits (N, classes, ...)."""
-    return heads(output)[0]
 
 
 # ------------------------------------------------------------------------------------------ what can be learned
@@ -118,30 +88,36 @@ def _of_numbers(shape: tuple[int, ...]) -> str:
 # ------------------------------------------------------------------------------------------ full network, labels
 
 
-def task_loss(output: object, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in nats, plus 0.3 times that of each auxiliary head; computed in float32 at least.
+def task_loss(output: object, labels: Tensor, smoothing: float = 0.0, auxiliary: float = AUXILIARY_WEIGHT) -> Tensor:
+    """Mean cross-entropy in nats, plus `auxiliary` times that of each auxiliary head; computed in float32 at least.
 
     `labels`: class numbers (N, ...), or class probabilities (N, classes, ...) as CutMix, Mixup and soft labels give;
-    `smoothing` of either is spread evenly over the classes. Positions with label -100 do not count. Raises InputError
-    for labels of another shape and, on the CPU, for numbers that are no classes or no probabilities.
+    `smoothing` of either is spread evenly over the classes. Positions with label -100 do not count; where all have it,
+    the loss is 0. Raises InputError for labels of another shape and, on the CPU, for numbers that are no classes or no
+    probabilities.
     """
     found = heads(output)
     labels = fitted(labels, found[0])
-    main, *auxiliary = (_cross_entropy(head, labels, smoothing) for head in found)
-    return sum((AUXILIARY_WEIGHT * loss for loss in auxiliary), start=main)
+    main, *others = (_cross_entropy(head, labels, smoothing) for head in found)
+    return sum((auxiliary * loss for loss in others), start=main)
 
 
-def task_loss_smoothed(smoothing: float) -> Callable[[object, Tensor], Tensor]:
-    """:func:`task_loss` with `smoothing` of every label spread evenly over the classes (Szegedy et al. 2016)."""
+Criterion = Callable[..., Tensor]
+
+
+def smoothed(criterion: Criterion, smoothing: float) -> Criterion:
+    """`criterion`, which takes a `smoothing`, with that share of every label over all classes (Szegedy et al. 2016)."""
     smoothing = checked("label_smoothing", smoothing)
-    return functools.partial(task_loss, smoothing=smoothing) if smoothing else task_loss
+    return functools.partial(criterion, smoothing=smoothing) if smoothing else criterion
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     with without_autocast(logits):
         logits = _wide(logits)
-        labels = labels.to(logits.dtype) if labels.is_floating_point() else labels
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=UNLABELLED)
+        if labels.is_floating_point():
+            return F.cross_entropy(logits, labels.to(logits.dtype), label_smoothing=smoothing)
+        total = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=UNLABELLED, reduction="sum")
+        return total / (labels != UNLABELLED).sum().clamp(min=1)
 
 
 def fitted(labels: Tensor, logits: Tensor) -> Tensor:
@@ -252,6 +228,33 @@ def _scaled_alike(size: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether both sides have changed by one factor, up to the rounding of a layer with strides."""
     sides = list(zip(size, wanted, strict=True))
     return max((n - 1) / m for n, m in sides) <= min((n + 1) / m for n, m in sides)
+
+
+def enlarged(logits: Tensor, masks: Tensor) -> Tensor:
+    """Logits (N, classes, h, w) at the size of `masks` (N, H, W), bilinear as in transformers (align_corners=False).
+
+    InputError unless both sides are the masks', or one part of them. What is no picture is returned as it is.
+    """
+    if not isinstance(masks, Tensor) or logits.ndim != 4 or masks.ndim < 3 or not logits.is_floating_point():
+        return logits
+    size, wanted = tuple(logits.shape[2:]), tuple(masks.shape[-2:])
+    if size == wanted:
+        return logits
+    if not _of_strides(size, wanted):
+        raise InputError(
+            f"logits of {size[0]} x {size[1]} pixels are no smaller picture of masks of {wanted[0]} x {wanted[1]}: "
+            "both sides are to be those of the masks, or the same part of them; give masks of the images' size"
+        )
+    with without_autocast(logits):
+        return F.interpolate(_wide(logits), size=wanted, mode="bilinear", align_corners=False)
+
+
+def _of_strides(size: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether layers with strides make maps of `size` of `wanted`: n = floor(m * factor + c) with one factor, one c."""
+    sides = list(zip(size, wanted, strict=True))
+    return all(n <= m for n, m in sides) and any(
+        max((n - c) / m for n, m in sides) < min((n + 1 - c) / m for n, m in sides) for c in (0, 0.5, 1)
+    )
 
 
 # ------------------------------------------------------------------------------------------ precision

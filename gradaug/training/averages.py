@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from gradaug.tasks.losses import main_output
+from gradaug.tasks.outputs import main_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STEP_FACTOR = 0.1
 """What a milestone of the step schedule multiplies the learning rate by."""
+POWER = 0.9
+"""Of the poly schedule."""
 
 
 def cosine(share: float, _epochs: float, _settings: OptimSettings) -> float:
@@ -24,6 +26,11 @@ def cosine(share: float, _epochs: float, _settings: OptimSettings) -> float:
 def step(_share: float, epochs: float, settings: OptimSettings) -> float:
     """A tenth less at every milestone."""
     return STEP_FACTOR ** sum(epochs >= each for each in settings.milestones or ())
+
+
+def poly(share: float, _epochs: float, _settings: OptimSettings) -> float:
+    """From 1 to 0 as (1 - share) ** 0.9, nearly along a line: segmentation's since DeepLab (Chen et al. 2016)."""
+    return (1 - share) ** POWER
 
 
 def constant(_share: float, _epochs: float, _settings: OptimSettings) -> float:

@@ -19,7 +19,8 @@ from netslim.ops.fitting import Fit, Fitting
 
 def cat(call: Call) -> None:
     """Parts laid one after another along `dim`; the other dimensions are shared."""
-    tensors = [t for t in call.arg("tensors") if t.shape != (0,)]
+    given = call.arg("tensors")
+    tensors = [t for t in given if t.shape != (0,)] or given[:1]  # torch leaves these out, whatever the others' shape
     dim, out = call.arg("dim", 0) % call.outs[0].dim(), call.outs[0]
     dims = list(call.dims(tensors[0]))
     for other in tensors[1:]:
@@ -282,6 +283,9 @@ def _set_item(x: Tensor, y: Tensor) -> Tensor:
 EXAMPLES: Examples = {
     "cat": lambda r: torch.cat([r(2, 6, 4), r(2, 5, 4)], 1),
     "cat with itself": lambda r: (lambda x: torch.cat([x, x], -2))(r(2, 6, 4)),
+    "cat of nothing": lambda r: (lambda x: torch.cat([x, torch.cat([x.new_empty(0), x.new_empty(0)]).sum() + x], 1))(
+        r(2, 6)
+    ),
     "cat of cats": lambda r: torch.cat([torch.cat([r(2, 6), r(2, 5)], 1), r(2, 4)], 1),
     "stack": lambda r: torch.stack([r(2, 6), r(2, 6)], 1),
     "split": lambda r: r(2, 12).split(4, 1)[1],

@@ -22,16 +22,19 @@ from netslim.trace.tracer import Tracer
 
 Table = dict[str, Any]
 """What a module holds of one kind, by name: whatever its author put there."""
+KINDS = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "child"}
+TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+"""Where every module keeps its parameters, buffers and children, and its hooks of each kind."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The attributes, parameters, buffers and children of modules, as they were."""
+    """The attributes, parameters, buffers, children and hooks of modules, as they were."""
 
     tables: tuple[tuple[str, str, Table, Table], ...]
 
     def put_back(self) -> None:
-        """What forward keeps on its modules (a cached table, a counter) is forgotten."""
+        """What forward keeps on its modules (a cached table, a counter, a hook of its first call) is forgotten."""
         for _, _, table, before in self.tables:
             for name in table.keys() - before.keys():
                 del table[name]
@@ -47,11 +50,10 @@ class Kept:
 
 def kept(root: nn.Module) -> Kept:
     """What the modules under `root` hold now."""
-    found = []
+    found: list[tuple[str, str, Table, Table]] = []
     for path, module in root.named_modules():
-        tables = (vars(module), module._parameters, module._buffers, module._modules)
-        for kind, table in zip(("attribute", "parameter", "buffer", "child"), tables, strict=True):
-            found.append((kind, path, table, dict(table)))
+        tables: dict[str, Table] = {"attribute": vars(module)} | {name: getattr(module, name, {}) for name in TABLES}
+        found += [(KINDS.get(name, name), path, table, dict(table)) for name, table in tables.items()]
     return Kept(tuple(found))
 
 

@@ -64,3 +64,60 @@ def image_folder(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> 
                 cut = image[:, :, :64] if i % 2 else image[:, :72]
                 Image.fromarray(cut.transpose(1, 2, 0)).save(folder / f"{i}.jpg")
     return root
+
+
+def _scene(number: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey picture (height, width) of bars, and the number of each pixel's bar, 0 to 3."""
+    bars = np.tile(np.arange(width) * 4 // width, (height, 1))
+    bars = np.roll(bars, number, 1).astype(np.uint8)
+    return bars * 60 + 20, bars
+
+
+def _write(image: Path, mask: Path, number: int, values: tuple[int, ...], palette: bool = False) -> None:
+    """A photograph and its mask, of other sides for every number; `values` are the numbers of the bars."""
+    picture, bars = _scene(number, 40 + 8 * (number % 3), 48 - 4 * (number % 2))
+    for path in (image, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).convert("RGB").save(image, **({"quality": 95} if image.suffix == ".jpg" else {}))
+    stored = Image.fromarray(np.array(values, dtype=np.uint8)[bars])
+    if palette:
+        stored = Image.frombytes("P", stored.size, stored.tobytes())
+        stored.putpalette([(37 * i) % 256 for i in range(768)])
+    stored.save(mask)
+
+
+def voc_masks(root: Path, train: int = 4, val: int = 3) -> Path:
+    """As VOCdevkit/VOC2012 is: masks with a palette, lists of names, other files beside them."""
+    names = [f"2007_{i:06}" for i in range(train + val)]
+    for number, name in enumerate(names):
+        paths = root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClass" / f"{name}.png"
+        _write(*paths, number, (0, 5, 20, 255), palette=True)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("\n".join(names[:train]) + "\n")
+    (lists / "val.txt").write_text("\r\n".join(names[train:]) + "\r\n\r\n")
+    Image.new("RGB", (9, 9)).save(root / "JPEGImages" / "2008_000001.jpg")  # of another list
+    return root
+
+
+def ade20k(root: Path, train: int = 4, val: int = 3) -> Path:
+    """As ADEChallengeData2016 is: masks in grey, 0 for no label."""
+    for part, short, count in (("training", "train", train), ("validation", "val", val)):
+        for number in range(count):
+            name = f"ADE_{short}_{number + 1:08}"
+            paths = root / "images" / part / f"{name}.jpg", root / "annotations" / part / f"{name}.png"
+            _write(*paths, number, (0, 1, 77, 150))
+    return root
+
+
+def cityscapes(root: Path, train: int = 4, val: int = 3, ids: str = "labelIds") -> Path:
+    """As leftImg8bit and gtFine unpack into one folder; two cities a part."""
+    values = {"labelIds": (0, 7, 33, 26), "labelTrainIds": (255, 0, 18, 13)}[ids]
+    for part, count in (("train", train), ("val", val)):
+        for number in range(count):
+            city = f"{part}{number % 2}"
+            name = f"{city}_{number:06}_000019"
+            image = root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png"
+            _write(image, root / "gtFine" / part / city / f"{name}_gtFine_{ids}.png", number, values)
+            (root / "gtFine" / part / city / f"{name}_gtFine_polygons.json").write_text("{}")
+    return root

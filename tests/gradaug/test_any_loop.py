@@ -17,7 +17,7 @@ import netslim
 from gradaug.config.settings import TrainConfig
 from gradaug.subnets.sampler import Draw
 from gradaug.subnets.views import views
-from gradaug.tasks.losses import heads
+from gradaug.tasks.outputs import heads
 from netslim.errors import InputError
 
 if TYPE_CHECKING:

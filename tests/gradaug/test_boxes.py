@@ -14,6 +14,7 @@ from pycocotools import mask as coco_masks
 
 from gradaug import data
 from gradaug.data.boxed import aspect
+from gradaug.data.decode import decode
 from gradaug.errors import DataError
 
 from . import boxed_files as files
@@ -354,6 +355,13 @@ def test_images_are_turned_as_their_metadata_says(tmp_path: Path) -> None:
     turned.save(path, exif=exif)
     again = data.load(f"yolo:{tmp_path}", SHAPE)
     assert all(map(torch.equal, everything(source.calibration)[0], everything(again.calibration)[0]))
+
+
+def test_pictures_of_sixteen_bits_keep_their_brightness_upright_too(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray((files.pixels(0)[..., 0].astype("uint16") << 8) + 7).save(path)
+    assert torch.equal(decode(path, upright=True), decode(path))
+    assert decode(path, upright=True)[0].tolist() == files.pixels(0)[..., 0].tolist()
 
 
 @pytest.mark.parametrize("name", ["coco", "voc", "yolo"])

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gradaug.tasks.losses import distillation, heads, main_output, require_answers, task_loss, task_loss_smoothed
+from gradaug.tasks.losses import distillation, require_answers, smoothed, task_loss
+from gradaug.tasks.outputs import heads, main_output
 from netslim.errors import InputError
 
 GoogLeNetOutputs = namedtuple("GoogLeNetOutputs", ["logits", "aux_logits2", "aux_logits1"])
@@ -263,4 +264,4 @@ def test_settings_are_checked() -> None:
         with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
             distillation(logits, other, **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="label_smoothing must be"):
-        task_loss_smoothed(1.5)
+        smoothed(task_loss, 1.5)

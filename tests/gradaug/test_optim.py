@@ -44,6 +44,10 @@ def test_steps_divide_by_ten_after_each_milestone() -> None:
     assert found == pytest.approx([1.0] * 4 + [0.1] * 8 + [0.01] * 4)
 
 
+def test_poly_falls_to_zero_by_the_power_of_nine_tenths() -> None:
+    assert rates(epochs=2, schedule="poly") == pytest.approx([(1 - step / 8) ** 0.9 for step in range(8)])
+
+
 def test_a_constant_rate_stays() -> None:
     assert set(rates(epochs=2, schedule="constant")) == {1.0}
 

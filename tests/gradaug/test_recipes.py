@@ -79,7 +79,10 @@ def small(inputs: int, classes: int) -> netslim.SlimNet:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Small data in the real format of a data set: its specification."""
-    write = {"cifar10": formats.cifar10, "cifar100": formats.cifar100, "stl10": formats.stl10}
+    write = {
+        name: getattr(formats, name.replace("-", "_"))
+        for name in ("cifar10", "cifar100", "stl10", "voc-masks", "ade20k", "cityscapes")
+    }
 
     @functools.cache
     def made(name: str) -> str:
@@ -150,6 +153,48 @@ def test_recipes_of_detectors_have_the_schedule_1x_and_a_network_for_coco(name: 
     norms = [module for module in model.backbone.body.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 53
     assert all(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+
+
+def pixel_wise(channels: int, side: int, classes: int) -> netslim.SlimNet:
+    """Converted; answers every pixel, with an auxiliary head, as torchvision's models do."""
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = nn.Conv2d(channels, 8, 3, 4, 1), nn.BatchNorm2d(8)
+            self.head, self.aux = nn.Conv2d(8, classes, 1), nn.Conv2d(8, classes, 1)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            features, size = self.norm(self.stem(x)).relu(), x.shape[-2:]
+            heads = {"out": self.head(features), "aux": self.aux(features)}
+            return {name: F.interpolate(value, size=size, mode="bilinear") for name, value in heads.items()}
+
+    return netslim.convert(Small(), torch.randn(2, channels, side, side), prove=False)
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if task(name) == "segmentation"])
+@pytest.mark.parametrize("on_top", ["", ",baseline"])
+def test_every_recipe_of_segmentation_runs_two_steps(
+    name: str, on_top: str, folders: Callable[[str], str], tmp_path: Path
+) -> None:
+    recipe = recipes.load(f"{name}{on_top}")
+    assert recipe.model is not None
+    config = TrainConfig.from_dict({**recipe.settings, "epochs": 1, "calibration_batches": 1, "device": "cpu"})
+    embedded = config.data == "digit-masks"
+    config = replace(config, data=config.data if embedded else folders(config.data), batch_size=718 if embedded else 2)
+    net = pixel_wise(recipe.model.input[0], recipe.model.input[-1], recipe.model.arguments["num_classes"])  # type: ignore[arg-type]
+    result = gradaug.train(net, config, tmp_path)
+    assert result.steps == 2
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+def test_the_settings_of_deeplabv3_are_torchvisions() -> None:
+    config = TrainConfig.from_dict(recipes.load("voc_deeplabv3_resnet50").settings)
+    reference = {"lr": 0.02, "batch_size": 32, "epochs": 30, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "poly"}
+    assert {key: getattr(config, key) for key in reference} == reference
+    assert config.sync_bn
+    imagenet = TrainConfig.from_dict(recipes.load("imagenet_resnet50").settings)
+    assert (config.alpha, config.num_subnets, config.round_to) == (imagenet.alpha, imagenet.num_subnets, 1)
 
 
 def test_recipes_are_put_on_top_of_each_other() -> None:

@@ -309,7 +309,7 @@ def test_the_segmentation_recipe_learns(tmp_path: Path) -> None:
     asked = ["train", "--recipe", "digits_segmentation", "--epochs", "2", "--device", "cpu", "--out"]
     shown = CliRunner().invoke(command, [*asked, str(tmp_path / "run")], catch_exceptions=False)
     written = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert set(written["after"]) == {"miou", "pixel_accuracy", "loss", "images"}
+    assert set(written["after"]) == {"miou", "pixel_accuracy", "class_accuracy", "loss", "images"}
     assert written["before"]["miou"] < 10
     assert written["after"]["miou"] > 20
     assert f"validation mIoU {written['after']['miou']:.2f} %" in shown.stdout
@@ -335,7 +335,7 @@ def test_tables_and_pictures_take_their_columns_from_the_task() -> None:
     net, source = converted().eval(), data.load("digit-masks", (1, 16, 16))
     found = assess(net, source, recipe(), (1.0, 0.8), epsilons=(0.1,), task=Segmentation())
     headings = [column.header for column in score_table(found.scores, found.scores[0].score).columns]
-    assert headings == ["network", "parameters", "MFLOPs", "mIoU %", "pixel accuracy %", "loss"]
+    assert headings == ["network", "parameters", "MFLOPs", "mIoU %", "pixel accuracy %", "class accuracy %", "loss"]
     assert attack_table(found.attacks, found.column).columns[1].header == "mIoU %"
     assert "mIoU" in str(corruption_table({"fog": {1: 3.0}}, found.column).title)
 
