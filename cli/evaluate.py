@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 @click.option("--corruptions", is_flag=True, help="Score on corrupted images: 15 kinds, 5 severities.")
 @click.option("--corruption-kinds", type=Listed(str), default="", help="Only these kinds: fog,gaussian_noise")
 @click.option("--severities", type=Listed(int), default="1,2,3,4,5", show_default=True, help="Only these severities.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the results.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Write a picture of the results, and of some answers where images have masks or boxes.",
+)
 @trust_option
 @json_option
 @click.pass_context
@@ -88,6 +92,7 @@ def evaluate(
 
     from gradaug.data import load
     from gradaug.evaluation.assessment import assess
+    from gradaug.evaluation.examples import examples
     from gradaug.evaluation.robustness import KINDS
     from gradaug.evaluation.score import require_fit
     from gradaug.inputs import image_shape
@@ -113,7 +118,7 @@ def evaluate(
     if plot is not None:
         from gradaug.plots import plot as draw
 
-        draw(found, plot, model)
+        draw(found, plot, model, examples(net, source, task))
     if as_json:
         warned = {"warning": notes.warning} if notes and notes.warning else {}
         click.echo(json.dumps({"model": model, "data": data, **found.to_dict(), **warned}, indent=2))

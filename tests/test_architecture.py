@@ -43,7 +43,7 @@ THIRD_PARTY = {
     "timm": "netslim/source/spec.py",
     "ultralytics": "gradaug/ultralytics/*.py",
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
-    "safetensors": "netslim/archive/container.py netslim/export/folder.py",
+    "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",

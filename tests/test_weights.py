@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from netslim.errors import SourceError
@@ -56,3 +57,10 @@ def test_files_that_are_no_checkpoints(saved: Any, tmp_path: Path) -> None:
     (tmp_path / "damaged.pt").write_bytes(saved({"weight": torch.zeros(99)}).read_bytes()[:200])
     with pytest.raises(SourceError, match=r"damaged or another format|not a file of plain tensors"):
         load_weights(nn.Linear(2, 3), tmp_path / "damaged.pt")
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    source, model = nn.Linear(2, 3), nn.Linear(2, 3)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load_weights(model, tmp_path / "weights.safetensors")
+    assert torch.equal(model.weight, source.weight)

@@ -106,7 +106,8 @@ class OptimSettings:
         None, "Optimisation", "Epochs after which the step schedule divides by 10.", _EPOCHS
     )
     warmup: float = setting(0.0, "Optimisation", "Epochs of linear warm-up.", NON_NEGATIVE)
-    momentum: float = setting(0.9, "Optimisation", "Nesterov momentum.", BELOW_ONE)
+    momentum: float = setting(0.9, "Optimisation", "Momentum.", BELOW_ONE)
+    nesterov: bool = setting(True, "Optimisation", "Nesterov's kind of momentum, as the paper has it.")
     weight_decay: float = setting(5e-4, "Optimisation", "Weight decay.", NON_NEGATIVE, flag="--wd")
     decay_norms: bool = setting(
         True, "Optimisation", "Decay biases and the parameters of norms too, as the paper does."
@@ -117,6 +118,11 @@ class OptimSettings:
         "Optimisation",
         "Decay of a running mean of the weights, which is then the result; off if not given.",
         BELOW_ONE,
+    )
+    backbone: str | None = setting(
+        None,
+        "Optimisation",
+        "File of a classifier's weights that a detector's backbone starts from: trained.pt, or a state_dict.",
     )
 
 

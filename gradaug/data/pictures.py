@@ -1,4 +1,4 @@
-"""Images with their objects drawn on them, as an eye checks data and detectors: boxes, masks, points, names, scores.
+"""Images with what is in them drawn on them, as an eye checks it: boxes, masks, points, names, scores, classes.
 
 picture = draw(images, targets, source.categories)              # what the data says
 picture = draw(images, net.eval()(images), source.categories)   # what a detector says
@@ -9,13 +9,17 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import utils
+from torchvision.transforms.v2.functional import to_pil_image
 
 from gradaug.data.source import Target
+from netslim.extras import require
+from netslim.files import atomic_write
 
 SIDE = 320
 """Pixels that the longer side of every image is enlarged to, by a whole number, so that names can be read."""
@@ -36,12 +40,44 @@ def draw(
     `objects`: targets, or predictions of torchvision's detectors, of which those with a score of `threshold` and more
     are drawn. `categories`: names by label; a label without one is shown as its number. Every label has its colour.
     """
-    drawn = [_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)]
-    if not drawn:
+    return grid([_drawn(*pair, categories, threshold) for pair in zip(images, objects, strict=True)], columns)
+
+
+def shaded(image: Tensor, classes: Sequence[Tensor], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """An image (C, H, W) once for each of `classes` (h, w), which colour its pixels: their class's number from 1 on.
+
+    `mean` and `std` are what the image was standardised with; pixels of class 0, or without one, stay as they are.
+    """
+    shift, scale = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    factor = max(1, math.ceil(SIDE / max(image.shape[-2:])))
+    pixels = (image.detach().cpu().float() * scale + shift).clamp(0, 1)
+    picture = _enlarged((pixels * 255).round().to(torch.uint8), factor).expand(3, -1, -1).contiguous()
+    return grid([_coloured(picture, each.detach().cpu()) for each in classes], len(classes))
+
+
+def _coloured(picture: Tensor, classes: Tensor) -> Tensor:
+    sized = F.interpolate(classes[None, None].float(), size=picture.shape[-2:], mode="nearest")[0, 0]
+    there = [int(number) for number in sized.unique() if number > 0]
+    if not there:
+        return picture
+    masks = torch.stack([sized == number for number in there])
+    return utils.draw_segmentation_masks(picture, masks, FAINT, [colour(number) for number in there])
+
+
+def grid(pictures: Sequence[Tensor], columns: int = 4) -> Tensor:
+    """Pictures (3, H_i, W_i) uint8 as one, `columns` beside each other on white."""
+    if not pictures:
         return torch.full((3, SIDE, SIDE), PAPER, dtype=torch.uint8)
-    height, width = (max(one.shape[side] for one in drawn) for side in (1, 2))
-    sheets = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1]), value=PAPER) for one in drawn]
+    height, width = (max(one.shape[side] for one in pictures) for side in (1, 2))
+    sheets = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1]), value=PAPER) for one in pictures]
     return utils.make_grid(torch.stack(sheets), nrow=columns, padding=4, pad_value=PAPER)
+
+
+def write(picture: Tensor, path: Path) -> None:
+    """Writes a picture (3, H, W) uint8 in the format that the name ends in. MissingError without Pillow."""
+    require("pillow", "pictures")
+    with atomic_write(path) as temporary:
+        to_pil_image(picture).save(temporary)
 
 
 def _drawn(image: Tensor, objects: Mapping[str, Tensor], categories: Sequence[str], threshold: float) -> Tensor:

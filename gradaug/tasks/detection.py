@@ -36,6 +36,7 @@ from torch import Tensor
 
 from gradaug.config.ranges import one_of
 from gradaug.config.registry import REGULARIZERS
+from gradaug.data.pictures import draw
 from gradaug.errors import DataError
 from gradaug.inputs import blank_images, device_of
 from gradaug.regularizers.hooks import Regularizer
@@ -172,6 +173,10 @@ class Detection(Task[Images, Targets, Any]):
 
     def meter(self, thorough: bool = False) -> Meter[Targets]:
         return PrecisionMeter()
+
+    def pictures(self, output: Any, images: Images, labels: Targets, source: DataSource) -> list[Tensor]:
+        pairs = zip(images, labels, output, strict=True)
+        return [draw([image, image], both, source.categories) for image, *both in pairs]
 
     def trial(self, net: SlimNet) -> Trial:
         return Trial(super().trial(net), detector.classes(net))

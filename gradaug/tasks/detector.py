@@ -88,9 +88,10 @@ def resizing(net: SlimNet, to: int | None) -> Iterator[None]:
 
 
 def _transform(net: nn.Module) -> Any:
-    """The part that resizes images, where a network has one."""
+    """The part that resizes images, where a network has one; torchvision's may leave them alone in training."""
     found = getattr(net, "transform", None)
-    return found if hasattr(found, "min_size") and hasattr(found, "max_size") else None
+    resizes = hasattr(found, "min_size") and hasattr(found, "max_size") and not getattr(found, "_skip_resize", False)
+    return found if resizes else None
 
 
 def _sides(transform: Any) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradaug.config.values import whole
+from gradaug.data.pictures import shaded
 from gradaug.tasks.classification import Classification, top1_hits
 from gradaug.tasks.losses import UNLABELLED, enlarged, fitted, task_loss
 from gradaug.tasks.outputs import main_output, tensors_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gradaug.config.settings import TrainConfig
+    from gradaug.data import DataSource
 
 MIOU, ACCURACY = Column("miou", "mIoU"), Column("pixel_accuracy", "pixel accuracy")
 CLASSES = Column("class_accuracy", "class accuracy")
@@ -144,6 +146,11 @@ class Segmentation(Classification):
 
     def meter(self, thorough: bool = False) -> Meter[Tensor]:
         return Meter(self)
+
+    def pictures(self, output: object, images: Tensor, labels: Tensor, source: DataSource) -> list[Tensor]:
+        answers = main_output(output).argmax(1)
+        triples = zip(images, self._known(labels), answers, strict=True)
+        return [shaded(image, both, source.mean, source.std) for image, *both in triples]
 
     def _known(self, labels: Tensor) -> Tensor:
         """Masks with -100 where there is no label."""

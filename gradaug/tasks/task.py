@@ -206,6 +206,10 @@ class Task(Scaling, Generic[Images, Labels, Target]):
         """What adds up the figures of batches; `thorough`: those too that cost more, in this process alone."""
         return Meter(self)
 
+    def pictures(self, output: object, images: Images, labels: Labels, source: DataSource) -> list[Tensor]:
+        """Of each image of `source` what it is beside what the network says of it, (3, H, W) uint8; none as a rule."""
+        return []
+
     def require_fit(self, output: object, source: DataSource) -> None:
         """DataError unless a network with this output for one image can learn the labels of `source`."""
         raise NotImplementedError

@@ -40,8 +40,10 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.trained = path / "trained.pt"
         self.result = path / "result.json"
+        self.predictions = path / "predictions.png"
+        """Images beside what the trained network says of them, of tasks that have such a picture."""
         self.board = path / "tensorboard"
-        self._files = (self.checkpoint, self.metrics, self.trained, self.result)
+        self._files = (self.checkpoint, self.metrics, self.trained, self.result, self.predictions)
         self._warning: str | None = None
         """Of the lock that this object holds."""
 

@@ -2,7 +2,8 @@
 
     result = train(netslim.load("converted.pt"), TrainConfig(mode="randwidth"), out="runs/randwidth")
 
-The run's folder: metrics.jsonl and tensorboard/ as it goes, checkpoint.pt every epoch, then trained.pt and result.json.
+The run's folder: metrics.jsonl and tensorboard/ as it goes, checkpoint.pt every epoch, then trained.pt and result.json,
+and predictions.png of tasks that have such a picture.
 Every mode runs this same loop on the same images in the same order from the same weights; "none" draws no sub-network.
 Started by torchrun, every process runs it on its part of each batch, and rank 0 writes.
 """
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import netslim
 from gradaug import data
+from gradaug.data.pictures import write
 from gradaug.distributed import processes as sync
 from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.distributed.signals import stop_requests
 from gradaug.errors import Stopped
+from gradaug.evaluation.examples import examples
 from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
 from gradaug.training import checkpoint as ck
 from gradaug.training.folder import RunFolder
@@ -27,6 +30,7 @@ from gradaug.training.metrics import Readout
 from gradaug.training.progress import Silent
 from gradaug.training.result import Result
 from gradaug.training.run import Run, Step, choose_device, resolve, wants_cuda
+from netslim.errors import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +80,8 @@ def train(
             if warning:
                 shown.note(f"warning: {warning}")
             shown.note(describe(run))
+            if run.filled:
+                shown.note(run.filled)
             for remark in run.source.remarks:
                 shown.note(remark)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
@@ -135,8 +141,17 @@ def finish(run: Run) -> Result:
     result = Result(run.config, run.before, after, rows, run.steps, seconds, run.folder.path)
     if run.world.main:
         netslim.save(net, run.folder.trained)
+        _draw(run)
         run.folder.write_result(result.to_dict())
     return result
+
+
+def _draw(run: Run) -> None:
+    """Writes a picture of the network's answers, of tasks that have one, where there is Pillow to do it."""
+    picture = examples(run.result, run.source, run.ga.task)
+    if picture is not None:
+        with contextlib.suppress(MissingError):
+            write(picture, run.folder.predictions)
 
 
 def _open(folder: RunFolder, resume: bool, overwrite: bool) -> ck.Checkpoint | None:

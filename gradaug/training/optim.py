@@ -1,4 +1,4 @@
-"""Optimizer and schedule of the paper: SGD with Nesterov momentum, cosine decay to zero, updated every step."""
+"""Optimizer and schedule: SGD, by default with Nesterov momentum and cosine decay to zero as the paper has them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sgd(net: nn.Module, config: TrainConfig) -> optim.SGD:
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,
     )
 
 

@@ -26,6 +26,7 @@ from gradaug.subnets.views import views
 from gradaug.tasks.task import TaskScore
 from gradaug.training import checkpoint as ck
 from gradaug.training.averages import Average, MeanTeacher
+from gradaug.training.backbone import fill
 from gradaug.training.metrics import Tally, figures
 from gradaug.training.optim import schedule, sgd
 from netslim import SlimNet
@@ -62,6 +63,8 @@ class Run:
         if config.channels_last:
             net.to(memory_format=torch.channels_last)
         torch.manual_seed(config.seed + 1_000_003 * world.rank)
+        start = None if saved else config.backbone
+        self.filled = "" if start is None else sync.from_main(lambda: fill(net, start))
         sync.share_state(net)
         self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
         self.steps = config.epochs * self.per_epoch

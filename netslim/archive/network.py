@@ -32,6 +32,7 @@ from netslim.ir.proof import Case, Proof
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
+from netslim.source.weights import is_of_torch
 
 FORMAT, VERSION = "netslim", 3
 LARGEST_INPUT = 1 << 27
@@ -85,6 +86,20 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
         raise ArchiveError(f"{path} is damaged: its contents do not fit together ({type(error).__name__}).") from error
 
 
+def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The parameters and buffers in a file of a converted network, by name; no network is made, and nothing is run.
+
+    Raises ArchiveError when the file is missing, damaged, foreign or of another format.
+    """
+    content = _content(Path(path))
+    try:
+        document = s.decode(content.document, s.Document)
+    except ValueError as error:
+        raise ArchiveError(f"{path} is damaged: {_line(error)}; convert the model again.") from error
+    own = {*document.constants, *([] if document.python is None else [document.python.tensor])}
+    return {name: tensor for name, tensor in content.tensors.items() if name not in own}
+
+
 def _content(path: Path) -> container.Content:
     if not path.exists():
         raise ArchiveError(f"{path} does not exist; write it with 'netslim convert SOURCE -o {path}'.")
@@ -95,7 +110,7 @@ def _content(path: Path) -> container.Content:
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error.strerror or error}.") from error
     except container.Damaged as error:
-        if _is_of_torch(path):
+        if is_of_torch(path):
             raise ArchiveError(
                 f"{path} is no converted network but a file of torch.save (a checkpoint, or a converted network of "
                 "before format 3); convert the model again with 'netslim convert'."
@@ -110,14 +125,6 @@ def _content(path: Path) -> container.Content:
     if content.version < VERSION:
         raise ArchiveError(f"{path} is of format {content.version}, and {VERSION} is read; convert the model again.")
     return content
-
-
-def _is_of_torch(path: Path) -> bool:
-    """Whether a file begins as those of torch.save do: a zip archive, or a pickle."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4)[:2] in (b"PK", b"\x80\x02")
 
 
 def _network(content: container.Content, path: Path, trust: bool) -> SlimNet:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from netslim.errors import SourceError
@@ -17,18 +19,40 @@ _SHOWN = 3
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads a state_dict, plain or inside a training checkpoint, into `model`; SourceError if it does not fit."""
-    state = _without_prefix(_state_dict(_read(path), path))
-    problems = _mismatches(model.state_dict(), state)
+    state = state_dict_in(path)
+    problems = mismatches(model.state_dict(), state)
     if problems:
         raise SourceError(f"{path} does not fit the model: {'; '.join(problems)}.")
     model.load_state_dict(state)
+
+
+def state_dict_in(path: Path) -> dict[str, Tensor]:
+    """The state_dict in a file of torch.save, plain or inside a training checkpoint, or in one of safetensors.
+
+    Nothing that the file brings is run. SourceError where it cannot be read or holds none.
+    """
+    return _without_prefix(_state_dict(_read(path), path))
+
+
+def is_of_torch(path: Path) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive, or a pickle."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4)[:2] in (b"PK", b"\x80\x02")
 
 
 def _read(path: Path) -> object:
     if not path.is_file():
         raise SourceError(f"there is no weights file {path}.")
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise SourceError(
+            f"{path} cannot be read as a file of safetensors; it is damaged or another format."
+        ) from error
     except pickle.UnpicklingError as error:
         raise SourceError(
             f"{path} is not a file of plain tensors; in the program that wrote it, save model.state_dict() instead."
@@ -59,7 +83,8 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _mismatches(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+def mismatches(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """In what a state_dict is another than a model's: names, and shapes."""
     shapes = [
         f"{key} is {tuple(theirs[key].shape)} there and {tuple(value.shape)} in the model"
         for key, value in ours.items()

@@ -228,6 +228,18 @@ def test_a_network_that_resizes_gets_its_sizes_back_after_an_error_too(monkeypat
     assert (net.transform.min_size, net.transform.max_size) == ((48,), 96)
 
 
+@pytest.mark.parametrize("target", ["truth", "full"])
+def test_a_network_that_resizes_in_evaluation_alone_gets_smaller_images(target: str) -> None:
+    """torchvision's detectors may leave images alone in training, for augmentations that have resized them."""
+    net, seen = converted("retina"), []
+    net.transform._skip_resize = True
+    ga = gradaug.GradAug(net, task=Detection(subnet_target=target), round_to=1)
+    net.transform.register_forward_hook(lambda _, _given, found: seen.append(found[0].image_sizes))
+    ga.backward(*batch(), DRAWS[2:])
+    assert seen[0] == [(56, 48), (48, 56)]
+    assert set(map(tuple, seen[1:])) == {((42, 36), (36, 42))}
+
+
 def test_images_of_another_network_are_resized_with_what_is_in_them() -> None:
     images, targets = batch()
     small, moved = boxes.resized(images, targets, 24)

@@ -64,3 +64,9 @@ def test_weight_decay_may_leave_biases_and_norms_alone() -> None:
         decayed = {name for name, parameter in net.named_parameters() if bool((parameter == 0.5).all())}
         every = {name for name, _ in net.named_parameters()}
         assert decayed == (every if decay_norms else {"0.weight", "2.weight"})
+
+
+@pytest.mark.parametrize(("settings", "nesterov"), [({}, True), ({"nesterov": False}, False), ({"momentum": 0}, False)])
+def test_momentum_is_nesterovs_unless_plain_is_asked_for(settings: dict[str, Any], nesterov: bool) -> None:
+    (group,) = sgd(nn.Linear(1, 1), TrainConfig(**settings)).param_groups
+    assert group["nesterov"] is nesterov

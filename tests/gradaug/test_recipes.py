@@ -20,13 +20,15 @@ import gradaug
 import netslim
 from gradaug import models, recipes
 from gradaug.config.settings import TrainConfig
+from gradaug.tasks import detector
 from gradaug.training.estimate import estimate, known_images, saved_bytes
 from gradaug.training.run import grad_aug
 from netslim.errors import InputError
+from netslim.source.spec import load_source
 from netslim_cli.recipes import recipes as list_recipes
 from netslim_cli.train import train
 
-from . import formats
+from . import boxed_files, detectors, formats
 
 SGD = {"momentum": 0.9, "num_subnets": 3}
 PAPER: dict[str, dict[str, Any]] = {
@@ -106,6 +108,51 @@ def test_every_recipe_of_a_classifier_runs_two_steps(name: str, folders: Callabl
     result = gradaug.train(net, config, tmp_path)
     assert result.steps == (4 if config.data.startswith("cifar100") else 2)
     assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+DETECTORS = {
+    "torchvision:maskrcnn_resnet50_fpn": "mask", "torchvision:fasterrcnn_resnet50_fpn": "faster",
+    "torchvision:retinanet_resnet50_fpn": "retina", "torchvision:fcos_resnet50_fpn": "retina",
+}  # fmt: skip
+"""A small network of the kind."""
+OF_DETECTORS = [name for name in recipes.names() if task(name) == "detection"]
+SCHEDULE_1X = {
+    "epochs": 12, "batch_size": 16, "schedule": "step", "milestones": (8, 11), "momentum": 0.9, "nesterov": False,
+    "weight_decay": 1e-4, "augment": "standard", "sync_bn": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_DETECTORS)
+def test_every_recipe_of_a_detector_runs_two_steps(name: str, tmp_path: Path) -> None:
+    recipe = recipes.load(name)
+    assert recipe.model is not None
+    folder = boxed_files.coco(tmp_path / "coco")
+    config = TrainConfig.from_dict({**recipe.settings, "epochs": 1, "batch_size": 3, "data": f"coco:{folder}"})
+    config = replace(config, resolutions=config.resolutions and (48, 41, 34, 27), lr=1e-3)
+    net = detectors.converted(DETECTORS[recipe.model.source]).float()
+    before = net.backbone.first.weight.clone()
+    result = gradaug.train(net, config, tmp_path / "run")
+    assert result.steps == 2
+    assert not torch.equal(net.backbone.first.weight, before)
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize("name", OF_DETECTORS)
+def test_recipes_of_detectors_have_the_schedule_1x_and_a_network_for_coco(name: str) -> None:
+    recipe = recipes.load(name)
+    config = TrainConfig.from_dict(recipe.settings)
+    assert {key: getattr(config, key) for key in SCHEDULE_1X} == SCHEDULE_1X
+    assert config.lr == (0.01 if "retinanet" in name or "fcos" in name else 0.02)
+    assert config.warmup * 118_287 // 16 == pytest.approx(500, abs=5)
+    assert recipe.model is not None
+    recipe.model.require_allowed(())
+    with torch.device("meta"):
+        model = load_source(recipe.model.source, args=recipe.model.arguments).model
+    assert (detector.classes(model), detector.side(model)) == (91, 800)
+    assert config.mode == "none" or config.resolutions == tuple(round(800 * r / 224) for r in (224, 192, 160, 128))
+    norms = [module for module in model.backbone.body.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 53
+    assert all(parameter.requires_grad for norm in norms for parameter in norm.parameters())
 
 
 def pixel_wise(channels: int, side: int, classes: int) -> netslim.SlimNet:
