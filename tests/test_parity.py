@@ -409,3 +409,33 @@ def test_verify_holds_a_trained_network_to_its_model_whatever_weights_that_has()
     assert "the full network differs from the model: the output in eval mode" in found.failures[0]
     with pytest.raises(netslim.errors.InputError, match="is not the model that was converted"):
         netslim.verify(net, nn.Linear(3, 4))
+
+
+class Widened(nn.Module):
+    """In single precision under autocast: followed, it rounds twice more, which is little by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, h: Tensor) -> Tensor:
+        wide = h.float() if h.dtype == torch.bfloat16 else h
+        return (wide * self.factor / self.factor).to(h.dtype)
+
+
+class Amplified(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.widened, self.last = nn.Conv2d(3, 8, 3), Widened(), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last((self.widened(h) - h) * 64)
+
+
+def test_a_part_that_differs_little_under_autocast_is_to_blame_for_what_comes_of_it() -> None:
+    model, images = Amplified(), torch.randn(2, 3, 8, 8)
+    net = netslim.convert(model, images)
+    assert not {"", "widened"} & net.plan.regions.keys()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(images), model(images))

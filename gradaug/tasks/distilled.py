@@ -4,8 +4,9 @@
     with net.sub(0.5):
         loss = divergence(answers(net, target.places), target)
 
-Both see the very same pixels, so that anchors are the same; proposals are the full network's, its best 512 an image,
-and masks and keypoints are compared on those of them that it takes for an object, the surest 100 an image. So each
+Both see the very same pixels, so that anchors are the same; proposals are the full network's, of each image its best,
+as many as the detector's own losses are over (512 in torchvision's), and masks and keypoints are compared on those of
+them that it takes for an object, the surest, as many as there may be among the sampled ones (a quarter). So each
 sub-network costs a further forward pass of the full network, without gradient. Everything is in float32 at least, and
 zero where both say the same. With p what the full network says, and detached:
 
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from gradaug.tasks.boxes import Images
     from netslim import SlimNet
 
-PROPOSALS, OBJECTS = 512, 100
-"""Of an image at most."""
+PROPOSALS, SHARE = 512, 0.25
+"""Of an image at most, and how many of them objects, where a detector does not say how many it samples."""
 BETA = 1 / 9
 """Of the smooth-L1 loss, as in torchvision's R-CNN."""
 
@@ -107,10 +108,11 @@ def taught(net: SlimNet, images: Images) -> Taught:
         features = _features(top, resized)
         if not hasattr(top, "rpn"):
             return Taught(_one_stage(top, features), Places(resized))
-        proposals = [boxes[:PROPOSALS] for boxes in _proposals(top.rpn, resized, features)]
+        most, surest = _sampled(top.roi_heads)
+        proposals = [boxes[:most] for boxes in _proposals(top.rpn, resized, features)]
         found = _two_stages(top, features, Places(resized, proposals))
         assert found.classes is not None
-        objects, kinds = _objects(found.classes, proposals)
+        objects, kinds = _objects(found.classes, proposals, surest)
         places = Places(resized, proposals, objects)
         return Taught(_on_objects(top, features, places, found), places, kinds)
 
@@ -242,12 +244,19 @@ def _proposals(rpn: Any, images: Any, features: Mapping[str, Tensor]) -> Sequenc
         return boxes
 
 
-def _objects(classes: Tensor, proposals: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+def _sampled(roi_heads: Any) -> tuple[int, int]:
+    """Of each image, how many proposals the losses of a detector are over at most, and how many of them objects."""
+    sampler = getattr(roi_heads, "fg_bg_sampler", None)
+    most = int(getattr(sampler, "batch_size_per_image", PROPOSALS))
+    return most, max(1, int(most * getattr(sampler, "positive_fraction", SHARE)))
+
+
+def _objects(classes: Tensor, proposals: Sequence[Tensor], surest: int) -> tuple[list[Tensor], Tensor]:
     """Of each image the proposals of which a class is likelier than the background, the surest, and their classes."""
     boxes, kinds = [], []
     for logits, there in zip(classes.split([len(p) for p in proposals]), proposals, strict=True):
         chances, kind = logits.softmax(1).max(1)
-        chosen = chances.masked_fill(kind == 0, 0).argsort(descending=True, stable=True)[:OBJECTS]
+        chosen = chances.masked_fill(kind == 0, 0).argsort(descending=True, stable=True)[:surest]
         chosen = chosen[kind[chosen] > 0]
         boxes.append(there[chosen])
         kinds.append(kind[chosen])

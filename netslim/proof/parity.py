@@ -113,10 +113,11 @@ class Pair:
         self.renew()
         return None
 
-    def followed(self, call: Call, wanted: Outcome) -> str | None:
+    def followed(self, call: Call, wanted: Outcome, tolerance: Tolerance | None = None) -> str | None:
         """What the converted network does otherwise, beyond rounding; None where it refuses a size."""
+        tolerance = tolerance or (CAST if call.autocast else SINGLE)
         try:
-            what = difference(wanted, run(self.converted, call), CAST if call.autocast else SINGLE, call.exact)
+            what = difference(wanted, run(self.converted, call), tolerance, call.exact)
         except InputError as refusal:
             self.renew()
             return f"{_REFUSES} ({refusal})," if call.exact else None
@@ -238,9 +239,15 @@ def _is_equal(pair: Pair, call: Call, tolerance: Tolerance, exact: bool = False)
 
 
 def _to_blame(pair: Pair, found: Difference) -> dict[str, str]:
-    """The parts that differ from the model's on what they get in that run. A network that was followed whole is one."""
+    """The parts that differ from the model's on what they get in that run. A network that was followed whole is one.
+
+    Under autocast several may differ by less than counts, and add up.
+    """
     plan = runtime(pair.net).plan
-    return {"": str(found)} if plan.whole is not None else _wrong(pair, list(plan.regions), found)
+    if plan.whole is not None:
+        return {"": str(found)}
+    wrong = _wrong(pair, list(plan.regions), found)
+    return wrong or (_wrong(pair, list(plan.regions), found, SINGLE) if found.call.autocast else wrong)
 
 
 def wrong_layers(model: nn.Module, net: SlimNet, found: Difference) -> list[str]:
@@ -248,12 +255,12 @@ def wrong_layers(model: nn.Module, net: SlimNet, found: Difference) -> list[str]
     return list(_wrong(Pair(model, net), list(runtime(net).layers), found))
 
 
-def _wrong(pair: Pair, paths: Sequence[str], found: Difference) -> dict[str, str]:
+def _wrong(pair: Pair, paths: Sequence[str], found: Difference, tolerance: Tolerance | None = None) -> dict[str, str]:
     wrong: dict[str, str] = {}
     for path, call in _given(pair.model, paths, found.call):
         part = Pair(pair.model, pair.net, path)
         outcome = part.led(call) if path not in wrong else None
-        what = part.followed(call, outcome) if outcome is not None else ""
+        what = part.followed(call, outcome, tolerance) if outcome is not None else ""
         wrong |= {path: str(Difference(call, what, {}))} if what else {}
     return wrong
 
