@@ -15,9 +15,11 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import netslim
 from netslim.errors import PlanError
+from netslim.export import WRITERS
 from netslim.ir.program import Program
 from netslim.net.runtime import runtime
 from netslim.net.tree import is_slim
+from netslim.notes import NONE, Notes
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -233,6 +235,19 @@ def test_a_file_and_an_extracted_network_keep_the_gradients(again: netslim.SlimN
     small.train()(IMAGES).square().sum().backward()
     total = sum(float(p.grad.abs().sum()) for p in small.parameters() if p.grad is not None)
     assert total == pytest.approx(sum(float(g.abs().sum()) for g in gradients(again, True, width=0.5).values()), 1e-3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:None of the inputs")
+def test_an_extracted_network_computes_again_what_the_model_does(form: str, tmp_path: Path) -> None:
+    net, plain = converted(Network(Checkpointed(form))), converted(Network(Checkpointed("none")))
+    small = net.extract(width=0.5)
+    assert saved(small) < 0.9 * saved(plain.extract(width=0.5))
+    for suffix in (".pt", ".pt2", ""):
+        path = tmp_path / f"small{suffix}"
+        WRITERS[suffix].write(small, net.plan.inputs, path, Notes(0.5, 1, (), True, (IMAGES.shape[1:],), NONE))
+    again = torch.load(tmp_path / "small.pt", weights_only=False)
+    assert saved(again) == saved(small)
 
 
 def test_a_step_that_computes_nothing_cannot_be_computed_again(again: netslim.SlimNet) -> None:

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+import netslim
 from netslim.archive.literals import value_data, value_from
 from netslim.errors import InputError
+from netslim.export import WRITERS
 from netslim.ir.inputs import Input, described, drawn
+from netslim.notes import NONE, Notes
 from netslim.source.shapes import example_inputs, offered_shapes, shown
 
 
@@ -97,3 +100,69 @@ def test_what_was_found_of_whole_numbers_is_in_the_file(name: str) -> None:
 def test_a_file_cannot_say_that_the_smallest_number_is_above_the_largest() -> None:
     with pytest.raises(ValueError, match="smallest value is above its largest"):
         value_from(value_data(Input((2,), torch.int64, high=1, low=2)))
+
+
+# ---------------------------------------------------------------------------------- arguments that are left out
+
+
+class Optional(nn.Module):
+    """Arguments with defaults before and after the one that the example gives by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Any, mask: Any = None, labels: Any = None, double: bool = False, *, scale: float = 1.0) -> Any:
+        h = self.conv(x).relu()
+        logits = self.head((h if mask is None else h * mask).mean((2, 3))) * scale
+        logits = logits * 2 if double else logits
+        return logits if labels is None else nn.functional.cross_entropy(logits, labels)
+
+
+IMAGES, LABELS = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2])
+
+
+@pytest.fixture(scope="module", params=["network", "loaded", "extracted"])
+def forms(request: Any, tmp_path_factory: Any) -> Any:
+    """The model, and what was made of it: from an example of images alone, and from one with labels by name."""
+    model, path = Optional(), tmp_path_factory.mktemp("forms") / "net.pt"
+    made = []
+    for example in (IMAGES, {"x": IMAGES, "labels": LABELS}):
+        net = netslim.convert(model, example)
+        netslim.save(net, path)
+        made.append({"network": net, "loaded": netslim.load(path), "extracted": net.extract(1.0)}[request.param])
+    return model, *made
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((), {}), ((None,), {}), ((), {"labels": None}), ((None, None, False), {}), ((), {"double": False, "scale": 1.0})],
+)
+def test_a_default_may_be_given_or_left_out(forms: Any, args: Any, named: Any) -> None:
+    model, plain, labelled = forms
+    assert torch.equal(plain(IMAGES, *args, **named), model(IMAGES, *args, **named))
+    if len(args) < 2 and "labels" not in named:
+        named = {**named, "labels": LABELS}
+        assert torch.equal(labelled(IMAGES, *args, **named), model(IMAGES, *args, **named))
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((torch.ones(1),), {}), ((LABELS,), {}), ((None, LABELS), {}), ((), {"double": True}), ((), {"scale": 2.0})],
+)
+def test_another_value_than_the_default_is_refused(forms: Any, args: Any, named: Any) -> None:
+    with pytest.raises((InputError, TypeError), match=r"argument '?(mask|labels|double|scale)'? is "):
+        forms[1](IMAGES, *args, **named)
+
+
+@pytest.mark.parametrize(("args", "named"), [((), {}), ((LABELS,), {}), ((), {"labels": None})])
+def test_what_the_example_gave_is_wanted_in_its_own_place(forms: Any, args: Any, named: Any) -> None:
+    with pytest.raises((InputError, TypeError), match=r"argument '?(mask|labels)'? is "):
+        forms[2](IMAGES, *args, **named)
+
+
+def test_every_form_of_file_takes_arguments_in_the_models_places(tmp_path: Any) -> None:
+    net = netslim.convert(Optional(), {"x": IMAGES, "labels": LABELS})
+    for suffix, writer in WRITERS.items():
+        path = tmp_path / f"small{suffix}"
+        assert writer.write(net.extract(0.5), net.plan.inputs, path, Notes(0.5, 1, (), True, ((3, 8, 8), ()), NONE))

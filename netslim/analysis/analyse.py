@@ -18,7 +18,7 @@ from netslim.analysis.overrides import Overrides, apply
 from netslim.analysis.rewrite import Rewriter, merged
 from netslim.errors import InputError
 from netslim.ir.functions import memory
-from netslim.ir.inputs import described
+from netslim.ir.inputs import Left, described
 from netslim.ir.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.ir.program import Node, Program, Size
 from netslim.layouts.axes import Layout, freeze
@@ -56,6 +56,8 @@ def analyse(
     regions = {
         path: Region(traced.inputs, _programs(traced.traces, rewriter)) for path, traced in recording.regions.items()
     }
+    if "" in regions:
+        regions[""] = replace(regions[""], left=left_out(model, inputs))
     for traced in recording.shell:
         rewriter.leaves(traced)
     found = find_blocks(recording, regions, rewriter, tensors)
@@ -101,6 +103,20 @@ def bind(model: nn.Module, example_inputs: object) -> Arguments:
             "the example inputs hold no tensor; pass one image batch, such as torch.randn(2, 3, 224, 224)."
         )
     return inputs
+
+
+def left_out(model: nn.Module, inputs: Arguments) -> tuple[Left, ...]:
+    """Arguments of forward that the example left out, as far as their defaults are plain values."""
+    named = [
+        (place, p.name, p.default)
+        for place, p in enumerate(inspect.signature(model.forward).parameters.values())
+        if p.name not in inputs and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    return tuple(Left(name, place, value) for place, name, value in named if _is_plain(value))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _in_program_order(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

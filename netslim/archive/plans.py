@@ -12,7 +12,7 @@ import msgspec
 
 from netslim.archive import schema as s
 from netslim.archive.literals import DEEPEST, DictData, dict_data, value_data, value_from
-from netslim.ir.inputs import Inputs
+from netslim.ir.inputs import Inputs, Left
 from netslim.ir.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, Reason
@@ -139,12 +139,14 @@ def _layout_from(data: s.LayoutData, depth: int = 0) -> Layout:
 def _region_data(path: str, region: Region) -> s.RegionData:
     modes = (True,) if region.same else (True, False)
     programs = [list(map(_node_data, region.programs[mode])) for mode in modes]
-    return s.RegionData(path, dict_data(region.inputs), programs)
+    left = [s.LeftData(each.name, each.place, value_data(each.value)) for each in region.left]  # type: ignore[arg-type]
+    return s.RegionData(path, dict_data(region.inputs), programs, left)
 
 
 def _region_from(data: s.RegionData) -> Region:
     programs = [Program(tuple(map(_node_from, steps))) for steps in data.programs]
-    return Region(_inputs_from(data.inputs), {True: programs[0], False: programs[-1]})
+    left = tuple(Left(each.name, each.place, value_from(each.value)) for each in data.left)
+    return Region(_inputs_from(data.inputs), {True: programs[0], False: programs[-1]}, left)
 
 
 def _inputs_from(data: DictData) -> Inputs:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from netslim.archive.literals import DictData, FloatData, Name, Natural, Number, Part, Record, Text, Value
+from netslim.archive.literals import DictData, FloatData, Name, Natural, Number, Part, Record, Text, Value, Whole
 
 STEPS = 50_000
 """Steps of all programs together."""
@@ -85,12 +85,21 @@ class NodeData(Part, frozen=True):
 Steps = Annotated[list[NodeData], Meta(max_length=STEPS)]
 
 
+class LeftData(Part, frozen=True):
+    """An argument that the example left out."""
+
+    name: Text
+    place: Annotated[int, Meta(ge=0, le=4096)]
+    value: bool | Whole | Number | Text | FloatData | None
+
+
 class RegionData(Part, frozen=True):
     """Programs: that of training, and that of evaluation where it is another."""
 
     path: Text
     inputs: DictData
     programs: Annotated[list[Steps], Meta(min_length=1, max_length=2)]
+    left: Annotated[list[LeftData], Meta(max_length=256)] = msgspec.field(default_factory=list)
 
 
 class EndData(Part, frozen=True):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from netslim.errors import ArchiveError
-from netslim.export.faithful import require_same_outputs
+from netslim.export.faithful import by_position, require_same_outputs
 from netslim.files import atomic_write
 from netslim.ir.inputs import Input, Inputs, batch, drawn
 from netslim.notes import ENTRY, Notes
@@ -28,7 +28,9 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
     """
     with atomic_write(path) as temporary, quiet("torch.export", "torch._export"):
         try:
-            program = torch.export.export(model.eval(), examples(model, inputs), dynamic_shapes=free_batch(inputs))
+            program = torch.export.export(
+                model.eval(), examples(model, inputs), dynamic_shapes=free_batch(model, inputs)
+            )
             extra = {} if notes is None else {ENTRY: notes.to_json()}
             torch.export.save(program, temporary, extra_files=extra)
         except OSError:
@@ -42,13 +44,14 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
 def examples(model: nn.Module, inputs: Inputs) -> tuple[Any, ...]:
     """Arguments to follow a network with."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    return tuple(drawn(inputs, torch.Generator().manual_seed(0), dtype).values())
+    return tuple(by_position(model, drawn(inputs, torch.Generator().manual_seed(0), dtype)).values())
 
 
-def free_batch(inputs: Inputs) -> Any:
+def free_batch(model: nn.Module, inputs: Inputs) -> Any:
     """What torch's exporters want to know of sizes: a batch that all inputs have in common may be any."""
     free = {0: torch.export.Dim("batch", min=1)} if batch(inputs) else None
-    return tree_map(lambda leaf: free if isinstance(leaf, Input) else None, tuple(inputs.values()))
+    given = tuple(by_position(model, inputs).values())
+    return tree_map(lambda leaf: free if isinstance(leaf, Input) else None, given)
 
 
 @contextlib.contextmanager

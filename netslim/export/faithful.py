@@ -52,11 +52,20 @@ def require_same_outputs(model: nn.Module, again: Callable[..., Any], inputs: In
         return ""
     given, wanted = found
     with torch.no_grad():
-        got = _attempt(lambda: again(*given.values()), MODES[False])
+        got = _attempt(lambda: again(*by_position(model, given).values()), MODES[False])
     if got is None:
         return ""
     _compare_tensors(wanted.outputs, list(every_tensor(got)), f"outputs in {MODES[False]} mode", tolerance)
     return f"outputs in {MODES[False]} mode"
+
+
+def by_position(model: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as forward takes them, with the defaults of those that are left out before the last."""
+    known = inspect.signature(model.forward).parameters
+    if not given.keys() <= known.keys():
+        return dict(given)
+    last = max(list(known).index(name) for name in given)
+    return {name: given.get(name, known[name].default) for name in list(known)[: last + 1]}
 
 
 def seen(module: nn.Module, given: Mapping[str, Any], mode: bool) -> Seen:

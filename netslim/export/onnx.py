@@ -34,7 +34,7 @@ def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None
                 examples(model, inputs),
                 temporary,
                 dynamo=True,
-                dynamic_shapes=free_batch(inputs),
+                dynamic_shapes=free_batch(model, inputs),
                 external_data=False,
                 verbose=False,
             )

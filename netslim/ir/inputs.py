@@ -28,6 +28,15 @@ class Input:
     order: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An argument that the example left out: its place among all of forward's, and the default that it then had."""
+
+    name: str
+    place: int
+    value: bool | int | float | str | None
+
+
 Inputs = Mapping[str, object]
 """Arguments of forward by name; `Input` in the place of every tensor, and anything else as it was given."""
 Arguments = dict[str, object]
@@ -144,28 +153,41 @@ def every_tensor(value: object) -> Iterator[Tensor]:
 # ------------------------------------------------------------------------------------------- arguments of a call
 
 
-def arguments(inputs: Inputs, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Tensor]:
+def in_order(inputs: Inputs, left: Sequence[Left]) -> dict[str, object]:
+    """All arguments of forward that are known, in its order: the example's, and those that it left out."""
+    names: list[str] = list(inputs)
+    for each in left:
+        names.insert(each.place, each.name)
+    return {name: inputs[name] if name in inputs else next(e for e in left if e.name == name) for name in names}
+
+
+def arguments(
+    inputs: Inputs, left: Sequence[Left], args: Sequence[object], kwargs: Mapping[str, object]
+) -> list[Tensor]:
     """The tensors of a call, in the order of the example's. Raises InputError, with the argument, on another call.
 
     Tensors may have other sizes than the example's. Everything else must be as it was there, since it decided what the
-    recorded forward does; None and nothing are the same.
+    recorded forward does; None and nothing are the same, and so are a default and nothing.
     """
-    names = list(inputs)
+    known = in_order(inputs, left) if left else inputs
+    names = list(known)
     twice = [name for name in names[: len(args)] if name in kwargs]
-    unknown = [name for name in kwargs if name not in inputs]
+    unknown = [name for name in kwargs if name not in known]
     if len(args) > len(names) or unknown:
         what = f"{unknown[0]!r}" if unknown else f"{len(args)} positional ones"
         raise InputError(f"this network was converted for the inputs {', '.join(names)}; it was given {what}.")
     if twice:
         raise InputError(f"argument {twice[0]!r} is given twice, by position and by name.")
     given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    return [tensor for name in names for tensor in _tensors(inputs[name], given.get(name, _MISSING), name)]
+    return [tensor for name in names for tensor in _tensors(known[name], given.get(name, _MISSING), name)]
 
 
 def _tensors(wanted: object, given: object, name: str) -> Iterator[Tensor]:
     """The tensors of one argument, which is to be like the example's."""
     if isinstance(wanted, Input) and isinstance(given, Tensor):
         yield given
+    elif isinstance(wanted, Left) and (given is _MISSING or _is_same(wanted.value, given)):
+        return
     elif isinstance(wanted, Mapping) and type(wanted) is type(given) and wanted.keys() == given.keys():
         for key, item in wanted.items():
             yield from _tensors(item, given[key], f"{name}[{key!r}]")
@@ -174,7 +196,7 @@ def _tensors(wanted: object, given: object, name: str) -> Iterator[Tensor]:
             yield from _tensors(item, given[i], f"{name}[{i}]")
     elif wanted is None and given is _MISSING:
         return
-    elif isinstance(wanted, (Input, Mapping, tuple, list)) or not _is_same(wanted, given):
+    elif isinstance(wanted, (Input, Left, Mapping, tuple, list)) or not _is_same(wanted, given):
         raise InputError(
             f"argument {name!r} is {_told(given)}, and this network was converted for {_told(wanted)} there; "
             "give it that, or convert the model again with other example inputs."
@@ -194,6 +216,7 @@ def _is_same(a: object, b: object) -> bool:
 
 def _told(value: object) -> str:
     """A value in a few words."""
+    value = value.value if isinstance(value, Left) else value
     if value is None or value is _MISSING:
         return "None" if value is None else "missing"
     if isinstance(value, (Input, Tensor)):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from netslim.ir.inputs import Inputs, tensors_in
+from netslim.ir.inputs import Inputs, Left, tensors_in
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Const, Elastic, Layout, Reason, leaves, replaced
 
@@ -92,11 +92,13 @@ class Refused(NamedTuple):
 class Region:
     """A module whose forward is known: its arguments, and its program by mode (True: training).
 
-    The two programs are often one and the same. They are already right for every width.
+    The two programs are often one and the same. They are already right for every width. left: arguments that the
+    example left out.
     """
 
     inputs: Inputs
     programs: Mapping[bool, Program]
+    left: tuple[Left, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -41,8 +41,11 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
     need("" in modules, "it has no network")
     for path in plan.regions:
         need(path in modules, f"it has a program for {path!r}, which it does not hold")
-    for inputs in (plan.inputs, *(region.inputs for region in plan.regions.values())):
-        need(all(is_identifier(name) for name in inputs), "it has an argument whose name is no word")
+    need(all(map(is_identifier, plan.inputs)), "it has an argument whose name is no word")
+    for region in plan.regions.values():
+        names = [*region.inputs, *(each.name for each in region.left)]
+        need(all(map(is_identifier, names)), "it has an argument whose name is no word")
+        need(len(set(names)) == len(names), "two arguments have one name")
     for block in plan.blocks:
         need(block.region in plan.regions, f"its block {block.name!r} is in no program")
     names = [block.name for block in plan.blocks] + [group.name for group in plan.groups]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from netslim.errors import InputError
-from netslim.ir.inputs import Input, Inputs
+from netslim.ir.inputs import Input, Inputs, Left
 from netslim.ir.program import Program
 from netslim.net.codegen import Printer
 
@@ -16,12 +16,13 @@ CALLED = frozenset("type len list tuple dict set TypeError ValueError eval".spli
 """Builtins that the checks of arguments, and what the class adds to them, call."""
 
 
-def parameters(inputs: Inputs, names: Mapping[str, str]) -> Iterator[str]:
-    """The parameters of forward. What was None for the example may be left out, and so what follows it can be."""
+def parameters(inputs: Inputs, names: Mapping[str, str], printer: Printer) -> Iterator[str]:
+    """The parameters of forward. What the example left out, or gave as None, may be left out, and so what follows."""
     optional = False
     for name, wanted in inputs.items():
-        optional = optional or wanted is None
-        yield f", {names[name]}" + ("=None" if optional else "")
+        optional = optional or wanted is None or isinstance(wanted, Left)
+        default = printer.expr(wanted.value) if isinstance(wanted, Left) else "None"
+        yield f", {names[name]}" + (f"={default}" if optional else "")
 
 
 def unpacked(program: Program, inputs: Inputs, names: Mapping[str, str], local: Callable[[str, int], str]) -> list[str]:
@@ -51,13 +52,18 @@ def _items(wanted: Any) -> list[tuple[Any, Any]]:
 
 def checks(inputs: Inputs, names: Mapping[str, str], printer: Printer) -> Iterator[str]:
     """Lines that refuse arguments for which another program would have been recorded."""
+    optional = False
     for name, wanted in inputs.items():
+        optional = optional or wanted is None or isinstance(wanted, Left)
+        if optional and isinstance(wanted, Input):
+            yield from _refusal(f"{names[name]} is None", name, "missing")
         yield from _check(wanted, names[name], name, printer)
 
 
 def _check(wanted: Any, given: str, name: str, printer: Printer) -> Iterator[str]:
     if isinstance(wanted, Input):
         return
+    wanted = wanted.value if isinstance(wanted, Left) else wanted
     if isinstance(wanted, (Mapping, tuple, list)):
         keys = [key for key, _ in _items(wanted)]
         if not all(isinstance(key, (str, int)) for key in keys):

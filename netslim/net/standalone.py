@@ -26,15 +26,24 @@ from netslim.ir.program import (
 from netslim.ir.structures import class_of, plain
 from netslim.net.codegen import OFF, Printer, Words, comment, is_printable
 from netslim.net.signature import CALLED, checks, parameters, unpacked
+from netslim.net.stretches import Part, parts
 
 Paths = Callable[[str, str], str]
 """Of a module or parameter, and which of the two: its Python expression."""
 
 OWN = frozenset(
-    "nn torchvision namedtuple source filename make linecache weakref copy forward Path load load_file".split()
+    "nn torchvision namedtuple source filename make linecache weakref copy forward Path load load_file again stretch "
+    "checkpoint".split()
 )
 """Names that the printed module uses itself, beside those of every printed function."""
 
+AGAIN = """
+def again(stretch, *given):
+    # Computed again in the backward pass, instead of being kept for it.
+    if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        return checkpoint(stretch, *given, use_reentrant=False)
+    return stretch(*given)
+"""
 _OUTPUT = "Output"
 """What the classes of outputs are called, with a number."""
 
@@ -66,6 +75,8 @@ class Preamble:
         plain += [f"from collections import {', '.join(wanted)}"] if wanted else []
         torch = ["import torch"] + (["import torchvision"] if f"{OPERATORS}torchvision." in text else [])
         lines = [*plain, *([""] if plain else []), *torch, "from torch import nn"]
+        if "again(" in text:
+            lines += ["from torch.utils.checkpoint import checkpoint", "", *AGAIN.splitlines()]
         return lines + [line for made in self.classes.values() for line in ("", *made)]
 
 
@@ -89,7 +100,7 @@ class Standalone(Printer):
         ]
         if len(bodies) == 2:
             bodies = [["if self.training:", *_indented(bodies[0]), *bodies[1]]]
-        lines = [f"def forward(self{''.join(parameters(inputs, names))}):"]
+        lines = [f"def forward(self{''.join(parameters(inputs, names, self))}):"]
         lines += _indented([*checks(inputs, names, self), *bodies[0]])
         return "\n".join(lines) + "\n"
 
@@ -108,7 +119,29 @@ class Standalone(Printer):
         self._dying = _last_uses(program)
         self.locals = {node.name: self.local(node.name, i) for i, node in enumerate(program.inputs)}
         self._held = set(self.locals.values())
-        steps = [(i, node) for i, node in enumerate(program) if node.op != "input"]
+        every = parts(program, lambda node: node.refs, self._dying)
+        return [line for part in every for line in (self._anew(part) if part.again else self._plainly(part))]
+
+    def _anew(self, part: Part) -> list[str]:
+        """A stretch that is computed again in the backward pass: a function of what it reads from before."""
+        given, over = ([self.locals[name] for name in names] for names in (part.given, part.over))
+        given, over = ([name for name in dict.fromkeys(names) if is_word(name)] for names in (given, over))
+        before, self._held = self._held.difference(over), set(given)
+        inside = self._plainly(part)
+        self._held = before
+        made = [name for name in part.made if is_word(self.locals[name])]
+        inside.append(f"return ({''.join(f'{self.locals[name]}, ' for name in made)})")
+        for name in made:
+            self.locals[name] = self._free()
+            self._held.add(self.locals[name])
+        results = "".join(f"{self.locals[name]}, " for name in made)
+        call = f"{results and f'{results}= '}again({', '.join(['stretch', *given])})"
+        over = [name for name in over if name not in self._held]
+        lines = [f"def stretch({', '.join(given)}):", *_indented(inside), call]
+        return lines + ([f"del {', '.join(over)}"] if over else [])
+
+    def _plainly(self, part: Part) -> list[str]:
+        steps = [(i, node) for i, node in part.steps if node.op != "input"]
         lines: list[str] = []
         for off, group in groupby(steps, key=lambda step: (step[1].grad, step[1].cast)):
             contexts = [context for context, on in zip(OFF, off, strict=True) if not on]

@@ -153,7 +153,8 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     both = tiny or not all(region.same for region in plan.regions.values())
     if tiny:
         yield from pair.compared(Call(EVAL, False), size)
-    other = next(pair.compared(Call(EVAL, False, gradients=both), _others(given)), None)
+    with Counting() as others:
+        other = next(pair.compared(Call(EVAL, False, gradients=both), _others(given)), None)
     yield from pair.compared(Call(TRAIN, True, gradients=tiny or other is None), (two, *size) if tiny else size)
     if other is not None:
         yield other
@@ -163,6 +164,7 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
         yield from pair.compared(Call(EVAL, False, gradients=False), _batches(given))
     if other is not None or not large:
         # Gradients in bfloat16 are not the same in two runs of one small network: the outputs tell what autocast chose.
+        size = size if others.total < flops.total else (described(given),)  # a network may enlarge what is small
         cast = list(pair.compared(Call(AUTOCAST, True, gradients=False, autocast=True), size))
         yield from cast or pair.compared(Call(AUTOCAST, False, gradients=False, autocast=True), size)
 
