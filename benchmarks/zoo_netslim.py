@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import thirdparty
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from zoo_limits import Fields, Job, Send, told
 from zoo_models import THIRDPARTY, Entry, home
 from zoo_parity import parity_fields
@@ -47,7 +48,7 @@ def netslim_job(entry: Entry, reduced: bool, analysis_only: bool = False) -> Job
         send(costs(net))
         batch, named = call(entry, inputs)
         send({"stage": "parity"})
-        send(parity_fields(model, net, batch, named))
+        send(parity_fields(model, net, *call(entry, halved(entry, model, inputs))))
         send({"stage": "training step"})
         send(training_fields(model, net, batch, named))
         send({"stage": ""})
@@ -72,6 +73,21 @@ def prepared(entry: Entry, reduced: bool, send: Send) -> tuple[nn.Module, Any]:
         shapes = smaller(loaded.model, shapes)
     send(build_fields(loaded.model, f"{BATCH} of {shown(shapes)}", start))
     return loaded.model, example_inputs(shapes)
+
+
+def halved(entry: Entry, model: nn.Module, inputs: Any) -> Any:
+    """The batch at half its height and width, where the model takes that in both modes; else as it is."""
+    small = tree_map_only(
+        Tensor, lambda t: t[..., : t.shape[-2] // 2, : t.shape[-1] // 2] if t.dim() > 2 else t, inputs
+    )
+    batch, named = call(entry, small)
+    try:
+        with torch.no_grad():
+            for training in (True, False):
+                copy.deepcopy(model).train(training)(*batch, **named)
+    except Exception:
+        return inputs
+    return small
 
 
 def build_fields(model: nn.Module, inputs: str, start: float) -> Fields:

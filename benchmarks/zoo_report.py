@@ -33,11 +33,11 @@ def versions() -> dict[str, str]:
 
 MEANING = """*Elastic outputs*: share of the output channels of all convolution and linear layers that belong to a
 channel group, the model's own outputs left out. *Kept*: with every group at half width. *Proved*: three random
-sub-networks equal the masked full network. *Parity*: the largest difference of a training step of the converted network
-from the original's (outputs, gradients of parameters and inputs, buffers), relative, in double precision unless it says
-otherwise. *Step*: one training step at random widths ran. A peer has converted a
-model that still runs with everything it found elastic at its smallest; whether it computes the right thing is not
-checked."""
+sub-networks equal the masked full network. *Parity*: the largest difference of a training step of the converted
+network from the original's (outputs, gradients of parameters and inputs, buffers), relative; 0 is bit for bit, others
+are in double precision unless they say single; at half the input's height and width where the model takes that.
+*Step*: one training step at random widths ran. A peer has converted a model that still runs with everything it found
+elastic at its smallest; whether it computes the right thing is not checked."""
 
 
 # ------------------------------------------------------------------------------------------------ cells
@@ -61,7 +61,7 @@ def _parity(row: Fields) -> str:
     share = row.get("parity")
     if share is None:
         return ""
-    single = ", single" if row.get("parity_dtype") == "float32" else ""
+    single = ", single" if share and row.get("parity_dtype") == "float32" else ""
     evaluated = ", eval" if row.get("parity_mode") == "eval" else ""
     return ("0" if share == 0 else f"{share:.0e}") + single + evaluated
 
