@@ -48,7 +48,7 @@ def netslim_job(entry: Entry, reduced: bool, analysis_only: bool = False) -> Job
         send(costs(net))
         batch, named = call(entry, inputs)
         send({"stage": "parity"})
-        send(parity_fields(model, net, *call(entry, halved(entry, model, inputs))))
+        send(compared(entry, model, net, inputs))
         send({"stage": "training step"})
         send(training_fields(model, net, batch, named))
         send({"stage": ""})
@@ -73,6 +73,14 @@ def prepared(entry: Entry, reduced: bool, send: Send) -> tuple[nn.Module, Any]:
         shapes = smaller(loaded.model, shapes)
     send(build_fields(loaded.model, f"{BATCH} of {shown(shapes)}", start))
     return loaded.model, example_inputs(shapes)
+
+
+def compared(entry: Entry, model: nn.Module, net: nn.Module, inputs: Any) -> Fields:
+    """A training step of both, on images of half the size unless the converted network refuses these."""
+    fields = parity_fields(model, net, *call(entry, halved(entry, model, inputs)))
+    if not fields.get("parity_note", "").startswith("InputError"):
+        return fields
+    return parity_fields(model, net, *call(entry, inputs))
 
 
 def halved(entry: Entry, model: nn.Module, inputs: Any) -> Any:
