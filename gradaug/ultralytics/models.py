@@ -53,8 +53,9 @@ class Converted:
 
     @property
     def net(self) -> SlimNet:
-        """The converted network, on this model's tensors: groups, blocks, `sub`, `extract`."""
+        """The converted network, on this model's tensors and in its modes: groups, blocks, `sub`, `extract`."""
         net: SlimNet = vars(self)[_NET]
+        in_the_modes_of(self, net)
         return net
 
     def set_subnet(
@@ -84,9 +85,14 @@ class Converted:
             return super()._predict_once(x, profile, embed)  # type: ignore[misc]
         if profile or embed:
             raise InputError("profile and embed ask for layers of the whole model: set_subnet() first")
-        in_the_modes_of(self, self.net)
-        with self.net.sub(**chosen):
-            return self.net(x)
+        if any(getattr(module, "export", False) for module in self.modules()):  # type: ignore[attr-defined]
+            raise InputError(
+                "export writes the whole model: set_subnet() first; net.extract(width=...) makes a module of a "
+                "sub-network, which torch exports"
+            )
+        net = self.net
+        with net.sub(**chosen):
+            return net(x)
 
     def fuse(self, *args: Any, **kwargs: Any) -> Any:
         """A plain model whose norms are part of its convolutions; a sub-network stays as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from PIL import Image
 from torch import Tensor
 
@@ -25,6 +27,8 @@ from gradaug.ultralytics import converted, detector, save, trainer
 from gradaug.ultralytics.letterbox import frame
 from gradaug.ultralytics.training import Criterion, scaled
 from netslim.errors import InputError, SubnetError
+
+from .interrupt import StopAfter, StopError
 
 pytestmark = [pytest.mark.ultralytics, pytest.mark.filterwarnings("default")]
 
@@ -129,13 +133,32 @@ def test_predict_and_val_run_a_converted_model_at_the_width_that_it_was_told(
     assert not torch.equal(raw[1.0], raw[0.5])
 
 
+@pytest.mark.parametrize("name", ["yolov8n", "yolo26n"])
+def test_export_is_of_the_whole_model_and_says_so(
+    name: str, yolo: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net, images = yolo(name), torch.rand(1, 3, 64, 64)
+    found = []
+    for model in (net.model, converted(net, prove=False)):
+        net.model = model
+        file = net.export(format="torchscript", imgsz=64, device="cpu", verbose=False)
+        found.append(torch.jit.load(file)(images))
+    assert same(*found)
+    net.model.set_subnet(width=0.5)
+    with pytest.raises(InputError, match=r"export writes the whole model: set_subnet\(\) first"):
+        net.export(format="torchscript", imgsz=64, device="cpu", verbose=False)
+    narrow = net.model.eval()(images)
+    assert same(net.model.net.extract(width=0.5)(images), narrow)
+
+
 READ = """
 import sys
+sys.modules |= {"netslim": None, "gradaug": None}  # as where they are not installed
 from ultralytics import YOLO
 yolo = YOLO(sys.argv[1])
-yolo.predict(sys.argv[2], imgsz=64, verbose=False, save=False)
-found = [name for name in sys.modules if name.split(".")[0] in ("netslim", "gradaug")]
-print(type(yolo.model).__module__, type(yolo.model).__name__, found)
+found = yolo.predict(sys.argv[2], imgsz=64, verbose=False, save=False)
+print(type(yolo.model).__module__, type(yolo.model).__name__, len(found))
 """
 
 
@@ -151,7 +174,7 @@ def test_a_converted_model_is_saved_as_the_ordinary_one(yolo: Callable[[str], An
     net = yolo("yolo26n")
     net.model = converted(net, prove=False)
     net.save(tmp_path / "saved.pt")
-    assert read(tmp_path / "saved.pt", data) == "ultralytics.nn.tasks DetectionModel []"
+    assert read(tmp_path / "saved.pt", data) == "ultralytics.nn.tasks DetectionModel 2"
     assert same(yolo(str(tmp_path / "saved.pt")).model.state_dict(), net.model.half().float().state_dict())
 
 
@@ -299,7 +322,7 @@ def test_gradaug_in_ultralytics_trainer_ends_in_an_ordinary_checkpoint(
     assert [len(losses) for losses in steps] == [2, 2, 2]
     assert all(torch.isfinite(loss) for losses in steps for loss in losses)
     for checkpoint in ("best.pt", "last.pt"):
-        assert read(tmp_path / "run/weights" / checkpoint, data) == "ultralytics.nn.tasks DetectionModel []"
+        assert read(tmp_path / "run/weights" / checkpoint, data) == "ultralytics.nn.tasks DetectionModel 2"
     assert type(net.model).__name__ == "DetectionModel"
     assert net.model.names == {0: "green", 1: "red"}
 
@@ -314,6 +337,28 @@ def test_without_sub_networks_it_is_ultralytics_own_training(
         net.train(trainer=made, data=str(data), **settings)
         weights.append(net.model.state_dict())
     assert same(*weights)
+
+
+class KilledError(Exception):
+    """The run was killed."""
+
+
+def test_a_run_that_was_killed_goes_on_with_the_sub_networks_that_come_next(
+    yolo: Callable[[str], Any], data: Path, tmp_path: Path
+) -> None:
+    def killed(training: Any) -> None:
+        raise KilledError
+
+    settings = {"epochs": 2, "imgsz": 64, "batch": 2, "project": tmp_path, "name": "run", **QUIET}
+    made, net, ends = trainer(yolo("yolov8n"), num_subnets=1, prove=False), yolo("yolov8n"), []
+    net.add_callback("on_model_save", killed)
+    with pytest.raises(KilledError):
+        net.train(trainer=made, data=str(data), **settings)
+    again = yolo(str(tmp_path / "run/weights/last.pt"))
+    again.add_callback("on_train_batch_end", lambda run: ends.append((run.epoch, run.model.criterion.steps)))
+    again.train(trainer=made, resume=True, **QUIET)
+    assert ends == [(1, 4), (1, 5), (1, 6)]
+    assert read(tmp_path / "run/weights/last.pt", data) == "ultralytics.nn.tasks DetectionModel 2"
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
@@ -417,3 +462,47 @@ def test_a_detector_says_in_a_sentence_what_it_cannot_do(yolo: Callable[[str], A
         save(made, "never.pt", ["one"])
     with pytest.raises(InputError, match="holds no model of Ultralytics"):
         save(torch.nn.Linear(1, 1), "never.pt")
+
+
+# ------------------------------------------------------------------------------------------------- by the commands
+
+
+def call(name: str, *arguments: str) -> Result:
+    main = pytest.importorskip("netslim_cli.main", reason="the commands are there where the project is installed")
+    group, _, command = name.partition(" ")
+    return CliRunner().invoke(getattr(main, group), [command, *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("source", "classes"), [("scenes:8", 11), ("yolo:", 3)])
+def test_the_commands_train_a_model_of_ultralytics_and_go_on_after_a_stop(
+    source: str,
+    classes: int,
+    yolo: Callable[[str], Any],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = source if source.startswith("scenes") else f"{source}{data.parent}"
+    given = ["--arg", "model=yolov8n.yaml", "--arg", "size=64", "--arg", f"num_classes={classes}"]
+    call("netslim convert", "gradaug.ultralytics:detector", *given, "--input-shape", "3,64,64", "-o", "yolo.pt")
+    run = ["--model", "yolo.pt", "--trust", "--task", "ultralytics", "--data", place, "--epochs", "2", "--batch-size"]
+    run += ["2", "--num-subnets", "1", "--alpha", "0.5", "--checkpoint-every", "1", "--calibration-batches", "1"]
+    run += ["--device", "cpu"]
+    assert call("gradaug train", *run, "--out", "whole").exit_code == 0
+    with monkeypatch.context() as stopping:
+        stopping.setattr("gradaug.training.progress.progress_for", lambda _: StopAfter(4))
+        with pytest.raises(StopError):
+            call("gradaug train", *run, "--out", "cut")
+    assert not Path("cut/trained.pt").exists()
+    assert call("gradaug train", *run[:3], "--out", "cut", "--resume").exit_code == 0
+    net, other = (netslim.load(f"{folder}/trained.pt", trust=True) for folder in ("whole", "cut"))
+    assert same(net.state_dict(), other.state_dict())
+    result = json.loads(Path("cut/result.json").read_text())
+    assert result["config"]["scope"] == "all"
+    assert "ap" in result["after"]
+    narrow = ["--widths", "1,0.5", "--scope", "all", "--calibration-batches", "1", "--device", "cpu", "--json"]
+    scored = json.loads(call("gradaug eval", "--model", "cut/trained.pt", "--trust", "--data", place, *narrow).stdout)
+    assert [row["width"] for row in scored["scores"]] == [1.0, 0.5]
+    save(net, tmp_path / "yolo-trained.pt", [f"class {i}" for i in range(classes - 1)])
+    assert read(tmp_path / "yolo-trained.pt", data) == "ultralytics.nn.tasks DetectionModel 2"
