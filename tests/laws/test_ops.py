@@ -111,7 +111,7 @@ GROUPS = {
     "flatten": 4, "view merges": 4, "view splits": 3, "reshape across": 3, "torch.reshape": 3, "unflatten": 3,
     "permute": 4, "transpose": 3, "squeeze": 2, "unsqueeze": 2, "expand": 3, "expand channels": 3, "repeat": 3,
     "repeat channels": 3, "broadcast_to": 3, "repeat_interleave": 3, "shuffle by view": 3, "heads": 3,
-    "cat": 4, "cat with itself": 3, "cat of cats": 4, "stack": 2,
+    "cat": 4, "cat with itself": 3, "cat of cats": 4, "cat of nothing": 2, "stack": 2,
     # batch and pieces
     "split": 4, "uneven split": 3, "tensor_split": 3, "slice": 4, "slice from the end": 4, "narrow": 4,
     "select": 4,  # batch, the channels before and after the one, and the last dimension
