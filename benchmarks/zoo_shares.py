@@ -65,7 +65,9 @@ def shares(plan: Plan, model: nn.Module) -> Shares:
     elastic = total = 0.0
     held: dict[tuple[str, str, str], float] = defaultdict(float)
     for layer in layers(model):
-        free = layer.size * max((elastic_channels(x) / max(1, x.size) for x in _layouts(plan, layer.slots)), default=0.0)
+        free = layer.size * max(
+            (elastic_channels(x) / max(1, x.size) for x in _layouts(plan, layer.slots)), default=0.0
+        )
         total += layer.size
         elastic += free
         if free < layer.size:
