@@ -37,7 +37,7 @@ def steps(name: str) -> None:
     ga = gradaug.GradAug(net, mode, task=Detection(), round_to=1, num_subnets=2)
     side = {"ssdlite320_mobilenet_v3_large": 320, "ssd300_vgg16": 300}.get(name, 96)
     assert ga.space.resolutions[0] == side
-    assert len(ga.space.resolutions) > 1
+    assert len(ga.space.resolutions) > 1 or name == "ssd300_vgg16"  # whose last maps are one pixel at 300
     for learnt in ("truth", "full", "truth"):
         ga.task = Detection(subnet_target=learnt)
         losses = ga.step(images, targets, optimizer)
