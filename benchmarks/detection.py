@@ -12,19 +12,17 @@ measured in the runs of the first seed. The JSON is written after every run, and
 from __future__ import annotations
 
 import copy
-import json
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
 from rich.console import Console
 from rich.table import Table
+from seeds import Fields, chosen, mean_and_deviation, note, piped, saved, written
 
 import gradaug
 import netslim
@@ -36,7 +34,6 @@ ROOT = Path(__file__).parents[1]
 SIDE = 128
 BATCH = 4
 RESOLUTIONS = [SIDE, 112, 96]
-Fields = dict[str, Any]
 
 PLAIN, LONG, TRUTH = "plain", "plain-longer", "gradaug-truth"
 GRADAUG = {"mode": "randwidth", "alpha": 0.8, "num_subnets": 3, "resolutions": RESOLUTIONS}
@@ -107,15 +104,10 @@ def lines(rows: Sequence[Fields]) -> list[list[str]]:
     for method in METHODS:
         runs = [row for row in rows if row["method"] == method]
         if runs:
-            shown = [_mean_and_deviation([run[name] or 0.0 for run in runs], 1) for name in FIGURES]
-            seconds = _mean_and_deviation([run["seconds"] for run in runs], 0)
+            shown = [mean_and_deviation([run[name] or 0.0 for run in runs], 1) for name in FIGURES]
+            seconds = mean_and_deviation([run["seconds"] for run in runs], 0)
             found.append([method, str(len(runs)), str(runs[0]["trained"]), *shown, seconds])
     return found
-
-
-def _mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def table(rows: Sequence[Fields], images: int) -> Table:
@@ -132,9 +124,7 @@ def markdown(rows: Sequence[Fields], images: Sequence[int], epochs: int) -> str:
     command = f"python benchmarks/detection.py {numbers} --seeds {len({row['seed'] for row in rows})} --epochs {epochs}"
     parts = [f"Written by this command, never by hand:\n\n    {command}", ABOUT]
     for count in images:
-        head, *body = lines(of(rows, count, epochs))
-        marked = [head, ["---"] * len(head), *body]
-        parts += [f"{count} training images:", "\n".join(f"| {' | '.join(line)} |" for line in marked)]
+        parts += [f"{count} training images:", piped(lines(of(rows, count, epochs)))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,29 +152,19 @@ def main(
     markdown_path: Path | None,
 ) -> None:
     """Train a detector plainly, at random scales, and with GradAug, and compare."""
-    chosen = methods.split(";") if methods else list(METHODS)
-    if unknown := [method for method in chosen if method not in METHODS]:
-        raise click.BadParameter(
-            f"there is no {', '.join(unknown)}; known are {'; '.join(METHODS)}", param_hint="methods"
-        )
-    rows: list[Fields] = json.loads(json_path.read_text()) if json_path and json_path.exists() else []
+    wanted, rows = chosen(methods, METHODS), saved(json_path)
     done = {(row["method"], row["images"], row["seed"], row["epochs"]) for row in rows}
     for count in images:
         for seed in range(seeds):
-            for method in (name for name in METHODS if name in chosen):
+            for method in (name for name in METHODS if name in wanted):
                 if (method, count, seed, epochs) in done:
                     continue
                 trained = longer(rows, count, epochs) if method == LONG else epochs
-                rows.append(measure(method, count, seed, epochs, trained, width))
-                click.echo(json.dumps(rows[-1]), err=True)
-                if json_path:
-                    json_path.parent.mkdir(parents=True, exist_ok=True)
-                    json_path.write_text(json.dumps(rows, indent=1))
+                note(rows, measure(method, count, seed, epochs, trained, width), json_path)
     for count in images:
         Console(width=120).print(table(of(rows, count, epochs), count))
     if markdown_path:
-        markdown_path.parent.mkdir(parents=True, exist_ok=True)
-        markdown_path.write_text(markdown(rows, images, epochs))
+        written(markdown_path, markdown(rows, images, epochs))
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ after every run, and a second start goes on with it.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
 from rich.console import Console
+from seeds import Fields, chosen, mean_and_deviation, note, piped, saved, written
 
 import gradaug
 import netslim
@@ -34,7 +33,6 @@ SIDE = 16
 SEVERITY = 3
 EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25)
 BATCH = 50
-Fields = dict[str, Any]
 
 GRADAUG = {"mode": "randwidth", "alpha": 0.8, "round_to": 1, "resolutions": [16, 14, 12]}
 METHODS: dict[str, Fields] = {
@@ -117,15 +115,10 @@ def table(rows: Iterable[Fields], labels: int) -> list[list[str]]:
         values = [[run["top1"] for run in runs]]
         values += [[run["fgsm"][f"{e:g}"] for run in runs] for e in EPSILONS]
         values += [[run["corrupted"] for run in runs]]
-        shown = [_mean_and_deviation(some) for some in values]
+        shown = [mean_and_deviation(some, 2) for some in values]
         seconds = statistics.mean(run["seconds"] for run in runs)
         lines.append([method, str(len(runs)), *shown, str(runs[0]["steps"]), f"{seconds:.1f}"])
     return lines
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def verdict(rows: list[Fields], labels: int) -> str:
@@ -148,9 +141,7 @@ def markdown(rows: list[Fields], command: str, about: str) -> str:
     """The whole of docs/regularizers.md."""
     parts = ["# Regularisers side by side", "Written by this command, never by hand:", f"    {command}", about]
     for labels in sorted({row["labels"] for row in rows}):
-        lines = table(rows, labels)
-        lines.insert(1, ["---"] * len(lines[0]))
-        parts += [f"## {labels} labels", "\n".join(f"| {' | '.join(line)} |" for line in lines), verdict(rows, labels)]
+        parts += [f"## {labels} labels", piped(table(rows, labels)), verdict(rows, labels)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -185,23 +176,14 @@ def main(
     markdown_path: Path | None,
 ) -> None:
     """Train with every regulariser and compare."""
-    chosen = methods.split(";") if methods else list(METHODS)
-    if unknown := [method for method in chosen if method not in METHODS]:
-        raise click.BadParameter(
-            f"there is no {', '.join(unknown)}; known are {'; '.join(METHODS)}", param_hint="methods"
-        )
-    rows: list[Fields] = json.loads(json_path.read_text()) if json_path and json_path.exists() else []
+    wanted, rows = chosen(methods, METHODS), saved(json_path)
     done = {(row["method"], row["labels"], row["seed"]) for row in rows}
     for seed in range(seeds):
         for count in labels:
-            for method in chosen:
+            for method in wanted:
                 if (method, count, seed) in done:
                     continue
-                rows.append(measure(method, count, seed, steps, depth, widen, kinds))
-                click.echo(json.dumps(rows[-1]), err=True)
-                if json_path:
-                    json_path.parent.mkdir(parents=True, exist_ok=True)
-                    json_path.write_text(json.dumps(rows, indent=1))
+                note(rows, measure(method, count, seed, steps, depth, widen, kinds), json_path)
     console = Console(width=200)
     for count in labels:
         console.print(f"{count} labels", *("  ".join(line) for line in table(rows, count)), sep="\n")
@@ -209,7 +191,7 @@ def main(
     if markdown_path:
         command = "python benchmarks/regularizers.py --json build/regularizers.json --markdown docs/regularizers.md"
         about = ABOUT.format(depth=depth, widen=widen, steps=steps, kinds=len(kinds))
-        markdown_path.write_text(markdown(rows, command, about))
+        written(markdown_path, markdown(rows, command, about))
 
 
 if __name__ == "__main__":
