@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradaug.tasks.losses import without_autocast
+from gradaug.tasks.losses import kl, wide, without_autocast
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
 
@@ -133,24 +133,24 @@ def divergence(found: Answers, target: Taught) -> Tensor:
 
 
 def _divergences(found: Answers, full: Answers, kinds: Tensor | None) -> Iterator[Tensor]:
-    chances, apart = _at_anchors(_wide(found.anchors), _wide(full.anchors), full.exclusive)
+    chances, apart = _at_anchors(wide(found.anchors), wide(full.anchors), full.exclusive)
     expected = chances.sum().clamp(min=1)
     yield apart.sum() / expected
     yield (chances * _l1(found.shifts, full.shifts)).sum() / expected
     if found.centres is not None and full.centres is not None:
-        yield (chances * _two(_wide(found.centres), _wide(full.centres))).sum() / expected
+        yield (chances * _two(wide(found.centres), wide(full.centres))).sum() / expected
     if found.classes is not None and full.classes is not None:
         count = max(1, len(full.classes))
-        p = _wide(full.classes).softmax(1)
-        yield _several(_wide(found.classes), _wide(full.classes)).sum() / count
+        p = wide(full.classes).softmax(1)
+        yield _several(wide(found.classes), wide(full.classes)).sum() / count
         if found.boxes is not None and full.boxes is not None:
             inside = p[:, 1:].sum(1, keepdim=True) if full.boxes.shape[1] == 1 else F.pad(p[:, 1:], (1, 0))
             yield (inside * _l1(found.boxes, full.boxes)).sum() / count
     if kinds is not None and len(kinds) and found.masks is not None and full.masks is not None:
         at = torch.arange(len(kinds), device=kinds.device), kinds.clamp(max=full.masks.shape[1] - 1)
-        yield _two(_wide(found.masks[at]), _wide(full.masks[at])).mean()
+        yield _two(wide(found.masks[at]), wide(full.masks[at])).mean()
     if kinds is not None and len(kinds) and found.keypoints is not None and full.keypoints is not None:
-        yield _several(_wide(found.keypoints).flatten(2), _wide(full.keypoints).flatten(2), dim=2).mean()
+        yield _several(wide(found.keypoints).flatten(2), wide(full.keypoints).flatten(2), dim=2).mean()
 
 
 def _at_anchors(found: Tensor, full: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
@@ -171,17 +171,11 @@ def _two(found: Tensor, full: Tensor) -> Tensor:
 
 def _several(found: Tensor, full: Tensor, dim: int = 1) -> Tensor:
     """KL over the outcomes along `dim`."""
-    teacher = full.log_softmax(dim)
-    return (teacher.exp() * (teacher - found.log_softmax(dim))).sum(dim)
+    return kl(full.log_softmax(dim), found.log_softmax(dim), dim)
 
 
 def _l1(found: Tensor, full: Tensor) -> Tensor:
-    return F.smooth_l1_loss(_wide(found), _wide(full), beta=BETA, reduction="none").sum(-1)
-
-
-def _wide(numbers: Tensor) -> Tensor:
-    """Half precision in float32."""
-    return numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
+    return F.smooth_l1_loss(wide(found), wide(full), beta=BETA, reduction="none").sum(-1)
 
 
 # ------------------------------------------------------------------------------------------ running parts of a detector

@@ -113,7 +113,7 @@ def smoothed(criterion: Criterion, smoothing: float) -> Criterion:
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     with without_autocast(logits):
-        logits = _wide(logits)
+        logits = wide(logits)
         if labels.is_floating_point():
             return F.cross_entropy(logits, labels.to(logits.dtype), label_smoothing=smoothing)
         total = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=UNLABELLED, reduction="sum")
@@ -130,7 +130,7 @@ def fitted(labels: Tensor, logits: Tensor) -> Tensor:
         raise InputError(f"labels are on {labels.device} and the network's output on {logits.device}: move the labels")
     shape, classes = tuple(logits.shape), logits.shape[1]
     if labels.is_floating_point() or labels.shape == logits.shape:
-        return _wide(labels) if labels.is_floating_point() else labels.to(logits.dtype)
+        return wide(labels) if labels.is_floating_point() else labels.to(logits.dtype)
     if tuple(labels.shape) != (shape[0], *shape[2:]):
         raise InputError(
             f"labels of shape {tuple(labels.shape)} do not fit logits of shape {shape}, whose dim 1 is the classes: "
@@ -170,11 +170,11 @@ def distillation(
     require_classes(logits)
     require_classes(target)
     with without_autocast(logits):
-        student = F.log_softmax(_at_size(_wide(logits), target) / temperature, dim=1)
-        teacher = F.log_softmax(_wide(target) / temperature, dim=1)
+        student = F.log_softmax(_at_size(wide(logits), target) / temperature, dim=1)
+        teacher = F.log_softmax(wide(target) / temperature, dim=1)
         if mix is not None:
             teacher = _logarithm(_mixed(mix, teacher.exp()))
-        loss = alpha_divergence(teacher, student) if divergence == "alpha" else _kl(teacher, student).mean()
+        loss = alpha_divergence(teacher, student) if divergence == "alpha" else kl(teacher, student).mean()
         return loss * temperature**2
 
 
@@ -187,13 +187,13 @@ def alpha_divergence(teacher: Tensor, student: Tensor, clip: float = 5.0) -> Ten
     """
     ratio = (student - teacher.clamp_min(torch.finfo(teacher.dtype).min)).clamp(max=math.log(clip)).exp()
     away = ((student.exp() * ratio).sum(1) - 1) / 2
-    return torch.maximum(_kl(teacher, student), away).mean()
+    return torch.maximum(kl(teacher, student), away).mean()
 
 
-def _kl(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(p || q) of each answer; a class without probability adds nothing, however sure the student is."""
+def kl(teacher: Tensor, student: Tensor, dim: int = 1) -> Tensor:
+    """KL(p || q) over the outcomes along `dim`, of logarithms; one without probability adds nothing, whatever q is."""
     p = teacher.exp()
-    return torch.where(p > 0, p * (teacher - student), 0.0).sum(1)
+    return torch.where(p > 0, p * (teacher - student), 0.0).sum(dim)
 
 
 def _mixed(mix: Callable[[Tensor], Tensor], probabilities: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def enlarged(logits: Tensor, masks: Tensor) -> Tensor:
             "both sides are to be those of the masks, or the same part of them; give masks of the images' size"
         )
     with without_autocast(logits):
-        return F.interpolate(_wide(logits), size=wanted, mode="bilinear", align_corners=False)
+        return F.interpolate(wide(logits), size=wanted, mode="bilinear", align_corners=False)
 
 
 def _of_strides(size: Sequence[int], wanted: Sequence[int]) -> bool:
@@ -260,7 +260,7 @@ def _of_strides(size: Sequence[int], wanted: Sequence[int]) -> bool:
 # ------------------------------------------------------------------------------------------ precision
 
 
-def _wide(numbers: Tensor) -> Tensor:
+def wide(numbers: Tensor) -> Tensor:
     """Half precision in float32."""
     return numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
 

@@ -14,8 +14,7 @@ import pickle
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch.nn.utils import parametrize
 from netslim.archive.modules import DERIVED, Stored
 from netslim.errors import ArchiveError
 from netslim.net.tree import OWN
+from netslim.source.userfile import importing_from
 
 _TABLES = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _FROM_FILE = re.compile(r"^_source\d+_")  # how the module of a mymodel.py is called while it is imported from its path
@@ -118,10 +118,10 @@ class Shells:
 
     def __init__(self, blob: Tensor, beside: Path) -> None:
         self._stream = io.BytesIO(blob.numpy().tobytes())
-        self._folders = [str(Path.cwd()), str(beside.absolute())]
+        self._folders = [Path.cwd(), beside.absolute()]
         first = self._read({}, {})
         if isinstance(first, list):  # files of before begin with the classes
-            self._folders += first
+            self._folders += map(Path, first)
             first = self._read({}, {})
         self.classes: dict[str, type[nn.Module]] = first
 
@@ -146,20 +146,10 @@ class Shells:
                 return home
 
         try:
-            with _importing_from(self._folders):
+            with importing_from(*self._folders):
                 return Unpickler(self._stream).load()
         except (ImportError, AttributeError) as error:
             raise ArchiveError(
                 f"the file needs the model's own code, which cannot be imported here ({error}); put it beside the "
                 "file, or add its folder to PYTHONPATH."
             ) from error
-
-
-@contextmanager
-def _importing_from(folders: Sequence[str]) -> Iterator[None]:
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)

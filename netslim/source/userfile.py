@@ -37,14 +37,15 @@ class Trial:
 
 
 @contextmanager
-def importing_from(folder: Path) -> Iterator[None]:
-    """Puts `folder` first on sys.path, so that the person's own modules are found, and takes it away again."""
-    sys.path.insert(0, str(folder))
+def importing_from(*folders: Path) -> Iterator[None]:
+    """Puts folders first on sys.path, so that the person's own modules are found, and takes them away again."""
+    sys.path[:0] = map(str, folders)
     try:
         yield
     finally:
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))
+        for folder in map(str, folders):
+            if folder in sys.path:
+                sys.path.remove(folder)
 
 
 def import_file(path: Path) -> ModuleType:
