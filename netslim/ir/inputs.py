@@ -153,23 +153,20 @@ def every_tensor(value: object) -> Iterator[Tensor]:
 # ------------------------------------------------------------------------------------------- arguments of a call
 
 
-def in_order(inputs: Inputs, left: Sequence[Left]) -> dict[str, object]:
+def in_order(inputs: Inputs, left: Sequence[Left]) -> Inputs:
     """All arguments of forward that are known, in its order: the example's, and those that it left out."""
-    names: list[str] = list(inputs)
+    known = list(inputs.items())
     for each in left:
-        names.insert(each.place, each.name)
-    return {name: inputs[name] if name in inputs else next(e for e in left if e.name == name) for name in names}
+        known.insert(each.place, (each.name, each))
+    return dict(known)
 
 
-def arguments(
-    inputs: Inputs, left: Sequence[Left], args: Sequence[object], kwargs: Mapping[str, object]
-) -> list[Tensor]:
+def arguments(known: Inputs, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Tensor]:
     """The tensors of a call, in the order of the example's. Raises InputError, with the argument, on another call.
 
     Tensors may have other sizes than the example's. Everything else must be as it was there, since it decided what the
     recorded forward does; None and nothing are the same, and so are a default and nothing.
     """
-    known = in_order(inputs, left) if left else inputs
     names = list(known)
     twice = [name for name in names[: len(args)] if name in kwargs]
     unknown = [name for name in kwargs if name not in known]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from netslim.ir.inputs import Inputs, Left, tensors_in
+from netslim.ir.inputs import Inputs, Left, in_order, tensors_in
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Const, Elastic, Layout, Reason, leaves, replaced
 
@@ -93,16 +93,16 @@ class Region:
     """A module whose forward is known: its arguments, and its program by mode (True: training).
 
     The two programs are often one and the same. They are already right for every width. left: arguments that the
-    example left out.
+    example left out; known: both, in forward's order.
     """
 
     inputs: Inputs
     programs: Mapping[bool, Program]
     left: tuple[Left, ...] = ()
+    known: Inputs = field(init=False, repr=False, compare=False)
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return tuple(self.inputs)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", in_order(self.inputs, self.left))
 
     @property
     def same(self) -> bool:

@@ -16,7 +16,6 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
-from netslim.ir.inputs import in_order
 from netslim.ir.plan import Region
 from netslim.ir.program import LIFTED, RESERVED, Program, is_word
 from netslim.ir.transform import skips_of, without
@@ -173,8 +172,7 @@ def _printed(
         return places.place(constants.get(full, full.removeprefix(prefix)), kind, root, whole)
 
     printer = Standalone(path_of, source.point.sizes, preamble, name)
-    region = runtime(source.net).plan.regions[path]
-    function = printer.function(programs, in_order(region.inputs, region.left))
+    function = printer.function(programs, runtime(source.net).plan.regions[path].known)
     opening = _WHOLE.format(name=name) if whole else _PART.format(name=name, function=function)
     method = textwrap.indent(function, "    ") if whole else ""
     return "\n".join(preamble.lines(function)) + f"\n\n\n{opening}{method}{_PICKLED.replace('NAME', name)}"

@@ -107,7 +107,7 @@ def flattened(region: Region, args: tuple[object, ...], kwargs: dict[str, object
 
     What was no tensor in the example is part of the program: it must have the same value.
     """
-    return arguments(region.inputs, region.left, args, kwargs)
+    return arguments(region.known, args, kwargs)
 
 
 class RegionForward:
