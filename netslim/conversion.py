@@ -23,6 +23,7 @@ from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
 from netslim.proof.parity import Difference, parity, wrong_layers
 from netslim.source.wrapped import unwrapped
+from netslim.trace.contexts import only_new_garbage
 from netslim.trace.meta import at
 from netslim.trace.randomness import own_random_numbers
 
@@ -54,7 +55,7 @@ def convert(
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
-    with own_random_numbers():
+    with own_random_numbers(), only_new_garbage():
         overrides = Overrides(freeze, tie, rules or {}, fixed_size)
         return _converted(unwrapped(model), example_inputs, overrides, prove, progress or _silent)
 

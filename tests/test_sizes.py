@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import netslim
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
-from netslim.trace import holding
+from netslim.trace import caches, holding
 from netslim.trace.formulas import Feature, evaluated, formula
 from tests.zoo.catalogue.python_sizes import SizedNet
 
@@ -154,7 +155,13 @@ def table(height: int, width: int) -> Tensor:
     return torch.ones(height, width).cumsum(0) / 32
 
 
-def test_caches_around_forward_keep_nothing_of_a_conversion() -> None:
+@pytest.mark.parametrize("aside", [False, True])
+def test_caches_around_forward_keep_nothing_of_a_conversion(aside: bool, request: pytest.FixtureRequest) -> None:
+    """Also where a program has put its objects aside from Python's collector, as servers do."""
+    if aside:
+        request.addfinalizer(gc.unfreeze)
+        caches._known.clear()
+        gc.freeze()
     model = SizedNet(lambda h: h * table(h.shape[2], h.shape[3])).eval()
     images = torch.randn(2, 3, 32, 32)
     for warm in (False, True):

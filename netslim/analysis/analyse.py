@@ -15,10 +15,11 @@ from netslim.analysis.blocks import Found, find
 from netslim.analysis.dataflow import Facts
 from netslim.analysis.groups import Solution, solve
 from netslim.analysis.overrides import Overrides, apply
-from netslim.analysis.rewrite import Rewriter, merged
+from netslim.analysis.rewrite import Rewriter
 from netslim.errors import InputError
 from netslim.ir.functions import memory
 from netslim.ir.inputs import Left, described
+from netslim.ir.merging import merged
 from netslim.ir.plan import Frozen, Plan, Region, Slot, groups_in
 from netslim.ir.program import Node, Program, Size
 from netslim.layouts.axes import Layout, freeze

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import is_interruption
 from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
+from netslim.layouts.forms import executed
 from netslim.layouts.lines import user_line
 
 _LOG = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Call:
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
-        self.out = torch.empty_like(args[0]) if _like_input(self.func, args) else self.func(*args, **kwargs)
+        self.out = torch.empty_like(args[0]) if _like_input(self.func, args) else executed(self.func, args, kwargs)
 
     @property
     def name(self) -> str:

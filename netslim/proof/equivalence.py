@@ -57,7 +57,7 @@ def _of_sub_networks(net: SlimNet, cases: int, seed: int) -> Proof:
 
 
 def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
-    """The same for a prepared copy: random widths, then random widths and depths together.
+    """The same for a prepared copy: random widths, or, where there are blocks, these once and then widths and depths.
 
     On a large network only the latter. More cases are drawn until one has an effect on the output.
     Raises Misaligned where the plan is wrong.
@@ -71,7 +71,7 @@ def judge(bench: Bench, *, cases: int = 3, seed: int = 0) -> Proof:
 
 def _judged(bench: Bench, cases: int, seed: int) -> Proof:
     plan = runtime(bench.net).plan
-    wide = 0 if plan.blocks and bench.flops > FLOPS_LARGE else cases
+    wide = cases if not plan.blocks else 0 if bench.flops > FLOPS_LARGE else 1
     drawn = wide + (cases if plan.blocks else 0)
     found: list[Case] = []
     failures: list[str] = []

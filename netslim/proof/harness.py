@@ -37,10 +37,10 @@ TOLERANCE_FLOAT32 = 1e-3
 TOLERANCE_FIRST_LOOK = 1e-4
 """The same in float32, for a first look at a network for which double precision takes long."""
 
-FLOPS_SMALL = 4e9
+FLOPS_SMALL = 1e9
 """Forward FLOPs for one image up to which two images are used."""
 
-FLOPS_LARGE = 5 * FLOPS_SMALL
+FLOPS_LARGE = 2e10
 """The same from which a proof saves: single precision first, widths and depths drawn together only."""
 
 FLOPS_SHRUNK = 2e8
@@ -106,23 +106,26 @@ def _balanced(tested: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[Argu
     """Even out the network on one image; inputs of two images where that is cheap or a batch is needed, and FLOPs."""
     one, two = of_one(runtime(tested).plan.inputs), of_two(runtime(tested).plan.inputs)
     with Balance(tested):
-        one = next(  # what looks like a batch may be none, or be the only one
-            (inputs for inputs in (one, two) if _takes(tested, _drawn(tested, inputs, seed))),
-            runtime(tested).plan.inputs,
-        )
-        flops = _flops(tested, _drawn(tested, one, seed))
-    several = one != two and (True in modes or flops < FLOPS_SMALL) and _takes(tested, _drawn(tested, two, seed))
-    return _drawn(tested, two if several else one, seed), flops
+        for shapes in (one, two):  # what looks like a batch may be none, or be the only one
+            inputs = _drawn(tested, shapes, seed)
+            if (flops := _flops_if_taken(tested, inputs)) is not None:
+                break
+        else:
+            shapes, inputs = None, _drawn(tested, runtime(tested).plan.inputs, seed)
+            flops = _flops(tested, inputs)
+    if shapes != two and (True in modes or flops < FLOPS_SMALL):
+        several = _drawn(tested, two, seed)
+        inputs = inputs if _flops_if_taken(tested, several) is None else several
+    return inputs, flops
 
 
-def _takes(net: SlimNet, inputs: Arguments) -> bool:
-    """Whether a network runs on so many images."""
+def _flops_if_taken(net: SlimNet, inputs: Arguments) -> int | None:
+    """Forward FLOPs; None where a network does not run on so many images."""
     try:
-        _flops(net, inputs)
+        return _flops(net, inputs)
     except Exception as error:
         must_be_the_networks(error)
-        return False
-    return True
+        return None
 
 
 def _on_smaller_images(

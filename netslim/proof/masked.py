@@ -131,7 +131,8 @@ def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:
     for dim, found in enumerate(index_sets):
         if found is not None:
             keep = torch.zeros(tensor.shape[dim], dtype=tensor.dtype)
-            keep[list(positions(found))] = 1
+            for start, length in found:
+                keep[start : start + length] = 1
             tensor = tensor * keep.view(-1, *[1] * (tensor.dim() - dim - 1))
     return tensor
 

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 from netslim.errors import InputError, ProofError
 from netslim.ir.inputs import Inputs, described, drawn, every_tensor, of_one, of_two
 from netslim.ir.plan import Plan
+from netslim.ir.refusals import refused
 from netslim.layouts.engine import Args, Kwargs
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -155,7 +156,7 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     if tiny:
         yield from pair.compared(Call(EVAL, False), size)
     with Counting() as others:
-        other = next(pair.compared(Call(EVAL, False, gradients=both), _others(given)), None)
+        other = next(pair.compared(Call(EVAL, False, gradients=both), _others(given, plan)), None)
     yield from pair.compared(Call(TRAIN, True, gradients=tiny or other is None), (two, *size) if tiny else size)
     if other is not None:
         yield other
@@ -173,15 +174,20 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
 EVAL, TRAIN, AUTOCAST = "in eval mode", "in training mode", "under autocast"
 
 
-def _others(given: dict[str, object]) -> Iterator[Inputs]:
-    """Another batch and resolution, those that cost little first; sides that are large only shrink."""
+def _others(given: dict[str, object], plan: Plan) -> Iterator[Inputs]:
+    """Another batch and resolution, those that cost little first; sides that are large only shrink.
+
+    Without those that the network refuses before it computes anything.
+    """
     images = [t.shape for t in tensors_of(given) if t.dim() > 3]
     scales = _SHRUNK if any(sorted(shape)[-2] >= _LARGE for shape in images) else _GROWN
     last = any(shape[-1] < min(shape[1:-1]) for shape in images)
     found = families(given)
     chosen = found if not images else found[1:2] if last else found[:1]
     for family, scale in itertools.product(chosen, scales):
-        yield described(resized(given, scale, family))
+        inputs = resized(given, scale, family)
+        if plan.whole is None or not refused(plan.whole.programs[False], [t.shape for t in tensors_of(inputs)]):
+            yield described(inputs)
 
 
 def _batches(given: dict[str, object]) -> Iterator[Inputs]:

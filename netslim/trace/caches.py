@@ -52,9 +52,21 @@ def _of_process(_modules: int) -> list[_Cached]:
     Looking through all objects takes long: it is done again when modules have been imported.
     """
     if _known.get("modules") != _modules:
-        found = [o for o in gc.get_objects() if type(o) is _KIND and _is_users(o.__module__)]
+        found = [o for o in _objects() if type(o) is _KIND and _is_users(o.__module__)]
         _known.update(modules=_modules, found=[weakref.ref(o) for o in found])
     return [o for ref in _known["found"] if (o := ref()) is not None]
+
+
+def _objects() -> list[object]:
+    """All that Python's collector knows, what was put aside from it included."""
+    aside = gc.get_freeze_count()
+    if aside:
+        gc.unfreeze()
+    try:
+        return gc.get_objects()
+    finally:
+        if aside:
+            gc.freeze()
 
 
 _known: dict[str, Any] = {}

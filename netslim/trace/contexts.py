@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -243,3 +244,21 @@ def _ungrouped() -> Callable[[], None]:
 
 
 _parted = Everywhere(_ungrouped)
+
+
+def _old_objects_aside() -> Callable[[], None]:
+    if gc.get_freeze_count():  # somebody has put objects aside, and wants them to stay there
+        return lambda: None
+    gc.freeze()
+    return gc.unfreeze
+
+
+only_new_garbage = Everywhere(_old_objects_aside)
+"""While open, Python looks for garbage among new objects only: torch and a model have hundreds of thousands."""
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[None]:
+    """While open, torch is changed for those who follow models inside, so that it is not changed anew for each run."""
+    with _told(), _opened(), _parted(), only_new_garbage():
+        yield

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
+from netslim.ir.merging import merged
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.amending import Pin
 from netslim.trace.confirmation import confirmed
@@ -21,6 +22,7 @@ from netslim.trace.resized import (
     FIRST,
     FURTHER,
     LARGE,
+    LARGEST,
     MORE_BATCHES,
     Family,
     Inputs,
@@ -83,6 +85,7 @@ class Witnesses:
 
     fixed: whether sizes that the program is wrong on may be refused, rather than the program.
     least: how many recordings more than the first are made in any case; made: how many were.
+    alike: those of the other mode, where that has taken the same steps.
     """
 
     root: nn.Module
@@ -94,6 +97,7 @@ class Witnesses:
     given: Sequence[Inputs] = ()
     least: int = 0
     made: int = 0
+    alike: Witnesses | None = None
     ran: set[tuple[int, int]] = field(default_factory=set)  # dimensions that have been resized
 
     def hold(self, base: Trace) -> Trace:
@@ -146,6 +150,8 @@ class Witnesses:
 
     def _first(self, base: Trace) -> list[Trace]:
         found: list[Trace] = []
+        if self.alike is not None and (few := self._few(self.alike)):
+            return few
         self.chosen: list[tuple[Family, bool]] = []  # what forward takes other sizes of, and whether other batches too
         for family, batched in itertools.product(families(self.inputs), (True, False)):
             if self._is_settled(family):
@@ -161,11 +167,22 @@ class Witnesses:
             found += self._large(base, here, {}, True)
         return found
 
+    def _few(self, alike: Witnesses) -> list[Trace]:
+        """Recordings at a few sizes of what the other mode was held to; none where one fails."""
+        self.chosen = alike.chosen
+        wanted = [_scales((FIRST[0], LARGEST), *of) for of in self.chosen]
+        wanted += [] if any(batched for _, batched in self.chosen) else [_scales((BATCHES[0], LARGE[0]), {}, True)]
+        found = [self._ran(scales) for scales in wanted]
+        if list(map(len, found)) == list(map(len, wanted)) and self.ran == alike.ran:
+            return list(itertools.chain(*found))
+        self.ran = set()
+        return []
+
     def _large(self, base: Trace, before: Sequence[Trace], family: Family, batched: bool) -> list[Trace]:
         """Recordings at large sizes, where smaller ones have taken the base's steps: no loop runs a thousand times."""
         if any(against(base, other).differs is not None for other in before):
             return []
-        large = LARGE[1:] if self.training and family else LARGE if family else LARGE[:1]
+        large = (LARGEST,) if self.training and family else LARGE if family else LARGE[:1]
         return self._ran(_scales(large, family, batched))
 
     def _is_settled(self, family: Family) -> bool:
@@ -208,10 +225,16 @@ def _scales(scales: Sequence[Scale], family: Family, batched: bool) -> list[tupl
 
 
 def held_in_both_modes(traces: Mapping[bool, Trace], witnesses: Callable[[bool], Witnesses]) -> dict[bool, Trace]:
-    """A module's traces by mode, held to further recordings; training mode to as many as evaluation."""
+    """A module's traces by mode, held to further recordings; training mode to as many as evaluation.
+
+    Where both take the same steps, and evaluation takes them at every size, training mode is held to few.
+    """
     evaluation, training = witnesses(False), witnesses(True)
     held = evaluation.hold(traces[False])
     training.least = evaluation.made
+    if not evaluation.made and traces[True].comparisons == traces[False].comparisons:
+        same = merged(traces[True].program, traces[False].program) is not None
+        training.alike = evaluation if same else None
     return {True: training.hold(traces[True]), False: held}
 
 

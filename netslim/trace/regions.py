@@ -28,7 +28,7 @@ from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
 from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
-from netslim.trace.contexts import alone, fast_path_off
+from netslim.trace.contexts import alone, fast_path_off, prepared
 from netslim.trace.follow import call_the_model, patched, trace
 from netslim.trace.holding import Witnesses, held_in_both_modes
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
@@ -83,7 +83,7 @@ def record(
     children may be.
     Raises TraceError when forward fails, or can be followed neither as a whole nor in parts.
     """
-    with known_caches(model):
+    with known_caches(model), prepared():
         if "" in python:
             return _in_regions(model, inputs, TraceError(python[""]), rules, python)
         return _recorded(model, inputs, two, rules, fixed_size, python)

@@ -47,6 +47,8 @@ FURTHER = (
 """More of them, to find and to confirm formulas with."""
 LARGE = (Scale(1031), Scale(2, (4.0,)))
 """Beyond what code asks of sizes ("if len(x) > 100"): where loops have shown themselves before."""
+LARGEST = Scale(1031, (4.0,))
+"""Both at once."""
 BATCHES = (Scale(3), Scale(1))
 MORE_BATCHES = (Scale(4), Scale(7), Scale(12))
 """Batches alone, for what takes no other sizes."""

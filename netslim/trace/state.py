@@ -97,7 +97,7 @@ def settled(traced: Trace, replaced: Replaced) -> Trace:
     A constant that forward makes and then writes to is made anew in every call.
     """
     own = {node.name: node.target for node in traced.program if node.op == "param"}
-    made = {name for name in written_parameters(traced.program) if own[name] in traced.made}
+    made = {name for name in written_parameters(traced.program) if own[name] in traced.made} if traced.made else set()
     nodes: list[Node] = []
     copies: dict[str, str] = {}
     tensors = dict(traced.tensors)
@@ -135,10 +135,7 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
     Also where one mode replaces a plain attribute that only the other one reads.
     """
     traces = tuple(traces)
-    changed: set[str] = set()
-    for traced in traces:
-        written = written_parameters(traced.program)
-        changed |= {node.target for node in traced.program if node.name in written}
+    changed = _changed(traces) if any(traced.decided for traced in traces) else frozenset()
     for traced in traces:
         for source, line in _decisions(traced):
             at = f" at {line}" if line else ""
@@ -160,8 +157,19 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
                 )
 
 
+def _changed(traces: Iterable[Trace]) -> frozenset[str]:
+    """Parameters and buffers that forward writes to in one of the modes."""
+    found: set[str] = set()
+    for traced in traces:
+        written = written_parameters(traced.program)
+        found |= {node.target for node in traced.program if node.name in written}
+    return frozenset(found)
+
+
 def _decisions(traced: Trace) -> Iterator[tuple[Node, str]]:
     """Inputs, parameters and buffers on whose values Python has acted, with the lines."""
+    if not traced.decided:
+        return
     above: dict[str, dict[str, Node]] = {}  # by value: what its entries come from, what is written to it included
     memory = followed(traced.program)
     by_path = {node.target: node.name for node in traced.program if node.op == "param"}
