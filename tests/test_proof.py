@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -235,9 +236,68 @@ def test_the_network_under_proof_is_not_changed() -> None:
 
 def test_every_group_is_narrowed_in_every_case() -> None:
     net = unproved()
-    import random
-
     for seed in range(5):
         counts = proof.draw_counts(net.groups, random.Random(seed))
         assert all(1 <= k < g.size for k, g in zip(counts, net.groups, strict=True))
     assert groups_in(net.plan.layouts["after.weight"][1]) == [0, 1]
+
+
+# --------------------------------------------------------------------------- every run begins where the others do
+
+
+class Begun(nn.Module):
+    """A network whose run depends on what runs before it have left behind, unless that is put back."""
+
+    def __init__(self, middle: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.body, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 4, 1)
+        self.code, self.generator = nn.Embedding(5, 3), torch.Generator().manual_seed(0)
+        self.register_buffer("moved", torch.ones(1))
+        self.middle = middle
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.middle(self, x))
+
+
+def scales_the_images(m: Any, x: Tensor) -> Tensor:
+    x *= 255
+    return m.body(m.stem(x - 127).relu())
+
+
+def moves_its_codebook(m: Any, x: Tensor) -> Tensor:
+    pixels = x[..., 1:-1, 1:-1].movedim(1, -1)
+    nearest = torch.cdist(pixels.flatten(0, 2), m.code.weight).argmin(1).view(pixels.shape[:-1])
+    if m.training:
+        with torch.no_grad():
+            m.code.weight.data.mul_(-1.5).add_(pixels.mean((0, 1, 2)))
+    return m.body(m.stem(x).relu()) * m.code(nearest).movedim(-1, 1).sum(1, keepdim=True)
+
+
+def moves_it_in_python(m: Any, x: Tensor) -> Tensor:
+    m.code.weight.data.mul_(1.5 + 0 * len(set(x.flatten().tolist())))  # Python reads values: nothing is followed
+    return m.body(m.stem(x).relu()) * m.code.weight.sum()
+
+
+def draws_places(m: Any, x: Tensor) -> Tensor:
+    h = m.body(m.stem(x) + torch.randn_like(m.stem(x)))
+    chosen = torch.multinomial(torch.ones(h[0, 0].numel()), 9, generator=m.generator)
+    order = random.sample(range(9), 9) if x.flatten().tolist() else []
+    return h.flatten(2)[..., chosen[order]].unsqueeze(-1)
+
+
+def counts(m: Any, x: Tensor) -> Tensor:
+    m.calls = getattr(m, "calls", 0) + 1
+    m.moved = torch.stack([m.moved.sum() + 1 for _ in range(len(set(x.flatten().tolist())) and 1)])
+    return m.body(m.stem(x).relu()) * m.calls * m.moved
+
+
+MIDDLES = (scales_the_images, moves_its_codebook, moves_it_in_python, draws_places, counts)
+
+
+@pytest.mark.parametrize("middle", MIDDLES, ids=lambda middle: middle.__name__)
+def test_what_one_run_leaves_behind_is_no_matter_for_the_next(middle: Callable[[Any, Tensor], Tensor]) -> None:
+    net = netslim.convert(Begun(middle), torch.rand(2, 3, 8, 8))
+    assert net.proof is not None
+    assert net.proof.passed
+    elastic = {slot.param for group in net.groups for slot in group.slots}
+    assert {"stem.weight", "body.weight"} <= elastic, "frozen by the proof"

@@ -165,6 +165,52 @@ def test_what_forward_only_leaves_on_its_modules_is_nobodys_matter() -> None:
     check(middle)
 
 
+def fuses(m: Any, h: Tensor) -> Tensor:
+    """Two layers as one, whose weights are worked out anew in evaluation."""
+    if m.training:
+        return m.point(m.wide(h))
+    m.fused.weight.data = torch.einsum("oc,cihw->oihw", m.point.weight.data[..., 0, 0], m.wide.weight.data)
+    m.fused.bias.data = m.point.weight.data[..., 0, 0] @ m.wide.bias.data + m.point.bias.data
+    return m.fused(h)
+
+
+def decays(m: Any, h: Tensor) -> Tensor:
+    """A layer whose weights are smaller with every call."""
+    with torch.no_grad():
+        m.wide.weight.mul_(0.9)
+    return m.wide(h) + m.point(h) + m.fused(h)
+
+
+def tells_a_layer_its_statistics(m: Any, h: Tensor) -> Tensor:
+    if not m.training:
+        m.norm.running_mean.copy_(h.detach().mean((0, 2, 3)))
+    return m.wide(m.norm(h)) + m.point(h) + m.fused(h)
+
+
+class Told(Net):
+    """Layers that forward itself writes to before it calls them."""
+
+    def __init__(self, middle: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__(middle)
+        self.wide, self.fused = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.point, self.norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+
+
+@pytest.mark.parametrize("middle", [fuses, decays, tells_a_layer_its_statistics], ids=lambda middle: middle.__name__)
+def test_a_layer_sees_what_forward_has_written_to_it(middle: Callable[[Any, Tensor], Tensor]) -> None:
+    model = Told(middle).eval()
+    net = netslim.convert(model, IMAGES)
+    assert net.plan.refusal == ""
+    assert "first.weight" in {slot.param for group in net.groups for slot in group.slots}
+    for training in (True, False):
+        torch.testing.assert_close(net.train(training)(IMAGES), model.train(training)(IMAGES))
+    before = copy.deepcopy(net)
+    with net.sub(0.5):
+        inside = net(IMAGES)
+    assert same(net, before), "a sub-network has changed a tensor"
+    torch.testing.assert_close(net.extract(0.5).eval()(IMAGES), inside)
+
+
 def decides(m: Any, h: Tensor) -> Tensor:
     if m.steps == 0:
         h = h * 2

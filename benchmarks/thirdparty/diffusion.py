@@ -49,7 +49,7 @@ MODELS = {
         addition_time_embed_dim=32),
     "Kandinsky3UNet": _net("Kandinsky3UNet", given(sample=_LATENT, timestep=_TIME, encoder_hidden_states=_TEXT,
                            encoder_attention_mask=lambda: torch.ones(2, 5)), block_out_channels=(32, 64),
-                           layers_per_block=1, attention_head_dim=16, cross_attention_dim=32, encoder_hid_dim=32,
+                           layers_per_block=2, attention_head_dim=16, cross_attention_dim=32, encoder_hid_dim=32,
                            time_embedding_dim=32, groups=8),
     "UVit2DModel": _net("UVit2DModel", several(numbers(15, 8, 8), floats(5, 32), floats(32), floats(5)), hidden_size=32,
                         cond_embed_dim=32, encoder_hidden_size=32, vocab_size=16, codebook_size=15, in_channels=32,

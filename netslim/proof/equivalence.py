@@ -127,8 +127,8 @@ def check(
             wanted = masked_run(net, bench.inputs, kept, run)
             if not all(bool(torch.isfinite(t).all()) for t in wanted if t.is_floating_point()):
                 wanted = masked_run(net, bench.inputs, kept, run, buffers=False)
-            with torch.inference_mode(), net.sub(width, depth):
-                got = everything(net, bench.inputs)
+        with torch.inference_mode(), no_randomness(net, mode), net.sub(width, depth):
+            got = everything(net, bench.inputs)
     except (NetslimError, Misaligned):
         raise
     except Exception as error:

@@ -25,8 +25,9 @@ from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.proof.blame import called, must_be_the_networks
-from netslim.proof.masked import everything, unmoved
+from netslim.proof.masked import everything, own, unmoved
 from netslim.proof.random_weights import Balance, randomize
+from netslim.trace.randomness import may_draw, own_random_numbers, place, with_generator
 
 TOLERANCE = 1e-6
 """Largest relative difference, in float64, that counts as equal."""
@@ -149,7 +150,7 @@ def _on_smaller_images(
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
     with torch.no_grad(), no_randomness(net, mode), _without_gradients(net), FlopCounterMode(display=False) as flops:
-        called(net, **inputs)
+        called(net, **own(inputs))
     return flops.get_total_flops()
 
 
@@ -195,12 +196,12 @@ def _run_full(bench: Bench) -> None:
 
 @contextlib.contextmanager
 def no_randomness(net: SlimNet, training: bool) -> Iterator[None]:
-    """The network in one mode, with random layers doing nothing."""
+    """The network in one mode, for one run: random layers do nothing, and random numbers begin at the same place."""
     net.train(training)
     for module in net.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.eval()
-    with unmoved(net), NoRandomness():
+    with own_random_numbers(), unmoved(net), NoRandomness():
         yield
 
 
@@ -214,10 +215,19 @@ class NoRandomness(TorchDispatchMode):
         if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
             return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
         args, kwargs = without_dropout(func, args, kwargs or {})
+        if may_draw(func) and (drawing := with_generator(func)) is not None:
+            func, kwargs = drawing, {**kwargs, "generator": torch.Generator(place(args, kwargs))}
         out = called(func, *args, **kwargs)
-        if name in ("bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "uniform_", "normal_"):
+        if name in _FILLED:
             out.fill_(1.0)
         return out
+
+
+_FILLED = (
+    "bernoulli bernoulli_ rand rand_like randn randn_like uniform_ normal normal_ exponential_ log_normal_ cauchy_ "
+    "geometric_ poisson binomial"
+).split()
+"""Draws that may be of channels, of which sub-networks have fewer; others (places, orders) begin at the same number."""
 
 
 def without_dropout(func: OpOverload, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from netslim.ir.functions import written_parameters
 from netslim.ir.inputs import every_tensor
-from netslim.ir.program import LIFTED
+from netslim.ir.program import LIFTED, Program
 from netslim.layouts.axes import (
     Const,
     Elastic,
@@ -33,6 +36,9 @@ from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.proof.blame import called
+from netslim.trace import state
+
+T = TypeVar("T")
 
 
 def tensors_of(value: object) -> list[Tensor]:
@@ -40,10 +46,17 @@ def tensors_of(value: object) -> list[Tensor]:
     return list(every_tensor(value))
 
 
+def own(inputs: T) -> T:
+    """Copies of all tensors in containers of them."""
+    copies: T = tree_map_only(Tensor, Tensor.clone, inputs)
+    return copies
+
+
 def observed(net: SlimNet, inputs: Mapping[str, object] | Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Output tensors of a run, and those of every region inside it in the order of their calls.
 
-    inputs: arguments by name, or all tensors in order.
+    inputs: arguments by name, or all tensors in order. The run has copies of its own, since a network may write into
+    them.
     """
     seen: list[Tensor] = []
     handles = [
@@ -51,6 +64,7 @@ def observed(net: SlimNet, inputs: Mapping[str, object] | Sequence[Tensor]) -> t
         for module in runtime(net).regions.values()
     ]
     try:
+        inputs = own(inputs)
         out = called(net, **inputs) if isinstance(inputs, Mapping) else called(net, *inputs)
     finally:
         for handle in handles:
@@ -92,20 +106,41 @@ def masked_run(
             outputs, inside = observed(net, inputs)
         if engine.refused:
             raise Misaligned(engine.refused)
-        kept_inside = [take(t, make_cut(tuple(map(sets.partial, engine.dims(t))))) for t in inside]
-        return [t.clone() for t in (*outputs, *kept_inside)]
+        narrow = [take(t, make_cut(tuple(map(sets.partial, engine.dims(t))))) for t in inside]
+        return [t.clone() for t in (*outputs, *narrow)]
 
 
 @contextlib.contextmanager
-def unmoved(net: nn.Module) -> Iterator[None]:
-    """What runs write to buffers is undone when it closes, so that runs can be compared."""
-    before = [(buffer, buffer.clone()) for buffer in net.buffers()]
+def unmoved(net: SlimNet) -> Iterator[None]:
+    """What runs write to buffers and parameters, and keep in Python, is undone when it closes: runs can be compared."""
+    before = [(tensor, tensor.data, tensor.detach().clone()) for tensor in _movable(net)]
+    python = None if runtime(net).shell is None else state.kept(runtime(net).top)
     try:
         yield
     finally:
+        if python is not None:
+            python.put_back()
         with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+            for tensor, data, value in before:
+                tensor.data = data
+                tensor.copy_(value)
+
+
+def _movable(net: SlimNet) -> Iterator[Tensor]:
+    """Buffers, and the parameters that a run may write to: by a step of a program, or by Python outside of them."""
+    yield from net.buffers()
+    plan, python = runtime(net).plan, runtime(net).shell is not None
+    programs = {id(p): p for region in plan.regions.values() for p in region.programs.values()}
+    written = {name for program in programs.values() for name in _written(program)}
+    for name, parameter in net.named_parameters():
+        outside = python and not any(name.startswith(f"{path}.") for path in plan.regions)
+        if outside or name in written:
+            yield parameter
+
+
+def _written(program: Program) -> Iterator[str]:
+    names = written_parameters(program)
+    return (node.target for node in program if node.name in names)
 
 
 @contextlib.contextmanager

@@ -161,6 +161,7 @@ def _guards(base: Trace, held: Sequence[Held], kept: Sequence[Held]) -> list[int
         of_constants = all(o.name in fixed for o in comparison.operands if isinstance(o, Ref))
         settled = of_constants and all(there == here for there in asked)
         settled = settled or _is_one_number(asked)
+        settled = settled or i in base.cached  # both ways give the same
         if not settled and not any(i in h.flipped for h in kept):
             of = [f"n{classes[o.name]}" if isinstance(o, Ref) else o for o in comparison.operands]
             guards.setdefault(repr((comparison.target, comparison.outcome, of)), i)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError, is_interruption
+from netslim.ir.functions import written_parameters
 from netslim.ir.inputs import every_tensor
 from netslim.ir.program import Function
 from netslim.layouts.axes import Reason, freeze
@@ -23,6 +24,7 @@ from netslim.layouts.engine import Engine
 from netslim.layouts.lines import is_user_file
 from netslim.trace import contexts
 from netslim.trace.caches import emptied
+from netslim.trace.meta import at
 from netslim.trace.result import Trace
 from netslim.trace.state import kept, record_replaced, settled
 from netslim.trace.tracer import Tracer
@@ -38,6 +40,19 @@ def trace(
     that the engine knows of them, else as constants. Raises TraceError when forward fails or does what cannot be
     recorded.
     """
+    found = _uncached(root, inputs, engine, leaf, training, constants, kind, making)
+    changed = _written_layers(root, found)
+    if changed and kind.keeps:  # what forward has written to a layer is read by the layer
+        found = _uncached(
+            root, inputs, engine, lambda m: leaf(m) and id(m) not in changed, training, constants, kind, making
+        )
+    return found
+
+
+def _uncached(
+    root: nn.Module, inputs: Mapping[str, object], engine: Engine, leaf: Callable[[nn.Module], bool], training: bool,
+    constants: dict[str, Tensor], kind: type[Tracer], making: bool,
+) -> Trace:  # fmt: skip
     with emptied() as stale:
         found = _trace(root, inputs, engine, leaf, training, constants, kind, making)
         again = stale()
@@ -45,6 +60,14 @@ def trace(
         with emptied():
             found = _trace(root, inputs, engine, leaf, training, constants, kind, making)
     return found
+
+
+def _written_layers(root: nn.Module, traced: Trace) -> set[int]:
+    """The layers called as one whose parameters or buffers other steps write to: a step of theirs must see that."""
+    called = {node.target for node in traced.program if node.op == "module"}
+    names = written_parameters(traced.program) if called else ()
+    changed = {node.target.rpartition(".")[0] for node in traced.program if node.name in names}
+    return {id(at(root, path)) for path in called & changed}
 
 
 def _trace(

@@ -34,7 +34,22 @@ from netslim.trace.resized import (
     tensors_of,
 )
 from netslim.trace.result import Trace
+from netslim.trace.state import kept
 from netslim.trace.tracer import Tracer
+
+Sizes = list[tuple[int, ...] | None]
+"""The shapes of all inputs."""
+
+
+class TableKept(TraceError):
+    """The first recording found a table of its size kept from before; forward makes it anew on other sizes.
+
+    left: puts the table of such another size there, so that the next recording makes one too; sizes: the inputs' there.
+    """
+
+    def __init__(self, left: Callable[[], None], sizes: Sizes) -> None:
+        super().__init__("forward keeps a table for one size and makes another one for others.")
+        self.left, self.sizes = left, sizes
 
 
 class Untyped(Engine):
@@ -83,6 +98,7 @@ class Witness(Tracer):
 class Witnesses:
     """The further recordings of one module in one mode.
 
+    kept: the sizes for which a table is kept from before, so that forward does not make it.
     fixed: whether sizes that the program is wrong on may be refused, rather than the program.
     least: how many recordings more than the first are made in any case; made: how many were.
     alike: those of the other mode, where that has taken the same steps.
@@ -95,6 +111,7 @@ class Witnesses:
     making: bool = False
     fixed: bool = False
     given: Sequence[Inputs] = ()
+    kept: Sizes | None = None
     least: int = 0
     made: int = 0
     alike: Witnesses | None = None
@@ -104,6 +121,11 @@ class Witnesses:
         """`base`, right on every size that it was held to. Raises TraceError, with the line, where it cannot be."""
         given = [self._must_run(inputs) for inputs in self.given]
         tried = [*given, *self._first(base)]
+        made = next((other for other in tried if other.left), None)
+        if made is not None and made.left is not None and base.left is None and self.kept is None:
+            raise TableKept(made.left, _sizes(made))
+        tried = [other for other in tried if _sizes(other) != self.kept]
+        base = replace(base, cached=self._about_tables(base))
         try:
             return confirmed(base, tried, self._further, self._pins(base, ""), self.least)
         except ConstantDiffers:
@@ -135,6 +157,21 @@ class Witnesses:
 
     def _must_run(self, inputs: Inputs) -> Trace:
         return trace(self.root, inputs, Untyped(), self.leaf, self.training, {}, Witness, self.making)
+
+    def _about_tables(self, base: Trace) -> frozenset[int]:
+        """The comparisons that turn out otherwise where the tables of sizes that forward has made are there already."""
+        if base.left is None or not base.comparisons:
+            return frozenset()
+        before = kept(self.root)
+        try:
+            base.left()
+            again = trace(self.root, self.inputs, Untyped(), self.leaf, self.training, {}, Tracer, self.making)
+        except TraceError:
+            return frozenset()
+        finally:
+            before.put_back()
+        then, now = _outcomes(base), _outcomes(again)
+        return frozenset(i for i, c in enumerate(base.comparisons) if c.where in now and now[c.where] != then[c.where])
 
     def _ran(self, scales: Sequence[tuple[Scale, Family]]) -> list[Trace]:
         """The recordings at those sizes that forward takes."""
@@ -215,6 +252,18 @@ class Witnesses:
                 why_not = _refusal(node.name, dim, shape[dim], why)
                 pins.append(Pin(node.name, dim - len(shape) if dim else 0, shape[dim], why_not, chosen=why))
         return pins
+
+
+def _sizes(traced: Trace) -> Sizes:
+    return [shape_of(traced.tensors[node.name]) for node in traced.program.inputs]
+
+
+def _outcomes(traced: Trace) -> dict[str, set[bool]]:
+    """How comparisons turn out, by the line that makes them."""
+    found: dict[str, set[bool]] = {}
+    for comparison in traced.comparisons:
+        found.setdefault(comparison.where, set()).add(comparison.outcome)
+    return found
 
 
 _IMAGE = 3

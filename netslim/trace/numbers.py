@@ -148,7 +148,7 @@ def plain(value: object) -> object:
             return tuple(items)
         return items if type(value) is list else value
     if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()} if type(value) is dict else value
+        return {plain(k): plain(v) for k, v in value.items()} if type(value) is dict else value
     if isinstance(value, slice):
         return slice(plain(value.start), plain(value.stop), plain(value.step))
     return value

@@ -107,11 +107,11 @@ class OwnGenerators(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
-        if not _may_draw(func) or (device := _device(args, kwargs)).type == "meta":
+        if not may_draw(func) or (device := place(args, kwargs)).type == "meta":
             return func(*args, **kwargs)
         if any(isinstance(arg, torch.Generator) for arg in (*args, *kwargs.values())):
             return func(*args, **kwargs)
-        if (drawing := _with_generator(func)) is not None:
+        if (drawing := with_generator(func)) is not None:
             return drawing(*args, **{**kwargs, "generator": self._of(device)})
         if (parts := _in_parts(func)) is not None:
             with self:
@@ -146,7 +146,7 @@ _CPU = torch.device("cpu")
 
 
 @functools.cache
-def _may_draw(func: OpOverload) -> bool:
+def may_draw(func: OpOverload) -> bool:
     """By torch's own tag; some operators that are made of others lack it, such as the dropout of whole channels."""
     if torch.Tag.nondeterministic_seeded in func.tags:
         return True
@@ -156,7 +156,7 @@ def _may_draw(func: OpOverload) -> bool:
 
 
 @functools.cache
-def _with_generator(func: OpOverload) -> OpOverload | None:
+def with_generator(func: OpOverload) -> OpOverload | None:
     """The overload of an operator that takes a generator, and otherwise the same."""
     names = [argument.name for argument in func._schema.arguments]
     if "generator" in names:
@@ -177,7 +177,7 @@ def _in_parts(func: OpOverload) -> Function | None:
     return get_decompositions([func]).get(func)
 
 
-def _device(args: Args, kwargs: Kwargs) -> torch.device:
+def place(args: Args, kwargs: Kwargs) -> torch.device:
     """Where an operator makes its result."""
     given = kwargs.get("device")
     tensors = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))

@@ -23,14 +23,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from netslim.errors import InputError, TraceError
 from netslim.ir.inputs import Arguments, Inputs, described, tensors_in
 from netslim.ir.program import Function, Node, Program
-from netslim.layouts.axes import Const, Reason
+from netslim.layouts.axes import Const, Reason, freeze
 from netslim.layouts.engine import Engine, Operator, Rule
 from netslim.ops import MODULES
 from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import alone, fast_path_off, prepared
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.holding import Witnesses, held_in_both_modes
+from netslim.trace.holding import Sizes, TableKept, Witnesses, held_in_both_modes
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.permissive import PermissiveTracer
 from netslim.trace.recordings import ConstantDiffers
@@ -114,10 +114,36 @@ def _whole(
     model: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule],
     making: bool = False, fixed_size: bool = False,
 ) -> Recording:  # fmt: skip
-    engine, root, constants = Engine(rules), meta_copy(model), Constants()
+    root = meta_copy(model)
+    try:
+        return _with_tables(_followed_whole(root, inputs, given, rules, making, fixed_size, None))
+    except TableKept as tables:
+        before = kept(root)
+        tables.left()
+        found = _followed_whole(root, inputs, given, rules, making, fixed_size, tables.sizes)
+        before.put_back()
+        if not all(traced.left for traced in found.traces):  # what is kept does for this size too
+            found = _followed_whole(root, inputs, given, rules, making, fixed_size, [])
+        return _with_tables(found)
+
+
+def _with_tables(found: Recording) -> Recording:
+    """The tables that every call makes anew take no part in widths."""
+    buffers = dict(found.root.named_buffers(remove_duplicate=False))
+    for name in {name for traced in found.traces for name in traced.dropped} & buffers.keys():
+        for layout in found.engine.dims(buffers[name]):
+            freeze(layout, lambda: Reason("a table that forward makes for each size"))
+    return found
+
+
+def _followed_whole(
+    root: nn.Module, inputs: Mapping[str, object], given: Mapping[str, object], rules: Mapping[Operator, Rule],
+    making: bool, fixed_size: bool, tables: Sizes | None,
+) -> Recording:  # fmt: skip
+    engine, constants = Engine(rules), Constants()
     traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = held_in_both_modes(traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size))
+    held = held_in_both_modes(traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size, kept=tables))
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
@@ -214,7 +240,12 @@ def _regions(
 
 
 def _followed(
-    module: nn.Module, path: str, calls: list[Arguments], engine: Engine, constants: Constants
+    module: nn.Module,
+    path: str,
+    calls: list[Arguments],
+    engine: Engine,
+    constants: Constants,
+    kept_for: Sizes | None = None,
 ) -> Traced | None:
     """The module's traces by mode, when they are the same for all its calls; None when it cannot be followed."""
     if module._forward_hooks or module._forward_pre_hooks or not all(map(_only_tensors, calls)):
@@ -226,7 +257,16 @@ def _followed(
             lifted = Constants()
             found.append({mode: trace(module, inputs, engine, _leaf, mode, lifted) for mode in (True, False)})
             require_decidable(found[-1].values(), lifted)
-        held = held_in_both_modes(found[0], lambda mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:]))
+        held = held_in_both_modes(
+            found[0], lambda mode: Witnesses(module, calls[0], mode, _leaf, given=calls[1:], kept=kept_for)
+        )
+    except TableKept as tables:
+        before = kept(module)
+        tables.left()
+        again = _followed(module, path, calls, engine, constants, tables.sizes)
+        before.put_back()
+        made = again is not None and all(traced.left for traced in again.traces.values())
+        return again if made else _followed(module, path, calls, engine, constants, [])
     except TraceError:
         return None
     constants |= {f"{path}.{name}": tensor for name, tensor in found[0][True].constants.items()}

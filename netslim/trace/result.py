@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,7 +38,9 @@ class Trace:
     specialised: tuple[str, ...] = ()  # lines whose branch depended on a size
     decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
     made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
-    dropped: Mapping[str, Tensor] = field(default_factory=dict)  # attributes that forward has replaced unread
+    dropped: Mapping[str, Tensor] = field(default_factory=dict)  # what forward has replaced unread, by name
+    left: Callable[[], None] | None = None  # puts tables of sizes there that forward has kept, if it has
+    cached: frozenset[int] = frozenset()  # comparisons that only tell whether such a table is kept already
 
     @functools.cached_property
     def steps(self) -> list[Node]:
@@ -47,8 +49,8 @@ class Trace:
 
     @functools.cached_property
     def position(self) -> dict[str, int]:
-        """By node: how many steps were taken when it was recorded."""
-        names = {node.name for node in self.steps}
+        """By node: how many steps were taken when it was recorded; what a parameter is read for may come later."""
+        names = {node.name for node in self.steps if node.op != "param"}
         counts = itertools.accumulate(node.name in names for node in self.program)
         return {"": 0} | {node.name: int(count) for node, count in zip(self.program, counts, strict=True)}
 
