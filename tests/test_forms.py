@@ -138,3 +138,39 @@ def test_a_step_that_training_takes_on_many_images_alone_is_met() -> None:
         images = torch.randn(count, 3, 8, 8)
         for mode in (True, False):
             assert torch.allclose(net.train(mode)(images), model.train(mode)(images), atol=1e-5)
+
+
+class Counting(nn.BatchNorm2d):
+    """Written out in Python, as many libraries have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
+
+
+class Shifted(Counting):
+    """What it counts matters to what it gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        counted = super().forward(x)
+        return counted + self.num_batches_tracked if self.training else counted
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(Counting, True), (Shifted, False), (nn.BatchNorm2d, True)])
+def test_counters_alone_do_not_make_training_another_computation(norm: type[nn.Module], expected: bool) -> None:
+    body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), norm(8))
+    net = netslim.convert(nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), Residual(body)), torch.randn(2, 3, 8, 8))
+    whole = runtime(net).plan.whole
+    assert whole is not None
+    assert whole.alike is expected
+    assert whole.same is (norm is nn.BatchNorm2d)
+
+
+class Residual(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)

@@ -5,7 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from netslim.ir.program import Literal, Mode, Node, Program, Struct
+from netslim.ir.functions import written
+from netslim.ir.program import Leaf, Literal, Mode, Node, Program, Ref, Struct, map_leaves
+
+
+def alike(train: Program, evaluation: Program) -> bool:
+    """Whether both modes compute the same, but for flags and for buffers that one counts in and nothing reads."""
+    if train is evaluation:
+        return True
+    return merged(*(_numbered(_without_counters(program)) for program in (train, evaluation))) is not None
+
+
+def _without_counters(program: Program) -> Program:
+    """Without steps that only write to parameters and buffers that nothing else reads."""
+    own = {node.name for node in program if node.op == "param"}
+    used = [name for node in program for name in node.refs]
+    counting = {
+        node.name: node.refs[0]
+        for node in program
+        if node.op == "call" and node.name not in used and len(node.refs) == 1 and written(node) == node.refs
+    }
+    counted = list(counting.values())
+    idle = {name for name in own.intersection(counted) if used.count(name) == counted.count(name)}
+    dropped = idle | {step for step, name in counting.items() if name in idle}
+    return Program(tuple(node for node in program if node.name not in dropped))
+
+
+def _numbered(program: Program) -> Program:
+    """With names that are places, since what one mode does besides takes names away from what both do."""
+    names = {node.name: f"v{i}" for i, node in enumerate(program)}
+
+    def put(leaf: Leaf) -> Leaf:
+        return Ref(names[leaf.name]) if isinstance(leaf, Ref) else leaf
+
+    return Program(
+        tuple(
+            replace(node, name=names[node.name], args=map_leaves(put, node.args), kwargs=map_leaves(put, node.kwargs))
+            for node in program
+        )
+    )
 
 
 class _Differ(Exception):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from netslim.ir.inputs import Inputs, Left, in_order, tensors_in
+from netslim.ir.merging import alike
 from netslim.ir.program import Node, Program
 from netslim.layouts.axes import Const, Elastic, Layout, Reason, leaves, replaced
 
@@ -106,8 +107,13 @@ class Region:
 
     @property
     def same(self) -> bool:
-        """Whether the module runs alike in both modes."""
+        """Whether both modes have one program."""
         return self.programs[True] is self.programs[False]
+
+    @property
+    def alike(self) -> bool:
+        """Whether both modes compute the same, but for flags, and for counters that training keeps."""
+        return alike(self.programs[True], self.programs[False])
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,10 @@ class Bench:
 
 
 def prepare(net: SlimNet, seed: int = 0) -> Bench:
-    """The copy that is put to the test. The program of the training form is tested where it is one of its own."""
+    """The copy that is put to the test. The training form is tested where it computes something else."""
     plan = runtime(net).plan
     whole = plan.whole
-    modes = (False,) if whole is None or whole.same else (False, True)
+    modes = (False,) if whole is None or whole.alike else (False, True)
     tested, inputs, flops, idle = _randomized(net, modes, seed)
     for more in range(1, _DRAWS if idle else 0):  # a channel may be dead by chance
         other = _randomized(net, modes, seed + 1000 * more)

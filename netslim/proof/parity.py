@@ -152,7 +152,7 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     yield example
     given = example[0].inputs[1]
     size, tiny, large = (described(given),), flops.total <= 2 * FLOPS_TINY, flops.total > 2 * FLOPS_LARGE
-    both = tiny or not all(region.same for region in plan.regions.values())
+    both = tiny or not all(region.alike for region in plan.regions.values())
     if tiny:
         yield from pair.compared(Call(EVAL, False), size)
     with Counting() as others:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
-from netslim.ir.merging import merged
+from netslim.ir.merging import alike
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.amending import Pin
 from netslim.trace.confirmation import confirmed
@@ -282,8 +282,7 @@ def held_in_both_modes(traces: Mapping[bool, Trace], witnesses: Callable[[bool],
     held = evaluation.hold(traces[False])
     training.least = evaluation.made
     if not evaluation.made and traces[True].comparisons == traces[False].comparisons:
-        same = merged(traces[True].program, traces[False].program) is not None
-        training.alike = evaluation if same else None
+        training.alike = evaluation if alike(traces[True].program, traces[False].program) else None
     return {True: training.hold(traces[True]), False: held}
 
 
