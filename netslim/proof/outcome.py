@@ -96,6 +96,8 @@ def _backward(outputs: Sequence[Tensor]) -> bool:
 
 def _gradients(network: nn.Module, leaves: Sequence[Tensor]) -> dict[str, Tensor | None]:
     named = {name: p.grad for name, p in network.named_parameters(remove_duplicate=False)}
+    for parameter in network.parameters():
+        parameter.grad = None
     return named | {f"input {i}": leaf.grad for i, leaf in enumerate(leaves)}
 
 

@@ -67,16 +67,22 @@ def parity(model: nn.Module, net: SlimNet) -> Difference | None:
 
 
 class Pair:
-    """A model, or a part of it, and its conversion: copies of both that run side by side, where the model is."""
+    """A model, or a part of it, and its conversion: copies of both that run side by side, where the model is.
 
-    def __init__(self, model: nn.Module, net: nn.Module, path: str = "") -> None:
-        self.model, self.net, self.path = model, net, path
+    dtype: of the copies, if it is not to be the model's.
+    """
+
+    def __init__(self, model: nn.Module, net: nn.Module, path: str = "", dtype: torch.dtype | None = None) -> None:
+        self.model, self.net, self.path, self.dtype = model, net, path, dtype
         self.place = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.renew()
 
     def renew(self) -> None:
         """Begin again with the states of before, since a run that broke off leaves them apart."""
-        self.original, self.converted = at(copied(self.model), self.path), at(copy.deepcopy(self.net), self.path)
+        self.original, self.converted = (
+            at(made if self.dtype is None else made.to(self.dtype), self.path)
+            for made in (copied(self.model), copy.deepcopy(self.net))
+        )
 
     def set(self, training: bool) -> None:
         """Puts both in a mode; what of the model stays in another one (a frozen norm) does so in both."""
@@ -125,7 +131,7 @@ class Pair:
         except Exception as error:
             must_be_the_networks(error)
             what = f"the answer, which is an error ({type(error).__name__}: {error}),"
-        if not what or not _is_rounding(self, call):
+        if not what or call.autocast or not _is_rounding(self, call):
             return what
         self.renew()
         return ""
@@ -221,8 +227,8 @@ def _is_rounding(pair: Pair, call: Call) -> bool:
     """Whether a difference is none in double precision, or is as small as those that the model has from itself."""
     if call.exact:
         return _is_equal(Pair(pair.model, pair.net, pair.path), call, SINGLE) and not _is_repeatable(pair, call)
-    doubled = Pair(copied(pair.model).double(), copy.deepcopy(pair.net).double(), pair.path)
-    return not call.autocast and _is_equal(doubled, call.mapped(torch.float64), DOUBLE)
+    doubled = Pair(pair.model, pair.net, pair.path, torch.float64)
+    return _is_equal(doubled, call.mapped(torch.float64), DOUBLE)
 
 
 def _is_repeatable(pair: Pair, call: Call) -> bool:
@@ -234,6 +240,7 @@ def _is_equal(pair: Pair, call: Call, tolerance: Tolerance, exact: bool = False)
     wanted = pair.led(call)
     if wanted is None:
         return False
+    del pair.original  # large networks count here
     try:
         return not difference(wanted, run(pair.converted, call), tolerance, exact)
     except Exception as error:
