@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 # before its own in this list, and from its own folder, there without circles.
 FLOORS = {
     "netslim": (
-        "errors extras", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost", "proof",
-        "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
+        "errors extras versions", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost",
+        "proof", "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
