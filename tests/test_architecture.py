@@ -42,6 +42,8 @@ THIRD_PARTY = {
     "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
     "ultralytics": "gradaug/ultralytics/*.py",
+    "wandb": "gradaug/training/trackers.py",
+    "mlflow": "gradaug/training/trackers.py",
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",
