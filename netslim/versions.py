@@ -5,6 +5,8 @@ Everything else is written once, for all of them.
 
 from __future__ import annotations
 
+import inspect
+
 import torch.utils.checkpoint
 
 CHECKPOINT = next(
@@ -16,3 +18,6 @@ CHECKPOINT = next(
 
 EXPORTING = 'exporting = getattr(torch.compiler, "is_exporting", lambda: torch.compiler._is_compiling_flag)'
 """A line of printed source, which may be read under another torch: torch.export follows. The flag is 2.6's."""
+
+COMPILES = "recompile_limit" in inspect.signature(torch.compile).parameters
+"""Whether torch.compile takes a limit of its own; 2.6 does not, nor does it compile a converted network."""

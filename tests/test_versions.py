@@ -17,6 +17,7 @@ from torchvision import tv_tensors, utils
 import netslim
 from gradaug.data import pictures, versions
 from gradaug.errors import DataError
+from netslim.errors import InputError
 from netslim.versions import CHECKPOINT, EXPORTING
 
 from .commands import ROOT
@@ -100,3 +101,11 @@ def test_the_command_says_its_version_with_any_click() -> None:
     from netslim_cli import main
 
     assert PROJECT["version"] in CliRunner().invoke(main.netslim, ["--version"]).stdout
+
+
+def test_compiling_under_an_old_torch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradaug.training import run
+
+    monkeypatch.setattr(run, "COMPILES", False)
+    with pytest.raises(InputError, match="--compile needs a newer torch than"):
+        run.compiled(netslim.convert(nn.Linear(2, 2), torch.zeros(1, 2), prove=False))
