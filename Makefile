@@ -4,8 +4,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := build/demo
 WORKERS ?= auto
+LOWEST := build/lowest
+# What depends most on the versions around it: following, running, writing and reading networks, data, steps, commands.
+SAMPLE := tests/laws tests/archive tests/cli tests/test_trace.py tests/test_proof.py tests/test_extract.py \
+	tests/test_export.py tests/test_extras.py tests/test_versions.py \
+	$(patsubst %,tests/gradaug/test_%.py,any_loop boxes checkpoint decode detection digits evaluate log losses masks models \
+	optim pictures step)
 
-.PHONY: demo test lint zoo zoo-table properties fuzz clean
+.PHONY: demo test test-lowest lint zoo zoo-table properties fuzz clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
@@ -14,9 +20,13 @@ demo: $(READY)
 	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/randwidth --overwrite
 	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randdepth --data digits --out $(DEMO)/randdepth --overwrite
 
-## test: everything that CI runs; pytest comes last
+## test: linters, then all tests; CI runs it, and test-lowest
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+## test-lowest: a sample of the tests with the lowest versions that pyproject.toml allows, in an environment of its own
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) $(SAMPLE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -48,4 +58,12 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(LOWEST)/.ready: pyproject.toml tests/lowest.py
+	mkdir -p build
+	$(PYTHON) tests/lowest.py > build/lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet --constraint build/lowest.txt --editable '.[test]'
 	touch $@

@@ -15,6 +15,8 @@ from netslim.errors import MissingError
 EXTRAS = {
     "scikit-learn": ("sklearn", "train"),
     "tensorboard": ("tensorboard", "train"),
+    "wandb": ("wandb", "wandb"),
+    "mlflow": ("mlflow", "mlflow"),
     "pillow": ("PIL", "train"),
     "torchmetrics": ("torchmetrics", "train"),
     "pyyaml": ("yaml", "train"),

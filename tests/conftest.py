@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ MORE = int(os.environ.get("NETSLIM_EXAMPLES", "0"))  # so many random examples, 
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
@@ -20,6 +23,9 @@ torch.set_num_threads(1)
 settings.register_profile("same", derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
 settings.register_profile("others", max_examples=MORE or 100, database=None, deadline=None)
 settings.load_profile("others" if MORE else "same")  # no test hangs on the luck of a draw
+
+if "mix_stderr" in inspect.signature(CliRunner).parameters:  # click 8.1, which joins the streams unless it is asked
+    CliRunner.__init__ = functools.partialmethod(CliRunner.__init__, mix_stderr=False)  # type: ignore[assignment]
 
 
 @pytest.fixture(autouse=True)

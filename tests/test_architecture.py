@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 # before its own in this list, and from its own folder, there without circles.
 FLOORS = {
     "netslim": (
-        "errors extras", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost", "proof",
-        "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
+        "errors extras versions", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost",
+        "proof", "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
@@ -42,6 +42,8 @@ THIRD_PARTY = {
     "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
     "ultralytics": "gradaug/ultralytics/*.py",
+    "wandb": "gradaug/training/trackers.py",
+    "mlflow": "gradaug/training/trackers.py",
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
     "matplotlib": "netslim/report.py gradaug/plots.py",

@@ -66,6 +66,13 @@ REGULARIZERS = {
 }
 """Each a gradaug.regularizers.hooks.Regularizer."""
 
+TRACKERS = {
+    "tensorboard": Row("gradaug.training.trackers:TensorBoard"),
+    "wandb": Row("gradaug.training.trackers:Wandb"),
+    "mlflow": Row("gradaug.training.trackers:MLflow"),
+}
+"""Each a gradaug.training.trackers.Tracker."""
+
 VIEWS = {
     "rotation": Row("gradaug.subnets.views:rotation"),
     "crop": Row("gradaug.subnets.views:crop"),

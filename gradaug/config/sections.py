@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gradaug.config import ranges
 from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
-from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, VIEWS
+from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, TRACKERS, VIEWS
 
 _EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
@@ -180,4 +180,11 @@ class RunSettings:
     )
     checkpoint_every: int | None = setting(
         None, "Run", "Steps between checkpoints within an epoch; every epoch ends with one.", COUNT, runtime=True
+    )
+    trackers: tuple[str, ...] = setting(
+        (),
+        "Run",
+        f"Who gets the run's figures too, any of {', '.join(TRACKERS)}; TensorBoard does wherever it is installed.",
+        some_of(*TRACKERS),
+        runtime=True,
     )

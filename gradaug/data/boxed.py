@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from gradaug.data import versions
 from gradaug.data.augment import repeatable
 from gradaug.data.coco_form import Annotations
 from gradaug.data.paths import shown
@@ -78,7 +79,7 @@ def _sample(image: Tensor, target: Target) -> Sample:
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "boxes": lambda boxes: tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size),
         "masks": tv_tensors.Mask,
-        "keypoints": lambda points: tv_tensors.KeyPoints(points[..., :2], canvas_size=size),
+        "keypoints": lambda points: versions.keypoints(points[..., :2], size),
     }
     moved = {name: kinds[name](value) if name in kinds else value for name, value in target.items()}
     seen = {"seen": target["keypoints"][..., 2]} if "keypoints" in target else {}

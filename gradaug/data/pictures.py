@@ -18,6 +18,7 @@ from torchvision import utils
 from torchvision.transforms.v2.functional import to_pil_image
 
 from gradaug.data.source import Target
+from gradaug.data.versions import label_style
 from netslim.extras import require
 from netslim.files import atomic_write
 
@@ -98,9 +99,7 @@ def _drawn(image: Tensor, objects: Mapping[str, Tensor], categories: Sequence[st
         names,
         colours,
         width=2,
-        label_colors="black",
-        label_background_colors=colours,
-        fill_labels=True,
+        **label_style(colours),
     )
     if "keypoints" in shown:
         points, seen = shown["keypoints"][..., :2] * factor, shown["keypoints"][..., 2] > 0

@@ -1,4 +1,4 @@
-"""The run's record: one JSON object a line in metrics.jsonl, the same numbers for TensorBoard.
+"""The run's record: one JSON object a line in metrics.jsonl, the same numbers for trackers (trackers.py).
 
     {"event": "step", "step": 120, "epoch": 5, "loss": 0.41, "subnet_loss": 0.06, "lr": 0.081}
     {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "val_loss": ..., ...}
@@ -15,15 +15,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from gradaug.errors import OutputError
-from netslim.errors import MissingError
-from netslim.extras import needed
+from gradaug.training.trackers import heard, opened
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from torch.utils.tensorboard import SummaryWriter
 
     from gradaug.tasks.task import Column
 
@@ -73,19 +70,21 @@ class RunLog:
     What is in the file stays: :func:`keep_until` is called before.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, step: int = 0, trackers: Sequence[str] = (), settings: Mapping[str, object] | None = None
+    ) -> None:
         self.path = folder / "metrics.jsonl"
-        with _refusals(self.path):
-            self._file = self.path.open("a", encoding="utf-8")
-            self._board = _board(folder / "tensorboard", step)
+        with _refusals(self.path), contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(self.path.open("a", encoding="utf-8"))
+            self._trackers = stack.enter_context(opened(trackers, folder, step, settings or {}))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with _refusals(self.path), contextlib.closing(self._file):
-            if self._board:
-                self._board.close()
+        with _refusals(self.path), heard("a tracker"):
+            self._open.close()
 
     def step(self, step: int, epoch: int, loss: float, subnet_loss: float, lr: float) -> None:
         """Records every tenth step."""
@@ -99,9 +98,10 @@ class RunLog:
         with _refusals(self.path):
             self._file.write(json.dumps({"event": event, **values}) + "\n")
             self._file.flush()
-            for name, value in values.items():
-                if self._board and value is not None and name not in ("step", "epoch"):
-                    self._board.add_scalar(f"{event}/{name}", value, values["step"])
+            figures = {f"{event}/{k}": v for k, v in values.items() if v is not None and k not in ("step", "epoch")}
+            for tracker in self._trackers:
+                with heard(type(tracker).__name__.lower()):
+                    tracker.scalars(figures, int(values["step"] or 0))
 
 
 class NoLog(RunLog):
@@ -115,16 +115,6 @@ class NoLog(RunLog):
 
     def _record(self, event: str, values: Mapping[str, float | None]) -> None:
         """Nothing is written."""
-
-
-def _board(folder: Path, step: int) -> SummaryWriter | None:
-    """TensorBoard's writer, or None where TensorBoard is not installed."""
-    try:
-        with needed("tensorboard", "its curves"):
-            from torch.utils.tensorboard import SummaryWriter
-    except MissingError:
-        return None
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
 def keep_until(path: Path, step: int) -> None:

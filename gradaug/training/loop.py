@@ -30,6 +30,7 @@ from gradaug.training.metrics import Readout
 from gradaug.training.progress import Silent
 from gradaug.training.result import Result
 from gradaug.training.run import Run, Step, choose_device, resolve, wants_cuda
+from gradaug.training.trackers import require_all
 from netslim.errors import MissingError
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ def train(
     Raises:
         OutputError: `out` holds a run already (and neither `resume` nor `overwrite`), another run is writing to it, or
             it cannot be written.
+        MissingError: a tracker that was asked for is not installed.
         InputError, DataError: a setting or the data does not fit the network.
         CheckpointError: there is nothing to resume from, or it is another run.
         TrainingError: the loss is no longer finite, or another process is gone; the last good checkpoint is kept.
         Stopped: SIGTERM came; the step in hand was finished and a checkpoint written.
     """
     folder = out if isinstance(out, RunFolder) else RunFolder(Path(out))
+    require_all(config.trackers)
     with sync.joined(wants_cuda(config.device)) as world, stop_requests() as asked, contextlib.ExitStack() as stack:
         warning = sync.from_main(lambda: stack.enter_context(folder.held()))
         if sync.restarted() and folder.checkpoint.exists():
@@ -75,7 +78,7 @@ def train(
         run = Run(net, config, folder, saved, world)
         sync.from_main(lambda: _clear(folder, overwrite, saved))
         tally = run.begin(saved)
-        log = RunLog(folder.path, step=run.ga.steps) if world.main else NoLog()
+        log = RunLog(folder.path, run.ga.steps, config.trackers, config.to_dict()) if world.main else NoLog()
         with log, progress if progress and world.main else Silent() as shown:
             if warning:
                 shown.note(f"warning: {warning}")

@@ -31,6 +31,7 @@ from gradaug.training.metrics import Tally, figures
 from gradaug.training.optim import schedule, sgd
 from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.versions import COMPILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,7 +239,9 @@ COMPILATIONS = 256
 
 
 def compiled(net: SlimNet) -> Callable[[Tensor], object]:
-    """`net` with a compilation for every sub-network and resolution that comes up."""
+    """`net` with a compilation for every sub-network and resolution that comes up. InputError under an old torch."""
+    if not COMPILES:
+        raise InputError(f"--compile needs a newer torch than {torch.__version__}: upgrade it, or leave it out")
     return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)  # type: ignore[call-overload]
 
 

@@ -28,9 +28,7 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
     """
     with atomic_write(path) as temporary, quiet("torch.export", "torch._export"):
         try:
-            program = torch.export.export(
-                model.eval(), examples(model, inputs), dynamic_shapes=free_batch(model, inputs)
-            )
+            program = exported(model, inputs)
             extra = {} if notes is None else {ENTRY: notes.to_json()}
             torch.export.save(program, temporary, extra_files=extra)
         except OSError:
@@ -41,13 +39,19 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
         return require_same_outputs(model, again, inputs, tolerance=1e-4)
 
 
-def examples(model: nn.Module, inputs: Inputs) -> tuple[Any, ...]:
+def exported(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+    """The network in evaluation mode, followed by torch in one and the same way in every version of it."""
+    given = _examples(model, inputs)
+    return torch.export.export(model.eval(), given, dynamic_shapes=_free_batch(model, inputs), strict=False)
+
+
+def _examples(model: nn.Module, inputs: Inputs) -> tuple[Any, ...]:
     """Arguments to follow a network with."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     return tuple(by_position(model, drawn(inputs, torch.Generator().manual_seed(0), dtype)).values())
 
 
-def free_batch(model: nn.Module, inputs: Inputs) -> Any:
+def _free_batch(model: nn.Module, inputs: Inputs) -> Any:
     """What torch's exporters want to know of sizes: a batch that all inputs have in common may be any."""
     free = {0: torch.export.Dim("batch", min=1)} if batch(inputs) else None
     given = tuple(by_position(model, inputs).values())

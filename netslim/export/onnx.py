@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from netslim.errors import ArchiveError
-from netslim.export.exported import cause, examples, free_batch, quiet
+from netslim.export.exported import cause, exported, quiet
 from netslim.export.faithful import require_same_outputs
 from netslim.extras import needed, require
 from netslim.files import atomic_write
@@ -29,15 +29,9 @@ def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None
         import onnx
     with atomic_write(path) as temporary, quiet("torch.onnx"):
         try:
-            torch.onnx.export(
-                model.eval(),
-                examples(model, inputs),
-                temporary,
-                dynamo=True,
-                dynamic_shapes=free_batch(model, inputs),
-                external_data=False,
-                verbose=False,
-            )
+            # Given a model instead, some versions fall back on recording the branches of one run.
+            program = exported(model, inputs)
+            torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
         except OSError:
             raise
         except Exception as error:

@@ -27,20 +27,21 @@ from netslim.ir.structures import class_of, plain
 from netslim.net.codegen import OFF, Printer, Words, comment, is_printable
 from netslim.net.signature import CALLED, checks, parameters, unpacked
 from netslim.net.stretches import Part, parts
+from netslim.versions import EXPORTING
 
 Paths = Callable[[str, str], str]
 """Of a module or parameter, and which of the two: its Python expression."""
 
 OWN = frozenset(
     "nn torchvision namedtuple source filename make linecache weakref copy forward Path load load_file again stretch "
-    "checkpoint".split()
+    "checkpoint exporting".split()
 )
 """Names that the printed module uses itself, beside those of every printed function."""
 
 AGAIN = """
 def again(stretch, *given):
     # Computed again in the backward pass, instead of being kept for it.
-    if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+    if torch.is_grad_enabled() and not exporting():
         return checkpoint(stretch, *given, use_reentrant=False)
     return stretch(*given)
 """
@@ -75,8 +76,10 @@ class Preamble:
         plain += [f"from collections import {', '.join(wanted)}"] if wanted else []
         torch = ["import torch"] + (["import torchvision"] if f"{OPERATORS}torchvision." in text else [])
         lines = [*plain, *([""] if plain else []), *torch, "from torch import nn"]
-        if "again(" in text:
-            lines += ["from torch.utils.checkpoint import checkpoint", "", *AGAIN.splitlines()]
+        again = "again(" in text
+        lines += ["from torch.utils.checkpoint import checkpoint"] if again else []
+        lines += ["", EXPORTING] if again or "exporting()" in text else []
+        lines += ["", *AGAIN.splitlines()] if again else []
         return lines + [line for made in self.classes.values() for line in ("", *made)]
 
 
@@ -183,7 +186,7 @@ class Standalone(Printer):
         found, wanted, message = node.args
         wrong = f"{'not ' if wanted else ''}{self._operand(found)}"
         return [
-            f"if not torch.compiler.is_exporting() and {wrong}:{comment(node.where)}",
+            f"if not exporting() and {wrong}:{comment(node.where)}",
             f"    raise ValueError({message!a})",
         ]
 

@@ -15,6 +15,8 @@ import torch.distributed as dist
 import torch.utils.checkpoint
 from torch.autograd.function import FunctionMeta
 
+from netslim.versions import CHECKPOINT
+
 
 class Noting(Protocol):
     """Who is told: whether gradients would flow (`grad`), and whether autocast would choose dtypes (`cast`)."""
@@ -175,9 +177,9 @@ def _gradients(stack: contextlib.ExitStack) -> None:
     original = module.CheckpointFunction
     module.CheckpointFunction = Checkpoint  # type: ignore[assignment, misc]
     stack.callback(setattr, module, "CheckpointFunction", original)
-    around = module._checkpoint_without_reentrant_generator_impl
-    module._checkpoint_without_reentrant_generator_impl = steps
-    stack.callback(setattr, module, "_checkpoint_without_reentrant_generator_impl", around)
+    around = getattr(module, CHECKPOINT)
+    setattr(module, CHECKPOINT, steps)
+    stack.callback(setattr, module, CHECKPOINT, around)
 
 
 def _patch(stack: contextlib.ExitStack, kind: type, name: str, method: Callable[..., object]) -> None:

@@ -64,7 +64,7 @@ def _redirect() -> Callable[[], None]:
     _lead(stack, random, random.__all__, random.Random, lambda: _own.python)
     _lead(stack, np.random, np.random.__all__, np.random.RandomState, lambda: _own.numpy)
     for module in (torch, torch.random):
-        _lead(stack, module, torch.random.__all__, OwnGenerators, lambda: _own.torch)
+        _lead(stack, module, _SEEDING, OwnGenerators, lambda: _own.torch)
     return stack.close
 
 
@@ -143,6 +143,8 @@ class OwnGenerators(TorchDispatchMode):
 
 
 _CPU = torch.device("cpu")
+_SEEDING = ("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state")
+"""What `torch.random` and :class:`OwnGenerators` both have."""
 
 
 @functools.cache

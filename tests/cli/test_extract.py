@@ -239,4 +239,4 @@ def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypat
     assert (tmp_path / "a.txt").read_text().endswith(" 0.5")
     other = CliRunner().invoke(cutter, [*cut, "a.tflite"])
     assert other.exit_code == 2
-    assert "a.tflite does not end in .pt, .pth, .pt2, .onnx, .txt, nor is it a folder" in other.output
+    assert "a.tflite does not end in .pt, .pth, .pt2, .onnx, .txt, nor is it a folder" in other.stderr

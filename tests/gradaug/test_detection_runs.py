@@ -290,7 +290,7 @@ def test_the_commands_train_and_score_a_detector(small: None, tmp_path: Path) ->
     assert json.loads(everything.stdout)["scores"][0]["params"] < scores[1]["params"]
     attacked = run(command, ["eval", "--model", str(model), "--trust", "--data", "scenes", "--fgsm", "0.1"])
     assert attacked.exit_code == 1
-    assert "detection has lists: leave them out" in " ".join(attacked.output.split())
+    assert "detection has lists: leave them out" in " ".join(attacked.stderr.split())
     for wrong, words in (
         (["--regularizers", "cutmix"], "--regularizers cutmix changes images of one label"),
         (["--scope", "neck"], "this network has none of that name"),
@@ -300,7 +300,7 @@ def test_the_commands_train_and_score_a_detector(small: None, tmp_path: Path) ->
             command, ["train", "--model", str(model), "--trust", *options, *wrong, "--out", str(tmp_path / "no")]
         )
         assert refused.exit_code in (1, 2)
-        assert words in " ".join(refused.output.split())
+        assert words in " ".join(refused.stderr.split())
 
 
 def test_a_line_about_an_epoch_has_no_loss_of_validation(small: None, tmp_path: Path) -> None:

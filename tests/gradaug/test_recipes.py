@@ -236,7 +236,7 @@ settings: {epochs: 2, batch_size: 479, mode: none, lr: 0.02}
 
 
 def call(*arguments: object) -> Any:
-    return CliRunner(catch_exceptions=False).invoke(train, [str(argument) for argument in arguments])
+    return CliRunner().invoke(train, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def test_a_recipe_converts_its_network_once_and_the_command_line_wins(tmp_path: Path) -> None:
