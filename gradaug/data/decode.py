@@ -40,12 +40,12 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 274
 """Tags of TIFF, which other formats' metadata share."""
 
 
-def decode(path: str | Path, upright: bool = False) -> Tensor:
-    """An image file as uint8 (3, H, W); DataError names one that cannot be read.
+def decode(path: str | Path, upright: bool = False, channels: int = 3) -> Tensor:
+    """An image file as uint8 (3, H, W), or grey (1, H, W); DataError names one that cannot be read.
 
     `upright`: turned as its metadata says, as tools in which boxes are drawn show it.
     """
-    return _read(path, "an image", FORMATS, _upright_pixels if upright else _pixels)
+    return _read(path, "an image", FORMATS, lambda image: _pixels(_turned(image) if upright else image, channels))
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
@@ -58,9 +58,9 @@ def decode_mask(path: str | Path) -> Tensor:
     return _read(path, "a mask", ["PNG"], _numbers)
 
 
-def _upright_pixels(image: Image.Image) -> Tensor:
+def _turned(image: Image.Image) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)  # a copy would not know its file's format
-    return _pixels(image)
+    return image
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image
         raise DataError(f"{shown(path)} cannot be read as {kind} ({why}); repair or remove it") from error
 
 
-def _pixels(image: Image.Image) -> Tensor:
+def _pixels(image: Image.Image, channels: int) -> Tensor:
     width, height = image.size
     if max(width, height) > LONGEST * min(width, height):
         raise ValueError(f"it has {width} x {height} pixels, which is too long to be cropped square")
@@ -91,8 +91,15 @@ def _pixels(image: Image.Image) -> Tensor:
         grey = _from_whole_numbers(image)
     else:
         image.load()
+        if channels == 1:
+            return torch.tensor(np.asarray(_in_colour(image).convert("L")))[None]
         return torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-    return torch.tensor(grey).expand(3, -1, -1).contiguous()
+    return torch.tensor(grey).expand(channels, -1, -1).contiguous()
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    """What is no grey of 8 bits as colours first, so that a grey is the same however a file holds it."""
+    return image if image.mode == "L" else image.convert("RGB")
 
 
 def _from_floats(values: np.ndarray) -> np.ndarray:

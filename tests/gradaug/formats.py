@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,31 @@ def image_folder(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> 
             for i, image in enumerate(_pixels(count, 96, 100 * seed + name)):
                 cut = image[:, :, :64] if i % 2 else image[:, :72]
                 Image.fromarray(cut.transpose(1, 2, 0)).save(folder / f"{i}.jpg")
+    return root
+
+
+def csv_labels(root: Path, train: int = 6, val: int = 4) -> Path:
+    """train.csv and val.csv, a row an image: is its middle red, green, blue? One cell is empty, one file a PNG."""
+    return _table(root, {"train": train, "val": val}, "red,green,blue", lambda colour: [int(c > 127) for c in colour])
+
+
+def csv_values(root: Path, train: int = 6, val: int = 4) -> Path:
+    """The same with one number an image: the brightness of its middle, about 0."""
+    return _table(root, {"train": train, "val": val}, "brightness", lambda colour: [(sum(colour) - 382) / 200])
+
+
+def _table(root: Path, parts: dict[str, int], names: str, known: Callable[[list[int]], list[float]]) -> Path:
+    (root / "images").mkdir(parents=True)
+    generator = np.random.default_rng(7)
+    for part, count in parts.items():
+        rows = [f"file,{names}"]
+        for number in range(count):
+            file = f"images/{part}{number}.{'png' if number == 1 else 'jpg'}"
+            colour = generator.choice([20, 70, 190, 240], 3).tolist()  # far from the middle, as JPEG rounds
+            Image.new("RGB", (40, 36 + number % 3), tuple(colour)).save(root / file)
+            cells = list(map(str, known(colour)))
+            rows.append(",".join([file, *(cells if number else ["", *cells[1:]])]))
+        (root / f"{part}.csv").write_text("\n".join(rows) + "\n")
     return root
 
 
