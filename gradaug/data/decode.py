@@ -8,10 +8,11 @@ A mask is a PNG file whose pixels are numbers: grey ones as they are stored, of 
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +49,11 @@ def decode(path: str | Path, upright: bool = False, channels: int = 3) -> Tensor
     return _read(path, "an image", FORMATS, lambda image: _pixels(_turned(image) if upright else image, channels))
 
 
+def decode_bytes(content: bytes, name: str, channels: int = 3) -> Tensor:
+    """The content of an image file likewise; errors call it `name`."""
+    return _interpreted(lambda: io.BytesIO(content), name, "an image", FORMATS, lambda image: _pixels(image, channels))
+
+
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Height and width that an image file has upright, from its first bytes; DataError likewise."""
     return _read(path, "an image", FORMATS, _upright_size)
@@ -69,8 +75,14 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image.Image], T]) -> T:
+    return _interpreted(lambda: opened(path), shown(path), kind, formats, read)
+
+
+def _interpreted(
+    opening: Callable[[], BinaryIO], name: str, kind: str, formats: list[str], read: Callable[[Image.Image], T]
+) -> T:
     try:
-        with warnings.catch_warnings(), opened(path) as file:
+        with warnings.catch_warnings(), opening() as file:
             warnings.simplefilter("ignore")  # a library's remarks on damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
@@ -78,7 +90,7 @@ def _read(path: str | Path, kind: str, formats: list[str], read: Callable[[Image
     except Exception as error:  # Pillow's readers raise anything on a damaged file
         unknown = f"it is none of the known formats, {', '.join(formats)}, or damaged"
         why = unknown if isinstance(error, Image.UnidentifiedImageError) else reason(error)
-        raise DataError(f"{shown(path)} cannot be read as {kind} ({why}); repair or remove it") from error
+        raise DataError(f"{name} cannot be read as {kind} ({why}); repair or remove it") from error
 
 
 def _pixels(image: Image.Image, channels: int) -> Tensor:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +94,31 @@ def _table(root: Path, parts: dict[str, int], names: str, known: Callable[[list[
             rows.append(",".join([file, *(cells if number else ["", *cells[1:]])]))
         (root / f"{part}.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+def webdataset(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> Path:
+    """Two shards to train on and one to validate: the images of :func:`image_folder`, their classes as cls or json."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = image_folder(Path(place), classes, train, val)
+        for part in ("train", "val"):
+            files = sorted((folder / part).glob("*/*.jpg"), key=lambda path: (path.name, path))
+            middle = len(files) // 2 if part == "train" else len(files)
+            for number, some in enumerate((files[:middle], files[middle:])):
+                if some:
+                    shard(root / f"set-{part}-{number:03}.tar", [(int(f.parent.name[-1]), f) for f in some])
+    return root
+
+
+def shard(path: Path, samples: list[tuple[int, Path]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for number, (label, image) in enumerate(samples):
+            ending, text = ("json", json.dumps({"label": label, "who": "x"})) if number % 2 else ("cls", f"{label}\n")
+            member = tarfile.TarInfo(f"a/{number:06}.{ending}")
+            member.size = len(text)
+            tar.add(image, f"a/{number:06}.jpg")
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
 
 
 def _scene(number: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

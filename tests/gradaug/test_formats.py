@@ -20,6 +20,7 @@ SETS: dict[str, tuple[Callable[[Path], Path], tuple[int, ...], int]] = {
     "cifar100": (formats.cifar100, (3, 32, 32), 100),
     "stl10": (formats.stl10, (3, 96, 96), 10),
     "folder": (formats.image_folder, (3, 48, 48), 3),
+    "webdataset": (formats.webdataset, (3, 48, 48), 3),
 }
 
 
