@@ -7,7 +7,9 @@ sees one channel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -23,6 +25,7 @@ from gradaug.data.augment import (
     repeatable,
     resized_crop,
 )
+from gradaug.data.paths import shown
 from gradaug.data.source import Batch, DataSource, Images, Key
 from gradaug.data.splits import few_labels, some_labels
 from gradaug.errors import DataError
@@ -105,3 +108,31 @@ def photo_source(
         split = few_labels(*both, train.labels.tolist(), classes, count, seed)
     seen = Photographs(validation, still, channels, seed)
     return DataSource(name, classes, split[0], split[1], seen, split[2], *normal(channels), task=task)
+
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "eval": "test"}
+"""Words in the name of a file or of its folder, and what it is for; where nothing is for val, test is."""
+
+
+def part(name: str) -> str | None:
+    """What a name says that something is for: train, val or test; None where it says nothing, or several things."""
+    said = {PARTS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PARTS}
+    return said.pop() if len(said) == 1 else None
+
+
+def sorted_out(files: Sequence[Path], layout: str) -> dict[str, list[Path]]:
+    """Files to train on and to validate on; DataError where a name says neither, or one of them has none."""
+    parts: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
+    for file in files:
+        found = part(file.name) or part(file.parent.name)
+        if found is None:
+            raise DataError(
+                f"{shown(file)} is for training or for validation? Neither its name nor its folder's has one of the "
+                f"words {', '.join(PARTS)}"
+            )
+        parts[found].append(file)
+    parts["val"] = parts["val"] or parts["test"]
+    for name in ("train", "val"):
+        if not parts[name]:
+            raise DataError(f"no file is for {name}, by its name or its folder's; give --data {layout}")
+    return parts

@@ -27,15 +27,13 @@ from torch import Tensor
 
 from gradaug.data.decode import SUFFIXES, decode_bytes
 from gradaug.data.paths import opened, reason, root, shown
-from gradaug.data.photo_sets import image_shape, photo_source
+from gradaug.data.photo_sets import image_shape, photo_source, sorted_out
 from gradaug.data.source import DataSource
 from gradaug.errors import DataError
 from netslim.errors import ArchiveError
 from netslim.files import atomic_write
 
 LAYOUT = "webdataset:DIR with DIR/train/*.tar and DIR/val/*.tar, or webdataset:PATTERN as name-{train,val}-{00..99}.tar"
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "eval": "test"}
-"""Words in the name of a shard or of its folder, and what it is for; where nothing is for val, test is."""
 NUMBERS = ("label", "cls", "class")
 """Entries of a json file, one of which is the class number."""
 LARGEST_LABEL, MOST_SHARDS = 2**24, 2**20
@@ -49,7 +47,7 @@ READERS = 8
 def webdataset(path: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """The classes are as many as the largest number says."""
     size = image_shape("webdataset", path, shape, LAYOUT)
-    parts = _sorted_out(_shards(path))
+    parts = sorted_out(_shards(path), LAYOUT)
     with ThreadPoolExecutor(READERS) as pool:
         train, validation = (list(pool.map(indexed, parts[part])) for part in ("train", "val"))
     records = Shards(parts["train"], train), Shards(parts["val"], validation)
@@ -145,29 +143,6 @@ def _first_braces(pattern: str) -> tuple[int, int, list[str]]:
         return 0, 0, []
     ends = [*(cut - 1 for cut in cuts[1:]), place]
     return start, place + 1, [pattern[one:other] for one, other in zip(cuts, ends, strict=True)]
-
-
-def _sorted_out(shards: Sequence[Path]) -> dict[str, list[Path]]:
-    """Shards to train on and to validate on; DataError where a name says neither, or one of them has none."""
-    parts: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
-    for shard in shards:
-        parts[_part(shard)].append(shard)
-    parts["val"] = parts["val"] or parts["test"]
-    for part in ("train", "val"):
-        if not parts[part]:
-            raise DataError(f"no shard is for {part}, by its name or its folder's; give --data {LAYOUT}")
-    return parts
-
-
-def _part(shard: Path) -> str:
-    for name in (shard.name, shard.parent.name):
-        said = {PARTS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PARTS}
-        if len(said) == 1:
-            return said.pop()
-    raise DataError(
-        f"{shown(shard)} is for training or for validation? Neither its name nor its folder's has one of the words "
-        f"{', '.join(PARTS)}"
-    )
 
 
 # ------------------------------------------------------------------------------------------ what is in them

@@ -159,7 +159,7 @@ def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         "": "needs the place of the images: --data webdataset:DIR",
         str(tmp_path / "empty"): "tar shards were looked for in .*empty and are not there",
         f"{place}/set-{{train,val}}-{{000..003}}.tar": "5 of the 8 shards .* are not there, such as .*train-002.tar",
-        f"{place}/set-train-{{000..001}}.tar": "no shard is for val",
+        f"{place}/set-train-{{000..001}}.tar": "no file is for val",
     }.items():
         with pytest.raises(DataError, match=said):
             data.load(f"webdataset:{spec}", SHAPE)
