@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gradaug.tasks.classification import Classification as Classification
     from gradaug.tasks.classification import Score as Score
     from gradaug.tasks.detection import Detection as Detection
+    from gradaug.tasks.multilabel import MultiLabel as MultiLabel
+    from gradaug.tasks.regression import Regression as Regression
     from gradaug.tasks.segmentation import Segmentation as Segmentation
     from gradaug.tasks.task import Task as Task
     from gradaug.training.loop import train as train
@@ -52,6 +54,8 @@ _HOME = {
     "Classification": "tasks.classification",
     "Score": "tasks.classification",
     "Detection": "tasks.detection",
+    "MultiLabel": "tasks.multilabel",
+    "Regression": "tasks.regression",
     "Segmentation": "tasks.segmentation",
     "Task": "tasks.task",
     "recalibrate": "evaluation.recalibration",

@@ -22,6 +22,7 @@ EXTRAS = {
     "pyyaml": ("yaml", "train"),
     "pycocotools": ("pycocotools", "detection"),
     "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
+    "datasets": ("datasets", "hf"),
     "timm": ("timm", "timm"),
     "lightning": ("lightning", "lightning"),
     "ultralytics": ("ultralytics", "ultralytics"),

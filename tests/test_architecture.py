@@ -56,6 +56,7 @@ THIRD_PARTY = {
     "numpy": "gradaug/*/*.py netslim/trace/randomness.py",
     "PIL": "gradaug/data/decode.py",
     "sklearn": "gradaug/data/digits.py gradaug/data/digit_masks.py gradaug/data/scenes.py",
+    "datasets": "gradaug/data/hugging_face.py",
     "pycocotools": "gradaug/data/outlines.py",
 }
 

@@ -88,6 +88,8 @@ DETECTION = {"epochs": 14, "batch_size": 4, "lr": 0.05, "weight_decay": 1e-4, "w
 
 TASKS = {
     "classification": TaskRow("gradaug.tasks.classification:Classification"),
+    "multilabel": TaskRow("gradaug.tasks.multilabel:MultiLabel"),
+    "regression": TaskRow("gradaug.tasks.regression:Regression"),
     "segmentation": TaskRow("gradaug.tasks.segmentation:Segmentation"),
     "detection": TaskRow("gradaug.tasks.detection:Detection", DETECTION),
     "ultralytics": TaskRow("gradaug.tasks.ultralytics:Ultralytics", DETECTION),
@@ -107,6 +109,10 @@ SOURCES = {
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
+    "webdataset": DataRow("gradaug.data.webdataset:webdataset", "SHARDS"),
+    "hf": DataRow("gradaug.data.hugging_face:hugging_face", "DIR"),
+    "csv-labels": DataRow("gradaug.data.tables:csv_labels", "DIR"),
+    "csv-values": DataRow("gradaug.data.tables:csv_values", "DIR"),
     "voc-masks": DataRow("gradaug.data.voc_masks:voc_masks", "DIR", 1_464),
     "ade20k": DataRow("gradaug.data.ade20k:ade20k", "DIR", 20_210),
     "cityscapes": DataRow("gradaug.data.cityscapes:cityscapes", "DIR", 2_975),

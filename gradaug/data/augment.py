@@ -40,11 +40,14 @@ def crop_and_flip(side: int, padding: int) -> Transform:
     return v2.Compose([v2.RandomCrop(side, padding=padding, padding_mode="reflect"), v2.RandomHorizontalFlip()])
 
 
-def resized_crop(side: int, color: bool) -> Transform:
-    """A random part resized to `side` pixels, mirrored half of the time; `color` adds the paper's ImageNet jitter."""
+def resized_crop(side: int, color: bool, channels: int = 3) -> Transform:
+    """A random part resized to `side` pixels, mirrored half of the time; `color` adds the paper's ImageNet jitter.
+
+    Of it an image of one channel has brightness and contrast.
+    """
     steps: list[nn.Module] = [v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()]
     if color:
-        steps += [v2.ColorJitter(0.4, 0.4, 0.4), Lighting(0.1)]
+        steps += [v2.ColorJitter(0.4, 0.4, 0.4), Lighting(0.1)] if channels == 3 else [v2.ColorJitter(0.4, 0.4)]
     return v2.Compose(steps)
 
 

@@ -6,66 +6,46 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from gradaug.data.augment import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Transform,
-    centre_crop,
-    chosen,
-    normalised,
-    repeatable,
-    resized_crop,
-)
 from gradaug.data.decode import SUFFIXES, decode
 from gradaug.data.paths import reason, root, shown
-from gradaug.data.source import Batch, DataSource, Images, Key
-from gradaug.data.splits import few_labels
+from gradaug.data.photo_sets import image_shape, photo_source
+from gradaug.data.source import DataSource
 from gradaug.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 VALIDATION = ("val", "validation", "test")
+LAYOUT = "folder:DIR with DIR/train and DIR/val"
 
 
-class Files(Images):
-    """Image files with their labels. Random transforms are drawn anew for every key."""
+class Files:
+    """Image files with their labels."""
 
-    def __init__(self, samples: Sequence[tuple[str, int]], transform: Transform, seed: int) -> None:
-        self.samples, self.transform, self.seed = list(samples), transform, seed
+    def __init__(self, paths: Sequence[str], labels: Tensor) -> None:
+        self.paths, self.labels = list(paths), labels
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        images = [
-            repeatable(self.transform, decode(self.samples[index][0]), self.seed, *(epoch, index))
-            for epoch, index in keys
-        ]
-        labels = torch.tensor([self.samples[index][1] for _, index in keys])
-        return normalised(torch.stack(images), IMAGENET_MEAN, IMAGENET_STD), labels
+    def pixels(self, index: int, channels: int) -> Tensor:
+        return decode(self.paths[index], channels=channels)
 
 
 def folder(path: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """The classes are the names of the folders in DIR/train; DIR/val must have the same."""
-    if not path:
-        raise DataError("folder needs the folder of the images: --data folder:DIR with DIR/train and DIR/val")
-    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
-        raise DataError(f"folders hold colour images, cropped square, but the network takes inputs of shape {shape}")
-    place, side = root(path), shape[1]
-    still = centre_crop(side)
-    known = {"standard": resized_crop(side, False), "color": resized_crop(side, True), "none": still}
-    moving = chosen(augment, known, "folder")
+    size = image_shape("folder", path, shape, LAYOUT)
+    place = root(path)
     train = _listed(place / "train")
     validation = _listed(next((place / name for name in VALIDATION if os.path.isdir(place / name)), place / "val"))
     if train.classes != validation.classes:
         different = ", ".join(map(shown, sorted(set(train.classes) ^ set(validation.classes))[:5]))
         raise DataError(f"{shown(train.path)} and {shown(validation.path)} have different classes: {different}")
-    whole = Files(train.samples, moving, seed), Files(train.samples, still, seed)
-    known_classes = [label for _, label in train.samples]
-    used, plain, rest = few_labels(*whole, known_classes, len(train.classes), labels, seed)
-    seen = Files(validation.samples, still, seed)
-    return DataSource(shown(place.name), len(train.classes), used, plain, seen, rest, IMAGENET_MEAN, IMAGENET_STD)
+    parts = train.files(), validation.files()
+    return photo_source(
+        shown(place.name), "classification", len(train.classes), parts, size, seed, labels, augment, "folder"
+    )
 
 
 @dataclass(frozen=True)
@@ -75,6 +55,9 @@ class _Listing:
     path: Path
     classes: list[str]
     samples: list[tuple[str, int]]
+
+    def files(self) -> Files:
+        return Files([file for file, _ in self.samples], torch.tensor([label for _, label in self.samples]))
 
 
 def _listed(path: Path) -> _Listing:

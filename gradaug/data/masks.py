@@ -20,9 +20,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from gradaug.data.augment import IMAGENET_MEAN, IMAGENET_STD, chosen, normalised, repeatable
+from gradaug.data.augment import chosen, normalised, repeatable
 from gradaug.data.decode import decode, decode_mask
 from gradaug.data.paths import reason, shown
+from gradaug.data.photo_sets import normal
 from gradaug.data.source import DataSource, Images, Key
 from gradaug.errors import DataError
 
@@ -78,26 +79,26 @@ class Files:
 
 
 class Masked(Images):
-    """Images (N, 3, H, W) and masks (N, H, W) of class numbers, -100 where there is no label."""
+    """Images (N, C, H, W), in colour or grey, and masks (N, H, W) of class numbers, -100 where there is no label."""
 
     together: int = 16
     """Images of a batch in evaluation: they are large, and so is an answer for each of their pixels."""
 
-    def __init__(self, files: Sequence[Files], transform: nn.Module, seed: int) -> None:
-        self.files, self.transform, self.seed = list(files), transform, seed
+    def __init__(self, files: Sequence[Files], transform: nn.Module, channels: int, seed: int) -> None:
+        self.files, self.transform, self.channels, self.seed = list(files), transform, channels, seed
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         pairs = [self._pair(epoch, index) for epoch, index in keys]
-        images = normalised(torch.stack([image for image, _ in pairs]), IMAGENET_MEAN, IMAGENET_STD)
+        images = normalised(torch.stack([image for image, _ in pairs]), *normal(self.channels))
         masks = torch.stack([mask for _, mask in pairs]).long()
         return images, masks.masked_fill_(masks == VOID, UNLABELLED)
 
     def _pair(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         files = self.files[index]
-        image, mask = decode(files.image), decode_mask(files.mask)
+        image, mask = decode(files.image, channels=self.channels), decode_mask(files.mask)
         if image.shape[1:] != mask.shape:
             raise DataError(
                 f"the image {shown(files.image)} has {_sides(image)} pixels and its mask {shown(files.mask)} "
@@ -150,11 +151,12 @@ def masked_source(
     name: str,
     classes: int,
     parts: tuple[Sequence[Files], Sequence[Files]],
-    size: tuple[int, int],
+    shape: tuple[int, int, int],
     seed: int,
     augment: str,
 ) -> DataSource:
-    """The data set of files to train on and files to validate."""
+    """The data set of files to train on and files to validate; `shape` is that of the network's images."""
+    channels, size = shape[0], shape[1:]
     still = v2.Compose([Scaled(size, (1.0, 1.0)), Filled(size)])
     moving = v2.Compose(
         [
@@ -168,12 +170,11 @@ def masked_source(
     return DataSource(
         name,
         classes,
-        Masked(train, transform, seed),
-        Masked(train, still, seed),
-        Masked(validation, still, seed),
+        Masked(train, transform, channels, seed),
+        Masked(train, still, channels, seed),
+        Masked(validation, still, channels, seed),
         None,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
+        *normal(channels),
         task="segmentation",
     )
 
@@ -181,15 +182,15 @@ def masked_source(
 # ------------------------------------------------------------------------------------------ what layouts share
 
 
-def image_size(name: str, path: str, shape: tuple[int, ...], labels: int | None) -> tuple[int, int]:
-    """Height and width of the network's images; DataError where it takes others, or for what masks cannot do."""
+def image_size(name: str, path: str, shape: tuple[int, ...], labels: int | None) -> tuple[int, int, int]:
+    """Channels, height and width of the network's images; DataError for others, and for what masks cannot do."""
     if not path:
         raise DataError(f"{name} needs the folder of the images: --data {name}:DIR")
-    if len(shape) != 3 or shape[0] != 3:
-        raise DataError(f"{name} has colour images, but the network takes inputs of shape {shape}")
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise DataError(f"{name} has images in colour or grey, but the network takes inputs of shape {shape}")
     if labels is not None:
         raise DataError(f"{name} has a mask for every image, and no labels to choose from: leave out --labels")
-    return shape[1], shape[2]
+    return shape[0], shape[1], shape[2]
 
 
 def listed(path: Path, layout: str) -> list[str]:

@@ -22,6 +22,17 @@ def few_labels(
     return Subset(moving, known), Subset(still, known), Unlabelled(Subset(moving, others)) if others else None
 
 
+def some_labels(moving: Images, still: Images, count: int | None, seed: int) -> tuple[Images, Images, Images | None]:
+    """As :func:`few_labels` where an image has several labels or none of a class: any `count` of the images."""
+    if count is None:
+        return moving, still, None
+    if count > len(moving):
+        raise DataError(f"--labels {count} is more than the {len(moving)} training images")
+    known = sorted(random.Random(f"gradaug/labels/{seed}").sample(range(len(moving)), count))
+    others = sorted(set(range(len(moving))) - set(known))
+    return Subset(moving, known), Subset(still, known), Unlabelled(Subset(moving, others)) if others else None
+
+
 def balanced(labels: Sequence[int], classes: int, count: int, seed: int) -> tuple[list[int], list[int]]:
     """Indices of `count` images, the same number of each class, and those of all others; a function of the seed.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from gradaug.config.registry import TASKS
 from gradaug.tasks.classification import Classification as Classification
 from gradaug.tasks.detection import Detection as Detection
+from gradaug.tasks.multilabel import MultiLabel as MultiLabel
+from gradaug.tasks.regression import Regression as Regression
 from gradaug.tasks.segmentation import Segmentation as Segmentation
 from gradaug.tasks.task import AnyTask as AnyTask
 from gradaug.tasks.task import Task as Task

@@ -17,8 +17,10 @@ from gradaug.tasks.losses import (
     distillation,
     fitted,
     require_answers,
+    require_classes,
     smoothed,
     task_loss,
+    wide,
 )  # fmt: skip
 from gradaug.tasks.outputs import main_output
 from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, Task, TaskScore
@@ -104,6 +106,12 @@ class Classification(Task[Tensor, Tensor, Tensor]):
 
     def subnet_loss(self, output: object, target: Tensor, mix: Mix | None = None) -> Tensor:
         return distillation(output, target, self.temperature, self.divergence, mix)
+
+    def comparable(self, output: object) -> Tensor:
+        """Probabilities (N, classes, ...)."""
+        logits = main_output(output)
+        require_classes(logits)
+        return wide(logits).softmax(1)
 
     def train_sums(self, target: Tensor, labels: Tensor) -> Sums:
         numbers = labels.argmax(1) if labels.shape == target.shape else labels

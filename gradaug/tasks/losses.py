@@ -39,8 +39,9 @@ def require_classes(logits: Tensor) -> None:
     if logits.ndim < 2 or logits.shape[1] < 2:
         raise InputError(
             f"the network returns numbers of shape {tuple(logits.shape)}, not logits (N, classes): a single number has "
-            "no probabilities that a sub-network could learn. For two classes return two logits, with class numbers "
-            'as labels; a regression trains without sub-networks (mode="none" and a criterion of your own)'
+            "no probabilities over classes that a sub-network could learn. One logit that says yes or no, or several "
+            "labels an image, are task=MultiLabel() (--task multilabel); numbers to be predicted are task=Regression() "
+            "(--task regression); for two classes return two logits, with class numbers as labels"
         )
 
 
@@ -59,7 +60,8 @@ def require_answers(logits: Tensor, labels: object, values: bool = True) -> None
             raise InputError(
                 f"labels of shape {given} ({labels.dtype}) are no class numbers {_of_numbers(shape)} and no "
                 f"probabilities of shape {shape} that add up to 1 over dim 1, the classes: what they say cannot be "
-                'taught to sub-networks by softmax; train with mode="none" and a criterion of your own'
+                "taught to sub-networks by softmax. Several labels an image are task=MultiLabel() (--task multilabel), "
+                "numbers to be predicted are task=Regression() (--task regression)"
             )
     elif len(shape) > 2 and not _lie_along(given, shape):
         raise InputError(
@@ -170,7 +172,7 @@ def distillation(
     require_classes(logits)
     require_classes(target)
     with without_autocast(logits):
-        student = F.log_softmax(_at_size(wide(logits), target) / temperature, dim=1)
+        student = F.log_softmax(at_size(wide(logits), target) / temperature, dim=1)
         teacher = F.log_softmax(wide(target) / temperature, dim=1)
         if mix is not None:
             teacher = _logarithm(_mixed(mix, teacher.exp()))
@@ -191,7 +193,12 @@ def alpha_divergence(teacher: Tensor, student: Tensor, clip: float = 5.0) -> Ten
 
 
 def kl(teacher: Tensor, student: Tensor, dim: int = 1) -> Tensor:
-    """KL(p || q) over the outcomes along `dim`, of logarithms; one without probability adds nothing, whatever q is."""
+    """KL(p || q) over the outcomes along `dim`, of logarithms; one without probability adds nothing, whatever q is.
+
+    InputError where there is one outcome alone, whose divergence is zero whatever the network says.
+    """
+    if teacher.shape[dim] < 2:
+        raise InputError(f"logits of shape {tuple(teacher.shape)} have one outcome along dim {dim}: nothing to learn")
     p = teacher.exp()
     return torch.where(p > 0, p * (teacher - student), 0.0).sum(dim)
 
@@ -211,7 +218,7 @@ def _logarithm(probabilities: Tensor) -> Tensor:
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
-def _at_size(logits: Tensor, target: Tensor) -> Tensor:
+def at_size(logits: Tensor, target: Tensor) -> Tensor:
     """Logits (N, classes, ...) at the positions of `target`: a picture of another size is resized."""
     if logits.shape == target.shape:
         return logits

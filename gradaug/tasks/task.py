@@ -188,6 +188,10 @@ class Task(Scaling, Generic[Images, Labels, Target]):
         """Of a sub-network, a scalar; `mix` is what a view did to the target (:mod:`gradaug.subnets.views`)."""
         raise NotImplementedError
 
+    def comparable(self, output: object) -> Tensor:
+        """The output as numbers whose squared difference says how far two networks disagree, for a mean teacher."""
+        raise InputError(f"a mean teacher has nothing to compare in {self.name}: take another --semi")
+
     # -- what is measured
 
     def train_sums(self, target: Target, labels: Labels) -> Sums:

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from gradaug.tasks.outputs import main_output
+from gradaug.tasks.classification import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradaug.tasks.task import AnyTask
     from netslim import SlimNet
 
 RAMP = 0.2
@@ -60,20 +61,21 @@ def _towards(decay: float) -> Callable[..., None]:
 class MeanTeacher(Average):
     """Mean Teacher (Tarvainen and Valpola, NeurIPS 2017): the student agrees with the running mean of itself.
 
-    The loss is the mean squared difference of the probabilities on two augmentations of unlabelled images, times a
-    weight that rises along exp(-5 (1 - t)^2) over the first fifth of the run. The teacher runs with batch statistics.
+    The loss is the mean squared difference of what the task compares (probabilities, in classification) on two
+    augmentations of unlabelled images, times a weight that rises along exp(-5 (1 - t)^2) over the first fifth of the
+    run. The teacher runs with batch statistics.
     """
 
-    def __init__(self, net: SlimNet, decay: float, weight: float, steps: int) -> None:
+    def __init__(self, net: SlimNet, decay: float, weight: float, steps: int, task: AnyTask | None = None) -> None:
         super().__init__(net, decay)
-        self.weight, self.steps = weight, steps
+        self.weight, self.steps, self.task = weight, steps, task or Classification()
 
     def loss(self, student: Callable[[Tensor], object], images: Tensor, step: int) -> Tensor:
         """`images` (2M, ...): M images for the student, and the same M, augmented differently, for the teacher."""
         images, others = images.chunk(2)
         with torch.no_grad(), self.net.train().sub():
-            target = main_output(self.net(others)).float().softmax(1)
-        answer = main_output(student(images)).float().softmax(1)
+            target = self.task.comparable(self.net(others))
+        answer = self.task.comparable(student(images))
         return self.weight * ramp(step / (RAMP * self.steps)) * F.mse_loss(answer, target)
 
 

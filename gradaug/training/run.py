@@ -83,10 +83,11 @@ class Run:
 
     def _averages(self) -> dict[str, Average]:
         found: dict[str, Average] = {}
-        if self.config.ema is not None:
-            found["ema"] = Average(self.net, self.config.ema)
-        if self.config.semi == "mean-teacher":
-            found["teacher"] = MeanTeacher(self.net, self.config.teacher_decay, self.config.consistency, self.steps)
+        net, config = self.net, self.config
+        if config.ema is not None:
+            found["ema"] = Average(net, config.ema)
+        if config.semi == "mean-teacher":
+            found["teacher"] = MeanTeacher(net, config.teacher_decay, config.consistency, self.steps, self.task)
         return found
 
     def begin(self, saved: ck.Checkpoint | None) -> Tally:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
+import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +69,56 @@ def image_folder(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> 
                 cut = image[:, :, :64] if i % 2 else image[:, :72]
                 Image.fromarray(cut.transpose(1, 2, 0)).save(folder / f"{i}.jpg")
     return root
+
+
+def csv_labels(root: Path, train: int = 6, val: int = 4) -> Path:
+    """train.csv and val.csv, a row an image: is its middle red, green, blue? One cell is empty, one file a PNG."""
+    return _table(root, {"train": train, "val": val}, "red,green,blue", lambda colour: [int(c > 127) for c in colour])
+
+
+def csv_values(root: Path, train: int = 6, val: int = 4) -> Path:
+    """The same with one number an image: the brightness of its middle, about 0."""
+    return _table(root, {"train": train, "val": val}, "brightness", lambda colour: [(sum(colour) - 382) / 200])
+
+
+def _table(root: Path, parts: dict[str, int], names: str, known: Callable[[list[int]], list[float]]) -> Path:
+    (root / "images").mkdir(parents=True)
+    generator = np.random.default_rng(7)
+    for part, count in parts.items():
+        rows = [f"file,{names}"]
+        for number in range(count):
+            file = f"images/{part}{number}.{'png' if number == 1 else 'jpg'}"
+            colour = generator.choice([20, 70, 190, 240], 3).tolist()  # far from the middle, as JPEG rounds
+            Image.new("RGB", (40, 36 + number % 3), tuple(colour)).save(root / file)
+            cells = list(map(str, known(colour)))
+            rows.append(",".join([file, *(cells if number else ["", *cells[1:]])]))
+        (root / f"{part}.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def webdataset(root: Path, classes: int = 3, train: int = 4, val: int = 2) -> Path:
+    """Two shards to train on and one to validate: the images of :func:`image_folder`, their classes as cls or json."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = image_folder(Path(place), classes, train, val)
+        for part in ("train", "val"):
+            files = sorted((folder / part).glob("*/*.jpg"), key=lambda path: (path.name, path))
+            middle = len(files) // 2 if part == "train" else len(files)
+            for number, some in enumerate((files[:middle], files[middle:])):
+                if some:
+                    shard(root / f"set-{part}-{number:03}.tar", [(int(f.parent.name[-1]), f) for f in some])
+    return root
+
+
+def shard(path: Path, samples: list[tuple[int, Path]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for number, (label, image) in enumerate(samples):
+            ending, text = ("json", json.dumps({"label": label, "who": "x"})) if number % 2 else ("cls", f"{label}\n")
+            member = tarfile.TarInfo(f"a/{number:06}.{ending}")
+            member.size = len(text)
+            tar.add(image, f"a/{number:06}.jpg")
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
 
 
 def _scene(number: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

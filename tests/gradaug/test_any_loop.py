@@ -195,7 +195,7 @@ def test_unlabelled_images_in_any_form_of_output(form: Any) -> None:
 )
 def test_a_single_number_is_refused_by_its_shape_whatever_the_criterion(criterion: Any) -> None:
     net, numbers = converted(classes=1), torch.rand(8, 1)
-    with pytest.raises(InputError, match=r"return two logits.*mode=\"none\""):
+    with pytest.raises(InputError, match=r"task=MultiLabel\(\).*task=Regression\(\).*return two logits"):
         gradaug.GradAug(net, round_to=1, criterion=criterion).backward(IMAGES, numbers)
     assert all(parameter.grad is None for parameter in net.parameters())
     losses = gradaug.GradAug(net, "none", criterion=criterion).backward(IMAGES, numbers)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gradaug import data
+from gradaug.data import decode as decoding
 from gradaug.data.decode import decode
 from gradaug.errors import DataError
 
@@ -159,6 +160,68 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.M
         listening.bind("socket.jpg")
         for name in ("pipe.jpg", "folder.jpg", "loop.jpg", "socket.jpg", "missing.jpg", os.fsdecode(b"\xff\x1b.jpg")):
             refused(name)
+
+
+JPEGS: dict[str, Callable[[Path], None]] = {
+    "plain": saved(COLOUR),
+    "full-colours": saved(COLOUR, quality=95, subsampling=0),
+    "progressive": saved(COLOUR, progressive=True),
+    "odd-sides": saved(COLOUR[:41, :33]),
+    "grey": saved(GREY),
+    "inks": saved(COLOUR, "CMYK"),
+    "turned": saved(COLOUR, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("options", [{}, {"channels": 1}, {"upright": True}], ids=str)
+def test_the_quicker_decoder_gives_the_same_pixels(
+    kind: str, options: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"{kind}.jpg"
+    JPEGS[kind](path)
+    quick = decode(path, **options)
+    monkeypatch.setattr(decoding, "alike", lambda: False)
+    assert torch.equal(quick, decode(path, **options))
+    assert quick.shape[1:] == (64, 48) if (kind, options) == ("turned", {"upright": True}) else quick.ndim == 3
+
+
+def test_the_quicker_decoder_is_used_where_it_is_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    quick = decoding._by_torchvision
+    monkeypatch.setattr(decoding, "_by_torchvision", lambda content, n: (used.append(n), quick(content, n))[1])
+    if not decoding.alike():
+        pytest.skip("torchvision's decoder is another one here")
+    used.clear()
+    for kind in ("plain", "grey", "inks"):
+        JPEGS[kind](tmp_path / "one.jpg")
+        decode(tmp_path / "one.jpg")
+    assert used == [3, 3]
+
+
+def test_another_decoder_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = decoding._by_torchvision
+    monkeypatch.setattr(decoding, "_by_torchvision", lambda content, n: quick(content, n) ^ 1)
+    assert not decoding.alike.__wrapped__()
+
+    def gone(content: bytes, channels: int) -> Tensor:
+        raise ImportError("cannot import name 'decode_jpeg'")
+
+    monkeypatch.setattr(decoding, "_by_torchvision", gone)
+    assert not decoding.alike.__wrapped__()
+
+
+def test_a_file_that_was_cut_off_is_said_by_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cut.jpg"
+    JPEGS["plain"](path)
+    path.write_bytes(path.read_bytes()[:-300])
+    said = []
+    for alike in (True, False):
+        monkeypatch.setattr(decoding, "alike", lambda alike=alike: alike)
+        with pytest.raises(DataError, match=r"cut\.jpg cannot be read as an image") as error:
+            decode(path)
+        said.append(str(error.value))
+    assert said[0] == said[1]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ SETS: dict[str, tuple[Callable[[Path], Path], tuple[int, ...], int]] = {
     "cifar100": (formats.cifar100, (3, 32, 32), 100),
     "stl10": (formats.stl10, (3, 96, 96), 10),
     "folder": (formats.image_folder, (3, 48, 48), 3),
+    "webdataset": (formats.webdataset, (3, 48, 48), 3),
 }
 
 
@@ -83,9 +84,20 @@ def test_other_sides_are_resized(found: tuple[str, tuple[int, ...], int]) -> Non
     assert everything(data.load(spec, (3, 40, 40)).train)[0].shape[-2:] == (40, 40)
 
 
-def test_one_channel_is_a_clear_error(found: tuple[str, tuple[int, ...], int]) -> None:
-    with pytest.raises(DataError, match=r"but the network takes inputs of shape \(1, 32, 32\)"):
-        data.load(found[0], (1, 32, 32))
+def test_other_channels_are_a_clear_error(found: tuple[str, tuple[int, ...], int]) -> None:
+    with pytest.raises(DataError, match=r"but the network takes inputs of shape \(4, 32, 32\)"):
+        data.load(found[0], (4, 32, 32))
+
+
+@pytest.mark.parametrize("augment", ["standard", "color", "none"])
+def test_a_network_may_see_photographs_in_grey(tmp_path: Path, augment: str) -> None:
+    root = formats.image_folder(tmp_path)
+    source = data.load(f"folder:{root}", (1, 32, 32), augment=augment)
+    for part in (source.train, source.calibration, source.validation):
+        images, _ = everything(part)
+        assert images.shape == (len(part), 1, 32, 32)
+        assert 0.3 < float(images.std()) < 3
+    assert (len(source.mean), len(source.std)) == (1, 1)
 
 
 def test_missing_files_say_where_they_were_looked_for(tmp_path: Path) -> None:

@@ -267,9 +267,20 @@ def test_what_masks_cannot_do_is_refused(layout: tuple[str, Path]) -> None:
     name, place = layout
     with pytest.raises(DataError, match="no labels to choose from"):
         data.load(f"{name}:{place}", (3, 32, 32), labels=10)
-    with pytest.raises(DataError, match="has colour images, but the network takes"):
-        data.load(f"{name}:{place}", (1, 32, 32))
+    with pytest.raises(DataError, match="has images in colour or grey, but the network takes"):
+        data.load(f"{name}:{place}", (4, 32, 32))
     with pytest.raises(DataError, match=f"needs the folder of the images: --data {name}:DIR"):
         data.load(name, (3, 32, 32))
     with pytest.raises(DataError, match=f"--augment color .*; {name} has standard and none"):
         load(layout, augment="color")
+
+
+def test_a_network_may_see_masked_photographs_in_grey(tmp_path: Path) -> None:
+    place = formats.voc_masks(tmp_path)
+    grey, colour = (data.load(f"voc-masks:{place}", (channels, 40, 48)) for channels in (1, 3))
+    keys = [(0, 0), (0, 1)]
+    (images, masks), (others, same) = (each.train.__getitems__(keys) for each in (grey, colour))
+    assert (images.shape, others.shape) == ((2, 1, 40, 48), (2, 3, 40, 48))
+    assert torch.equal(masks, same)
+    pixels = [x[:, 0] * source.std[0] + source.mean[0] for x, source in ((images, grey), (others, colour))]
+    assert (pixels[0] - pixels[1]).abs().max() < 3 / 255  # the pictures are grey ones
