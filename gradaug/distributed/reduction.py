@@ -37,6 +37,11 @@ def network_in(model: object) -> Any:
     return inner
 
 
+def exchanging(net: nn.Module) -> nn.Module:
+    """`net` in a DistributedDataParallel that leaves buffers alone, where several processes have joined."""
+    return net if current().size == 1 else DistributedDataParallel(net, broadcast_buffers=False)
+
+
 class Reduction:
     """When and by what the gradients of a network are averaged: by a DDP around it, or by whoever calls for it."""
 

@@ -14,6 +14,7 @@ SMALLEST = {
     "step": ["--depth 10 --widen 1 --batch-size 2 --rounds 1", "--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
     "convert": ["squeezenet1_1 --rounds 1", "squeezenet1_1 --rounds 1 --convert --json"],
     "detection": ["--images 2 --seeds 1 --epochs 1 --width 4 --methods plain --json a.json --markdown a.md"],
+    "sync": ["--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
     "memory": ["--model gradaug.models:resnet20 --side 16 --batch-size 2"],
     "regularizers": [
         "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"

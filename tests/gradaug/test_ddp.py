@@ -63,6 +63,11 @@ def test_steps_in_parts_and_with_a_scaler_are_exact(found: list[dict[str, Any]],
         assert_equal(process[name])
 
 
+def test_a_run_comes_to_the_same_weights_by_either_exchange(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        assert_equal(process["runs"], rtol=1e-4)
+
+
 @pytest.mark.parametrize("way", range(5))
 def test_the_wrapper_is_found_wherever_it_is_handed_in(found: list[dict[str, Any]], way: int) -> None:
     for process in found:

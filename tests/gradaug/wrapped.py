@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ import netslim
 from gradaug.distributed import processes as sync
 from gradaug.distributed.reduction import Reduction
 from gradaug.subnets.sampler import Draw
+from gradaug.training.folder import RunFolder
+from gradaug.training.run import Run
 from netslim.errors import InputError
 
-from .processes import LAST_SKIPS, MODES, Blocks, batch, step_of
+from .processes import LAST_SKIPS, MODES, Blocks, Digitals, batch, step_of
 
 NORMS = {"frozen norms": True, "live norms": False}
 WRAPPERS: dict[str, dict[str, Any]] = {
@@ -149,6 +152,7 @@ def answers() -> dict[str, Any]:
     found["compressed"] = compressed()
     found["overlap"] = overlap()
     found["buffers"] = buffers()
+    found["runs"] = runs()
     found["said"] = said()
     return found
 
@@ -301,6 +305,24 @@ def buffers() -> dict[str, Tensor]:
     net.get_submodule("stem").register_forward_pre_hook(lambda *_: seen.update(mean=mean.clone()) if not seen else None)
     ga.backward(*parts(2, rank)[0])
     return seen
+
+
+def runs() -> tuple[Any, Any]:
+    """Weights after steps of `gradaug train --sync ddp`, and of the flat exchange; with their figures."""
+    found = []
+    for exchange in ("ddp", "flat"):
+        torch.manual_seed(5)
+        net = netslim.convert(Digitals(), torch.randn(2, 1, 8, 8), prove=False)
+        config = gradaug.TrainConfig("both", batch_size=96, accumulate=2, sync=exchange, device="cpu", lr=0.05)
+        run = Run(net, config, RunFolder(Path("nowhere")), None, sync.current())
+        batches, tally = run.batches(), run.tally()
+        run.net.train()
+        figures = []
+        for _ in range(3):
+            figures.append(run.backward(batches, tally, stop=False))
+            run.update()
+        found.append([_weights(run.net) | {"figures": torch.stack(figures)}])
+    return found[0], found[1]
 
 
 def said() -> dict[str, str]:
