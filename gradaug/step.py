@@ -9,19 +9,20 @@
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
 gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
 
-With several processes call ``gradaug.average_gradients(net.parameters())`` after `backward`: one exchange a step
-(:meth:`GradAug.step` does so itself).
+With several processes give it ``DistributedDataParallel(net)`` in place of the network, which exchanges while the last
+backward runs; or call ``gradaug.average_gradients(net.parameters())`` after `backward` (:meth:`GradAug.step` does so
+itself). One exchange a step either way.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradaug.arguments import (
     drawn,
@@ -31,7 +32,8 @@ from gradaug.arguments import (
     require_common,
 )  # fmt: skip
 from gradaug.config.values import checked, function, truth, whole
-from gradaug.distributed.processes import average_gradients, current, require_own
+from gradaug.distributed.processes import current
+from gradaug.distributed.reduction import Reduction, network_in
 from gradaug.inputs import device_of
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
@@ -69,7 +71,8 @@ class GradAug:
     """Trains `net` and sub-networks of it that share its weights.
 
     Args:
-        net: a converted network; batch norm keeps the running statistics of the full network alone.
+        net: a converted network, alone or in DistributedDataParallel (then :meth:`backward` ends with the mean over the
+            processes) or torch.compile; batch norm keeps the running statistics of the full network alone.
         space: what sub-networks are drawn from, or a mode alone: "randwidth" (the default), "randdepth", "both", or
             "none" for the plain step.
         settings: in place of a space, those of :class:`gradaug.SubnetSettings`: mode, alpha, num_subnets, resolutions,
@@ -92,7 +95,7 @@ class GradAug:
             around the step, if there is one.
         scaler: a torch.amp.GradScaler, which scales every loss; :meth:`step` unscales and updates it, and after
             :meth:`backward` that is the caller's.
-        forward: what to call for the network's output, e.g. ``torch.compile(net)``.
+        forward: what to call for the network's output, e.g. ``torch.compile(net)``, where it is not `net`.
 
     Raises:
         netslim.errors.InputError: `net` is no converted network; an argument has a wrong type or is out of range; the
@@ -101,7 +104,7 @@ class GradAug:
 
     def __init__(
         self,
-        net: SlimNet,
+        net: nn.Module,
         space: Space | str | None = None,
         *,
         per_group: bool = False,
@@ -121,12 +124,14 @@ class GradAug:
         forward: Callable[..., Any] | None = None,
         **settings: object,
     ) -> None:
-        self.net = net
+        called = net if forward is None else function("forward", forward)
+        self.reduction = Reduction(net, called)
+        self.net: SlimNet = network_in(net)
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
         settings |= {"widths": "per-group"} if truth("per_group", per_group) else {}
-        self.space = space_of(net, space, settings, self.task)
+        self.space = space_of(self.net, space, settings, self.task)
         self.seed, self.rank = checked("seed", seed), whole("rank", rank)
         self.transform = function("transform", transform)
         self.view = function("view", view)
@@ -134,12 +139,12 @@ class GradAug:
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
         self.amp, self.scaler = precision(amp), loss_scaler(scaler)
-        self.forward: Callable[..., Any] = net if forward is None else function("forward", forward)
+        self.forward: Callable[..., Any] = called
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
         self._seen = self._own = False
-        require_own(net, self.forward)
+        self.reduction.require(self.net)
 
     def backward(
         self,
@@ -156,9 +161,16 @@ class GradAug:
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
         if not self._own:  # once more: a wrapper may have come after this object
-            require_own(self.net, self.forward)
+            self.reduction.require(self.net)
             self._own = True
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
+        with self.reduction.quiet():
+            losses = self._passes(images, labels, draws, unlabelled)
+        self._part = (self._part + 1) % self.accumulate
+        self.steps += self._part == 0
+        return losses
+
+    def _passes(self, images: object, labels: object, draws: Sequence[Draw], unlabelled: object) -> Losses:
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
@@ -169,10 +181,12 @@ class GradAug:
                 self._require_target(answer, labels)
             full = self.task.loss(self.task.first(output, count, total), labels)
         del output
-        self.accumulate_loss(one_number(full))
-        subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
-        self._part = (self._part + 1) % self.accumulate
-        self.steps += self._part == 0
+        full, done = self._learnable(one_number(full)), self._part == self.accumulate - 1
+        self._add(full, last=done and not draws)
+        subnets = tuple(
+            self._subnet_backward(every, target, chosen, i, last=done and i == len(draws) - 1)
+            for i, chosen in enumerate(draws)
+        )
         return Losses(full.detach(), subnets, answer, self.subnet_weight)
 
     def step(self, images: object, labels: object, optimizer: torch.optim.Optimizer) -> Losses:
@@ -187,7 +201,7 @@ class GradAug:
             optimizer.zero_grad()
         losses = self.backward(images, labels)
         if self._part == 0:
-            average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+            self.average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
             self._update(optimizer)
         return losses
 
@@ -198,7 +212,7 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Any, target: object, chosen: Draw, number: int) -> Tensor:
+    def _subnet_backward(self, images: Any, target: object, chosen: Draw, number: int, last: bool) -> Tensor:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
@@ -209,23 +223,38 @@ class GradAug:
                 with self._autocast():
                     output = self.task.subnet_answer(self.net, self.forward, images, target)
                 loss = self.task.subnet_loss(output, target, mix)
-                if loss.requires_grad:  # else nothing that is trained is in this sub-network
-                    self.accumulate_loss(self.subnet_weight * loss)
+                self._add(self.subnet_weight * loss, last)
         return loss.detach()
 
     def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
         return self.task.passing(self.net, (self.seed, self.steps, self._part, number, self.rank, current().rank))
 
     def accumulate_loss(self, loss: Tensor) -> None:
-        """Adds the gradient of a further loss on this part of the step's batch."""
+        """Adds the gradient of a further loss on this part of the step's batch, before :meth:`backward` or after it."""
+        loss = self._learnable(loss) / self.accumulate
+        with without_autocast(loss):
+            self.reduction.aside(self._scaled(loss))
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter], figures: Tensor | None = None) -> Tensor:
+        """:func:`gradaug.average_gradients`, of those that :meth:`backward` has not exchanged; returns its figures."""
+        return self.reduction.average(parameters, figures)
+
+    def _add(self, loss: Tensor, last: bool) -> None:
+        """Adds the gradient of a pass; where nothing that is trained was in it, there is none."""
+        loss = loss / self.accumulate
+        with without_autocast(loss):
+            self.reduction.backward(self._scaled(loss), last)
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def _learnable(self, loss: Tensor) -> Tensor:
         if not loss.requires_grad:
             raise InputError(
                 "the loss has no gradient: all parameters are frozen, gradients are off (torch.no_grad) or the "
                 "criterion returns a detached number"
             )
-        loss = loss / self.accumulate
-        with without_autocast(loss):
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return loss
 
     def _require_target(self, target: object, labels: object) -> None:
         """InputError unless the full network's output is a target for sub-networks."""

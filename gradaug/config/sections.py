@@ -173,6 +173,12 @@ class RunSettings:
     )
     compile: bool = setting(False, "Run", "Compile the network with torch.compile.")
     sync_bn: bool = setting(False, "Run", "Batch norm of the full network over the batches of all processes.")
+    sync: str = setting(
+        "flat",
+        "Run",
+        "Exchange of gradients: after the last pass (flat), or DistributedDataParallel's during its backward (ddp).",
+        one_of("flat", "ddp"),
+    )
     subnets_per_rank: bool = setting(False, "Run", "Every process draws sub-networks of its own.")
     device: str = setting("auto", "Run", "Where to compute: auto, cpu, cuda, cuda:1, ...", runtime=True)
     workers: int = setting(

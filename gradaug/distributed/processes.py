@@ -5,17 +5,14 @@
         ...                                           # n backward passes, gradients add up in .grad
         sums = average_gradients(net.parameters(), figures)
 
-Why not DistributedDataParallel: a step has 1 + n backward passes over changing parts of the network. DDP under
-``no_sync`` until the last pass is exact for random width, but random depth leaves it waiting for parameters that the
-last pass did not use, and ``find_unused_parameters`` then loses the gradients of earlier passes (pytorch#69031). One
-flat all-reduce after all passes is exact in every mode, and the full pass touches every parameter anyway.
+One flat all-reduce after all passes is exact whatever parts of the network they used. DistributedDataParallel around
+the network exchanges while the last backward runs: :mod:`gradaug.distributed.reduction`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import gc
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -25,10 +22,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gradaug.errors import TrainingError
-from netslim.errors import InputError, NetslimError
+from netslim.errors import NetslimError
 
 T = TypeVar("T")
 
@@ -51,11 +47,11 @@ class World:
         return self.rank == 0
 
 
-def current() -> World:
-    """This process among those that have joined."""
+def current(group: dist.ProcessGroup | None = None) -> World:
+    """This process among those that have joined, or of a `group` of them."""
     if not (dist.is_available() and dist.is_initialized()):
         return World()
-    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    return World(dist.get_rank(group), dist.get_world_size(group), int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextlib.contextmanager
@@ -111,16 +107,19 @@ def _share(tensors: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def average_gradients(parameters: Iterable[nn.Parameter], figures: Tensor | None = None) -> Tensor:
+def average_gradients(
+    parameters: Iterable[nn.Parameter], figures: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+) -> Tensor:
     """Puts the mean over the processes into every ``.grad``; returns `figures` (K,), in double, summed over them.
 
     One all-reduce (one more where some parameters are double, or on another device). Gradients in half precision are
     added up in single, and rounded once. Figures travel as bytes, so that their sum is exact to double. A parameter
     without gradient counts as zeros where another process has one, and stays without where none has. With equal parts
-    of a batch in every process the result is the gradient of the joined batch's mean loss.
+    of a batch in every process the result is the gradient of the joined batch's mean loss. `group`: the processes, all
+    if not given.
     """
     figures = exact(torch.zeros(0) if figures is None else figures)
-    world = current()
+    world = current(group)
     if world.size == 1:
         return figures
     kinds: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
@@ -128,14 +127,14 @@ def average_gradients(parameters: Iterable[nn.Parameter], figures: Tensor | None
         if parameter.requires_grad:
             kinds.setdefault((parameter.device, _wide(parameter.dtype)), []).append(parameter)
     sums = figures
-    for i, ((device, dtype), group) in enumerate((kinds or {(figures.device, torch.float32): []}).items()):
+    for i, ((device, dtype), alike) in enumerate((kinds or {(figures.device, torch.float32): []}).items()):
         head = _letters(figures, world).to(device, dtype) if i == 0 else torch.zeros(0, device=device, dtype=dtype)
-        used = torch.tensor([p.grad is not None for p in group], device=device, dtype=dtype)
-        flat = torch.cat([head, used, *(_real(_gradient(p)).to(dtype).reshape(-1) for p in group)])
+        used = torch.tensor([p.grad is not None for p in alike], device=device, dtype=dtype)
+        flat = torch.cat([head, used, *(_real(_gradient(p)).to(dtype).reshape(-1) for p in alike)])
         with peers():
-            dist.all_reduce(flat)
-        letters, counts, *means = flat.split([len(head), len(group), *(_real(p).numel() for p in group)])
-        for parameter, mean, count in zip(group, means, counts, strict=True):
+            dist.all_reduce(flat, group=group)
+        letters, counts, *means = flat.split([len(head), len(alike), *(_real(p).numel() for p in alike)])
+        for parameter, mean, count in zip(alike, means, counts, strict=True):
             if count > 0:
                 parameter.grad = _gradient(parameter)
                 real = _real(parameter.grad)
@@ -204,31 +203,6 @@ def from_main(call: Callable[[], T]) -> T:
     if isinstance(found[0], NetslimError):
         raise found[0]
     return found[0]
-
-
-def require_own(net: nn.Module, forward: Callable[..., object]) -> None:
-    """InputError where DistributedDataParallel wraps the network `net` and `forward` does not call the wrapper.
-
-    Such a wrapper exchanges no gradients, in silence. A network does not know who wraps it: where processes have
-    joined, all objects of this one are looked through, in a fraction of a second.
-    """
-    if forward is net and current().size > 1 and _wrapped(net):
-        gc.collect()  # a wrapper that nobody uses any more is none
-        if _wrapped(net):
-            raise InputError(f"the network is inside a DistributedDataParallel that GradAug does not call; {_INSTEAD}")
-
-
-_INSTEAD = (
-    "give it the network that netslim.convert returned, wrapped by nothing, and with several processes call "
-    "gradaug.average_gradients(net.parameters()) before the optimizer steps (GradAug.step does so itself)"
-)
-
-
-def _wrapped(net: nn.Module) -> bool:
-    return any(
-        issubclass(type(found), DistributedDataParallel) and any(module is net for module in found.modules())
-        for found in gc.get_objects()
-    )
 
 
 _LOST = re.compile(r"connect|timed? ?out|socket|broken pipe|by peer|remote process", re.IGNORECASE)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gradaug import data, tasks
 from gradaug.distributed import processes as sync
+from gradaug.distributed.reduction import exchanging
 from gradaug.evaluation.score import measure, require_fit
 from gradaug.inputs import image_shape, on_device
 from gradaug.regularizers.hooks import Regularizers
@@ -156,7 +157,7 @@ class Run:
                 others = None
             losses = self.ga.backward(images, labels, None, others)
             total = total + figures(self.task, losses, labels, stop)
-        return sync.average_gradients(self.net.parameters(), total)
+        return self.ga.average_gradients(self.net.parameters(), total)
 
     def update(self) -> None:
         """The optimizer step, and what follows it."""
@@ -255,7 +256,7 @@ def grad_aug(
 ) -> GradAug:
     """The step that `config` describes."""
     return GradAug(
-        net,
+        exchanging(net) if config.sync == "ddp" else net,
         Space.for_network(net, config, tasks.of(config)),
         seed=config.seed,
         rank=rank if config.subnets_per_rank else 0,
@@ -265,7 +266,7 @@ def grad_aug(
         accumulate=config.accumulate,
         amp=PRECISIONS[config.amp],
         scaler=scaler,
-        forward=forward,
+        forward=net if forward is None else forward,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import torch
@@ -12,18 +13,27 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from netslim.errors import InputError
 
 
-def unwrapped(model: object) -> nn.Module:
-    """The model in DataParallel, DistributedDataParallel and what torch.compile gives, or the model itself.
-
-    Raises InputError for what is no module, and for one that holds no Python that could be followed.
-    """
+def shells(model: object) -> Iterator[object]:
+    """`model` and what stands inside it, layer by layer: DataParallel, DistributedDataParallel, torch.compile."""
+    yield model
     while isinstance(model, nn.Module):
         if isinstance(model, (DataParallel, DistributedDataParallel)):
             model = model.module
         elif isinstance(model, _compiled()):
             model = model._orig_mod
         else:
-            return _with_python(model)
+            return
+        yield model
+
+
+def unwrapped(model: object) -> nn.Module:
+    """The model in DataParallel, DistributedDataParallel and what torch.compile gives, or the model itself.
+
+    Raises InputError for what is no module, and for one that holds no Python that could be followed.
+    """
+    *_, model = shells(model)
+    if isinstance(model, nn.Module):
+        return _with_python(model)
     if isinstance(model, torch.export.ExportedProgram):
         raise InputError("the model is a program of torch.export; convert the module that was exported, or .module().")
     raise InputError(f"the model is a {type(model).__name__}, and no torch.nn.Module.")

@@ -15,6 +15,7 @@ SMALLEST = {
     "convert": ["squeezenet1_1 --rounds 1", "squeezenet1_1 --rounds 1 --convert --json"],
     "detection": ["--images 2 --seeds 1 --epochs 1 --width 4 --methods plain --json a.json --markdown a.md"],
     "loader": ["--images 4 --size 32,48 --side 16 --workers 0 --repeat 1"],
+    "sync": ["--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
     "memory": ["--model gradaug.models:resnet20 --side 16 --batch-size 2"],
     "regularizers": [
         "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"

@@ -24,7 +24,6 @@ from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.subnets.sampler import Draw
 from gradaug.training.folder import RunFolder
 from gradaug.training.run import Run
-from netslim.errors import InputError
 
 MODES = ("randwidth", "randdepth", "both")
 
@@ -152,7 +151,6 @@ def answers() -> dict[str, Any]:
     found["figures"] = figures()
     found["means"] = means()
     found["exchanges"] = exchanges()
-    found["wrapped"] = wrapped()
     found["steps by GradAug"] = steps_by_gradaug()
     found["running mean"] = running_mean()
     return found
@@ -197,29 +195,6 @@ def exchanges() -> int:
     with unittest.mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as counted:
         sync.average_gradients(parameters, torch.ones(5))
     return counted.call_count
-
-
-def wrapped() -> list[str]:
-    """What GradAug says to a network inside DistributedDataParallel, and to one that has left it."""
-    net = network().float()
-    wrapper = nn.parallel.DistributedDataParallel(net)
-
-    def said(*given: Any, **options: Any) -> str:
-        try:
-            gradaug.GradAug(*given, **options)
-        except InputError as error:
-            return str(error)
-        return "fine"
-
-    found = [said(wrapper), said(net), said(net, forward=wrapper)]
-    late = gradaug.GradAug(network().float(), resolutions=())
-    wrapper = nn.parallel.DistributedDataParallel(nn.Sequential(late.net))
-    try:
-        late.backward(*(t.float() if t.is_floating_point() else t for t in batch()))
-    except InputError as error:
-        found.append(str(error))
-    del wrapper
-    return [*found, said(net)]
 
 
 def steps_by_gradaug() -> dict[str, Tensor]:
