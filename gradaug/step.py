@@ -16,7 +16,7 @@ With several processes call ``gradaug.average_gradients(net.parameters())`` afte
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,10 @@ from netslim.errors import InputError
 
 _TASKS: Any = object()
 """Default of a setting that is the task's own."""
+
+
+def _plain(loss: Tensor) -> None:
+    loss.backward()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class GradAug:
         scaler: a torch.amp.GradScaler, which scales every loss; :meth:`step` unscales and updates it, and after
             :meth:`backward` that is the caller's.
         forward: what to call for the network's output, e.g. ``torch.compile(net)``.
+        backward: called with every loss in place of ``loss.backward()``, e.g. ``fabric.backward`` or
+            ``accelerator.backward``, which scale it themselves: leave `scaler` out then.
 
     Raises:
         netslim.errors.InputError: `net` is no converted network; an argument has a wrong type or is out of range; the
@@ -119,6 +125,7 @@ class GradAug:
         amp: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
         forward: Callable[..., Any] | None = None,
+        backward: Callable[[Tensor], object] | None = None,
         **settings: object,
     ) -> None:
         self.net = net
@@ -133,7 +140,8 @@ class GradAug:
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
-        self.amp, self.scaler = precision(amp), loss_scaler(scaler)
+        self.amp, self.scaler = precision(amp), loss_scaler(scaler, backward)
+        self._backward: Callable[[Tensor], object] = _plain if backward is None else function("backward", backward)
         self.forward: Callable[..., Any] = net if forward is None else function("forward", forward)
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
@@ -158,6 +166,27 @@ class GradAug:
         if not self._own:  # once more: a wrapper may have come after this object
             require_own(self.net, self.forward)
             self._own = True
+        losses = self.losses(images, labels, draws, unlabelled)
+        while True:
+            try:
+                self.accumulate_loss(next(losses))
+            except StopIteration as end:
+                return end.value
+
+    def losses(
+        self,
+        images: object,
+        labels: object,
+        draws: Sequence[Draw] | None = None,
+        unlabelled: object = None,
+    ) -> Generator[Tensor, None, Losses]:
+        """The losses that :meth:`backward` takes gradients of, one after another, each with its graph.
+
+        For a loop that takes gradients itself: it is to take each loss's before it asks for the next one, so that one
+        graph is alive at a time. First comes the full network's; then those of the sub-networks, times their weight;
+        one in which nothing learns is left out. `accumulate` and `scaler` are not in them. What was measured is the
+        generator's return value. Arguments and errors are those of :meth:`backward`.
+        """
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
@@ -169,11 +198,20 @@ class GradAug:
                 self._require_target(answer, labels)
             full = self.task.loss(self.task.first(output, count, total), labels)
         del output
-        self.accumulate_loss(one_number(full))
-        subnets = tuple(self._subnet_backward(every, target, chosen, i) for i, chosen in enumerate(draws))
+        yield one_number(full)
+        full, subnets = full.detach(), []
+        for i, chosen in enumerate(draws):
+            subnets.append((yield from self._subnet_loss(every, target, chosen, i)))
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
-        return Losses(full.detach(), subnets, answer, self.subnet_weight)
+        return Losses(full, tuple(subnets), answer, self.subnet_weight)
+
+    def seek(self, steps: int, part: int = 0) -> None:
+        """Goes on as after so many optimizer steps, and parts of the next one: for a loop that counts them itself.
+
+        The same sub-networks follow as without an interruption.
+        """
+        self.steps, self._part = whole("steps", steps), whole("part", part)
 
     def step(self, images: object, labels: object, optimizer: torch.optim.Optimizer) -> Losses:
         """:meth:`backward` on one part of a batch, with what stands around it in a loop.
@@ -198,7 +236,7 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Any, target: object, chosen: Draw, number: int) -> Tensor:
+    def _subnet_loss(self, images: Any, target: object, chosen: Draw, number: int) -> Generator[Tensor, None, Tensor]:
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
@@ -209,8 +247,9 @@ class GradAug:
                 with self._autocast():
                     output = self.task.subnet_answer(self.net, self.forward, images, target)
                 loss = self.task.subnet_loss(output, target, mix)
+                del output
                 if loss.requires_grad:  # else nothing that is trained is in this sub-network
-                    self.accumulate_loss(self.subnet_weight * loss)
+                    yield self.subnet_weight * loss
         return loss.detach()
 
     def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
@@ -225,7 +264,7 @@ class GradAug:
             )
         loss = loss / self.accumulate
         with without_autocast(loss):
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            self._backward(loss if self.scaler is None else self.scaler.scale(loss))
 
     def _require_target(self, target: object, labels: object) -> None:
         """InputError unless the full network's output is a target for sub-networks."""
