@@ -35,6 +35,7 @@ class Digits(GradAugMixin, lightning.LightningModule):
 
 
 def train(epochs: int = 3, resume: str | None = None, **options: object) -> lightning.Trainer:
+    lightning.seed_everything(0)
     training, validation = loaders()
     trainer = lightning.Trainer(max_epochs=epochs, gradient_clip_val=5.0, accelerator="cpu", **options)
     trainer.fit(Digits(steps=epochs * len(training)), training, validation, ckpt_path=resume)

@@ -38,7 +38,7 @@ def test_the_example_learns() -> None:
     assert after < 1.7
 
 
-@pytest.mark.parametrize("command", ["lightning_train.py"])
+@pytest.mark.parametrize("command", ["lightning_train.py", "timm_train.py"])
 def test_an_example_learns_to_read_digits(command: str, tmp_path: Path) -> None:
     """As a person runs it, to its end."""
     script, *arguments = command.split()
