@@ -1,7 +1,7 @@
 """What a model says about itself beside its forward: plain data in its attributes, and what optimizers ask it for.
 
-Training scripts read such things off a model (``model.num_classes``, ``model.pretrained_cfg``), and timm's factories call
-``no_weight_decay()`` and ``group_matcher()``. A converted network answers as its model did when it was converted.
+Training scripts read such things off a model (``model.num_classes``, ``model.pretrained_cfg``), and timm's factories
+call ``no_weight_decay()`` and ``group_matcher()``. A converted network answers as its model did at the conversion.
 """
 
 from __future__ import annotations
