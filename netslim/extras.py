@@ -22,6 +22,8 @@ EXTRAS = {
     "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
     "timm": ("timm", "timm"),
     "lightning": ("lightning", "lightning"),
+    "transformers": ("transformers", "transformers"),
+    "accelerate": ("accelerate", "accelerate"),
     "ultralytics": ("ultralytics", "ultralytics"),
     "matplotlib": ("matplotlib", "plot"),
     "onnx": ("onnx", "onnx"),

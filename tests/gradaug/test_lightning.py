@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+import gradaug
 from netslim.errors import InputError
 
 from . import lightning_loops
 from .lightning_loops import Mine, fitted
-from .loops import BATCHES, batches, by_hand
+from .loops import BATCHES, SETTINGS, batches, by_hand, network, optimizer_of
 from .processes import in_processes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -81,6 +82,17 @@ def test_the_trainers_scaler_scales_every_loss(tmp_path: Path) -> None:
     module, scaler = Mine(), torch.amp.GradScaler("cpu", init_scale=1024.0)
     fitted(module, tmp_path, plugins=[MixedPrecision("16-mixed", "cpu", scaler)], accumulate_grad_batches=2)
     torch.testing.assert_close(weights(module), by_hand(batches(), accumulate=2, amp=torch.float16), rtol=0, atol=1e-4)
+
+
+def test_fabric_takes_the_gradients_of_every_loss(tmp_path: Path) -> None:
+    fabric = lightning_loops.lightning.Fabric(accelerator="cpu", devices=1)
+    net, given = network(), []
+    wrapped, optimizer = fabric.setup(net, optimizer_of(net))
+    ga = gradaug.GradAug(net, forward=wrapped, backward=lambda loss: given.append(fabric.backward(loss)), **SETTINGS)
+    for images, labels in batches():
+        ga.step(images, labels, optimizer)
+    torch.testing.assert_close([p.detach() for p in net.parameters()], by_hand(batches()))
+    assert len(given) == 4 * BATCHES
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

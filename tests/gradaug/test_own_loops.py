@@ -38,11 +38,21 @@ def test_the_example_learns() -> None:
     assert after < 1.7
 
 
-@pytest.mark.parametrize("command", ["lightning_train.py", "timm_train.py"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "lightning_train.py",
+        "timm_train.py",
+        "transformers_train.py",
+        "reference_train.py --amp --model-ema",
+        "accelerate_train.py",
+        "-m torch.distributed.run --nproc-per-node 2 accelerate_train.py",
+    ],
+)
 def test_an_example_learns_to_read_digits(command: str, tmp_path: Path) -> None:
     """As a person runs it, to its end."""
-    script, *arguments = command.split()
-    typed = [sys.executable, "-W", "ignore", str(EXAMPLES / script), *arguments]
+    words = [str(EXAMPLES / word) if word.endswith(".py") else word for word in command.split()]
+    typed = [sys.executable, "-W", "ignore", *words]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(typed, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
