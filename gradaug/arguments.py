@@ -45,7 +45,9 @@ def precision(amp: torch.dtype | None) -> torch.dtype | None:
     return amp
 
 
-def loss_scaler(scaler: object) -> torch.amp.GradScaler | None:
+def loss_scaler(scaler: object, backward: object = None) -> torch.amp.GradScaler | None:
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise InputError(f"scaler must be a torch.amp.GradScaler or None, not {scaler!r}")
+    if scaler is not None and backward is not None:
+        raise InputError("a `backward` of your own scales the losses that it is given: leave `scaler` out")
     return scaler

@@ -17,8 +17,8 @@ itself). One exchange a step either way.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
 from gradaug.inputs import device_of
+from gradaug.losses import Losses as Losses
+from gradaug.losses import measured
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
@@ -46,25 +48,6 @@ from netslim.errors import InputError
 
 _TASKS: Any = object()
 """Default of a setting that is the task's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What one step measured; everything is detached and stays on the device."""
-
-    full: Tensor
-    """Task loss of the full network, a scalar."""
-    subnets: tuple[Tensor, ...]
-    """Distillation loss of each sub-network, in the order drawn."""
-    output: Any
-    """What sub-networks learn of the full network's answer to the labelled images, of a classifier (N, classes)."""
-    weight: float = 1.0
-    """Of each sub-network's loss."""
-
-    @property
-    def total(self) -> Tensor:
-        """The loss whose gradient was taken: the plain sum, never divided by 1 + n."""
-        return sum((self.weight * subnet for subnet in self.subnets), start=self.full)
 
 
 class GradAug:
@@ -96,6 +79,8 @@ class GradAug:
         scaler: a torch.amp.GradScaler, which scales every loss; :meth:`step` unscales and updates it, and after
             :meth:`backward` that is the caller's.
         forward: what to call for the network's output, e.g. ``torch.compile(net)``, where it is not `net`.
+        backward: called with every loss in place of ``loss.backward()``, e.g. ``fabric.backward`` or
+            ``accelerator.backward``, which scale it themselves: leave `scaler` out then.
 
     Raises:
         netslim.errors.InputError: `net` is no converted network; an argument has a wrong type or is out of range; the
@@ -122,10 +107,11 @@ class GradAug:
         amp: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
         forward: Callable[..., Any] | None = None,
+        backward: Callable[[Tensor], object] | None = None,
         **settings: object,
     ) -> None:
         called = net if forward is None else function("forward", forward)
-        self.reduction = Reduction(net, called)
+        self.reduction = Reduction(net, called, function("backward", backward))
         self.net: SlimNet = network_in(net)
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
@@ -138,7 +124,7 @@ class GradAug:
         self.subnet_weight = checked("subnet_weight", subnet_weight)
         self.track_stats = checked("track_stats", track_stats)
         self.accumulate = checked("accumulate", accumulate)
-        self.amp, self.scaler = precision(amp), loss_scaler(scaler)
+        self.amp, self.scaler = precision(amp), loss_scaler(scaler, backward)
         self.forward: Callable[..., Any] = called
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
@@ -163,14 +149,45 @@ class GradAug:
         if not self._own:  # once more: a wrapper may have come after this object
             self.reduction.require(self.net)
             self._own = True
-        draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
-        with self.reduction.quiet():
-            losses = self._passes(images, labels, draws, unlabelled)
-        self._part = (self._part + 1) % self.accumulate
-        self.steps += self._part == 0
-        return losses
+        done = self._part == self.accumulate - 1
+        with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled)) as passes:
+            while True:
+                try:
+                    loss, last = next(passes)
+                except StopIteration as end:
+                    return measured(end)
+                self._add(loss, done and last)
+                del loss
 
-    def _passes(self, images: object, labels: object, draws: Sequence[Draw], unlabelled: object) -> Losses:
+    def losses(
+        self,
+        images: object,
+        labels: object,
+        draws: Sequence[Draw] | None = None,
+        unlabelled: object = None,
+    ) -> Generator[Tensor, None, Losses]:
+        """The losses that :meth:`backward` takes gradients of, one after another, each with its graph.
+
+        For a loop that takes gradients itself: it is to take each loss's before it asks for the next one, so that one
+        graph is alive at a time. First comes the full network's; then those of the sub-networks, times their weight;
+        one in which nothing learns is left out. `accumulate` and `scaler` are not in them. What was measured is the
+        generator's return value. Arguments and errors are those of :meth:`backward`.
+        """
+        with closing(self._passes(images, labels, draws, unlabelled)) as passes:
+            while True:
+                try:
+                    loss, _ = next(passes)
+                except StopIteration as end:
+                    return measured(end)
+                if loss.requires_grad:
+                    yield loss
+                del loss
+
+    def _passes(
+        self, images: object, labels: object, draws: Sequence[Draw] | None, unlabelled: object
+    ) -> Generator[tuple[Tensor, bool], None, Losses]:
+        """The loss of every pass, inside which its gradient is to be taken, and whether it is the last one's."""
+        draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
@@ -179,15 +196,25 @@ class GradAug:
             answer = self.task.first(target, count, total)
             if draws:
                 self._require_target(answer, labels)
-            full = self.task.loss(self.task.first(output, count, total), labels)
+            full = self._learnable(one_number(self.task.loss(self.task.first(output, count, total), labels)))
         del output
-        full, done = self._learnable(one_number(full)), self._part == self.accumulate - 1
-        self._add(full, last=done and not draws)
-        subnets = tuple(
-            self._subnet_backward(every, target, chosen, i, last=done and i == len(draws) - 1)
-            for i, chosen in enumerate(draws)
-        )
-        return Losses(full.detach(), subnets, answer, self.subnet_weight)
+        yield full, not draws
+        full, subnets = full.detach(), list[Tensor]()
+        for i, chosen in enumerate(draws):
+            with self._subnet_pass(every, target, chosen, i) as loss:
+                subnets.append(loss.detach())
+                yield self.subnet_weight * loss, i == len(draws) - 1
+                del loss
+        self._part = (self._part + 1) % self.accumulate
+        self.steps += self._part == 0
+        return Losses(full, tuple(subnets), answer, self.subnet_weight)
+
+    def seek(self, steps: int, part: int = 0) -> None:
+        """Goes on as after so many optimizer steps, and parts of the next one: for a loop that counts them itself.
+
+        The same sub-networks follow as without an interruption.
+        """
+        self.steps, self._part = whole("steps", steps), whole("part", part)
 
     def step(self, images: object, labels: object, optimizer: torch.optim.Optimizer) -> Losses:
         """:meth:`backward` on one part of a batch, with what stands around it in a loop.
@@ -212,7 +239,9 @@ class GradAug:
             self.scaler.step(optimizer)
             self.scaler.update()
 
-    def _subnet_backward(self, images: Any, target: object, chosen: Draw, number: int, last: bool) -> Tensor:
+    @contextlib.contextmanager
+    def _subnet_pass(self, images: Any, target: object, chosen: Draw, number: int) -> Iterator[Tensor]:
+        """The loss of a sub-network, with the network at that one as long as it is open."""
         images = self.transform(images) if self.transform else images
         images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
@@ -222,9 +251,7 @@ class GradAug:
             with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
                 with self._autocast():
                     output = self.task.subnet_answer(self.net, self.forward, images, target)
-                loss = self.task.subnet_loss(output, target, mix)
-                self._add(self.subnet_weight * loss, last)
-        return loss.detach()
+                yield self.task.subnet_loss(output, target, mix)
 
     def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
         return self.task.passing(self.net, (self.seed, self.steps, self._part, number, self.rank, current().rank))

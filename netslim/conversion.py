@@ -22,6 +22,7 @@ from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
 from netslim.proof.parity import Difference, parity, wrong_layers
+from netslim.source.described import described
 from netslim.source.wrapped import unwrapped
 from netslim.trace.contexts import only_new_garbage
 from netslim.trace.meta import at
@@ -52,6 +53,8 @@ def convert(
     fixed_size: where forward takes other steps on other sizes (a loop over rows, frames or the batch), write down those
     for the example's size, and refuse any other with the line; without it, the module that does so stays Python.
     A model in DataParallel, DistributedDataParallel or torch.compile is converted without that.
+    The network also has the model's attributes that are plain data, as they are now, and ``no_weight_decay()`` and
+    ``group_matcher()`` of timm's models; it does not read them.
     Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
     followed, ProofError when the converted network differs from the model at full width.
     """
@@ -86,6 +89,7 @@ def _silent(_stage: str, _done: float) -> None:
 def _build(plan: Plan, model: nn.Module, constants: dict[str, Tensor]) -> SlimNet:
     tree = shell_tree(model) if plan.whole is None else slim_tree(model)
     net = SlimNet(plan, tree, constants)
+    vars(net).update({name: value for name, value in described(model).items() if not hasattr(net, name)})
     net.training = model.training
     modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
     for path, module in net.named_modules(remove_duplicate=False):

@@ -25,6 +25,8 @@ EXTRAS = {
     "datasets": ("datasets", "hf"),
     "timm": ("timm", "timm"),
     "lightning": ("lightning", "lightning"),
+    "transformers": ("transformers", "transformers"),
+    "accelerate": ("accelerate", "accelerate"),
     "ultralytics": ("ultralytics", "ultralytics"),
     "matplotlib": ("matplotlib", "plot"),
     "onnx": ("onnx", "onnx"),

@@ -21,8 +21,8 @@ FLOORS = {
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
-        "arguments losses transforms", "step", "evaluation", "training", "lightning ultralytics", "report plots",
-        "__init__", "__main__",
+        "arguments losses transforms", "step", "evaluation", "training",
+        "lightning transformers ultralytics", "report plots", "__init__", "__main__",
     ),
 }  # fmt: skip
 RANKS = {
@@ -41,6 +41,7 @@ THIRD_PARTY = {
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
     "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
+    "transformers": "gradaug/transformers/*.py",
     "ultralytics": "gradaug/ultralytics/*.py",
     "wandb": "gradaug/training/trackers.py",
     "mlflow": "gradaug/training/trackers.py",

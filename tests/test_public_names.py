@@ -93,6 +93,7 @@ def test_every_public_name_is_one_object(package: str, name: str) -> None:
         ("gradaug.data", ("load",)),
         ("gradaug.models", ()),
         ("gradaug.lightning", ("GradAugMixin",)),
+        ("gradaug.transformers", ("GradAugTrainer",)),
         ("gradaug.recipes", ("load", "names")),
     ],
 )

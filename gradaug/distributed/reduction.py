@@ -45,8 +45,14 @@ def exchanging(net: nn.Module) -> nn.Module:
 class Reduction:
     """When and by what the gradients of a network are averaged: by a DDP around it, or by whoever calls for it."""
 
-    def __init__(self, model: object, forward: Callable[..., object]) -> None:
-        """`model`, `forward`: where a DistributedDataParallel may be, alone or in what torch.compile gives."""
+    def __init__(
+        self, model: object, forward: Callable[..., object], run: Callable[[Tensor], object] | None = None
+    ) -> None:
+        """`model`, `forward`: where a DistributedDataParallel may be, alone or in what torch.compile gives.
+
+        run: takes a loss's gradient, in place of ``loss.backward()``.
+        """
+        self.run = run or torch.Tensor.backward
         found = [shell for given in (model, forward) for shell in shells(given)]
         self.ddp = next((shell for shell in found if isinstance(shell, DistributedDataParallel)), None)
         if self.ddp is not None and self.ddp.static_graph:
@@ -84,7 +90,7 @@ class Reduction:
         """
         if self.ddp is None or not last:
             if loss.requires_grad:
-                loss.backward()
+                self.run(loss)
             return
         parameters = self._reduced(self.ddp)
         bare = [parameter for parameter in parameters if parameter.grad is None]
@@ -93,7 +99,7 @@ class Reduction:
         with peers(), _touched(bare) as touched:
             self.ddp.reducer._rebuild_buckets()
             self.ddp.reducer.prepare_for_backward([tied] if looks else [])
-            tied.backward()
+            self.run(tied)
             self.ddp.require_forward_param_sync = True  # the next step begins with rank 0's buffers
             if not looks:  # else DDP has done this itself
                 _forget(self.ddp, parameters, {id(p) for p in bare} - touched)
@@ -101,13 +107,13 @@ class Reduction:
     def aside(self, loss: Tensor) -> None:
         """Adds the gradients of a loss that belongs to no pass, whether those of the passes are exchanged or not."""
         if self.ddp is None:
-            loss.backward()
+            self.run(loss)
             return
         parameters = self._reduced(self.ddp)
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        loss.backward()
+        self.run(loss)
         average_gradients(parameters, group=self.ddp.process_group)
         for parameter, gradient in zip(parameters, before, strict=True):
             if gradient is not None:

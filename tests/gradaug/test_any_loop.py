@@ -299,3 +299,57 @@ def test_batches_that_are_none() -> None:
         ga.backward(IMAGES, LABELS, unlabelled=IMAGES[..., :9])
     with pytest.raises(InputError, match=r"a list of gradaug\.Draw"):
         ga.backward(IMAGES, LABELS, [0.5])  # type: ignore[list-item]
+
+
+# ------------------------------------------------------------------------------------------ gradients taken elsewhere
+
+
+def gradients(net: netslim.SlimNet) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+
+
+def test_a_backward_of_the_loops_own_gets_every_loss() -> None:
+    given: list[float] = []
+    net, other = converted(), converted()
+    hook = lambda loss: (given.append(float(loss.detach())), (3 * loss).backward())  # noqa: E731
+    losses = gradaug.GradAug(net, round_to=1, backward=hook, accumulate=2).backward(IMAGES, LABELS)
+    gradaug.GradAug(other, round_to=1).backward(IMAGES, LABELS)
+    assert given == pytest.approx([float(loss) / 2 for loss in (losses.full, *losses.subnets)])
+    torch.testing.assert_close(gradients(net), [1.5 * gradient for gradient in gradients(other)])
+
+
+def test_a_backward_that_scales_and_a_scaler_are_one_too_many() -> None:
+    with pytest.raises(InputError, match="leave `scaler` out"):
+        gradaug.GradAug(converted(), scaler=torch.amp.GradScaler("cpu"), backward=lambda loss: loss.backward())
+
+
+def test_losses_one_after_another_are_those_of_backward() -> None:
+    net, other = converted(), converted()
+    ga, found = gradaug.GradAug(net, round_to=1, subnet_weight=0.5), []
+    for loss in ga.losses(IMAGES, LABELS):
+        loss.backward()
+        found.append(loss.detach())
+    losses = gradaug.GradAug(other, round_to=1, subnet_weight=0.5).backward(IMAGES, LABELS)
+    torch.testing.assert_close(found, [losses.full, *(0.5 * loss for loss in losses.subnets)])
+    torch.testing.assert_close(gradients(net), gradients(other))
+    assert ga.steps == 1
+
+
+def test_a_loop_that_leaves_in_mid_step_leaves_the_network_whole() -> None:
+    net = converted()
+    for i, _ in enumerate(gradaug.GradAug(net, round_to=1).losses(IMAGES, LABELS)):
+        if i == 2:
+            break
+    torch.testing.assert_close(net(IMAGES), converted()(IMAGES))
+
+
+def test_a_loop_that_counts_its_steps_gets_the_sub_networks_of_each() -> None:
+    whole, later = converted(), converted()
+    ga, other = gradaug.GradAug(whole, round_to=1), gradaug.GradAug(later, round_to=1)
+    ga.backward(IMAGES, LABELS)
+    whole.zero_grad()
+    other.seek(1)
+    first, second = ga.backward(IMAGES, LABELS), other.backward(IMAGES, LABELS)
+    torch.testing.assert_close(first.subnets, second.subnets)
+    with pytest.raises(InputError, match="steps must be a whole number, at least 0"):
+        other.seek(-1)
