@@ -104,8 +104,8 @@ def test_the_command_says_its_version_with_any_click() -> None:
 
 
 def test_compiling_under_an_old_torch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradaug.training import run
+    from gradaug.training import compilation
 
-    monkeypatch.setattr(run, "COMPILES", False)
+    monkeypatch.setattr(compilation, "COMPILES", False)
     with pytest.raises(InputError, match="--compile needs a newer torch than"):
         run.compiled(netslim.convert(nn.Linear(2, 2), torch.zeros(1, 2), prove=False))

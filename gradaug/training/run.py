@@ -28,11 +28,11 @@ from gradaug.tasks.task import TaskScore
 from gradaug.training import checkpoint as ck
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.backbone import fill
+from gradaug.training.compilation import compiled
 from gradaug.training.metrics import Tally, figures
 from gradaug.training.optim import schedule, sgd
 from netslim import SlimNet
 from netslim.errors import InputError
-from netslim.versions import COMPILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,17 +234,6 @@ class Run:
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
             set_random_state(saved.random[self.world.rank])
-
-
-COMPILATIONS = 256
-"""Sub-networks of different widths and depths that torch.compile may compile; beyond, they run uncompiled."""
-
-
-def compiled(net: SlimNet) -> Callable[[Tensor], object]:
-    """`net` with a compilation for every sub-network and resolution that comes up. InputError under an old torch."""
-    if not COMPILES:
-        raise InputError(f"--compile needs a newer torch than {torch.__version__}: upgrade it, or leave it out")
-    return torch.compile(net, dynamic=False, recompile_limit=COMPILATIONS)  # type: ignore[call-overload]
 
 
 def grad_aug(

@@ -319,7 +319,7 @@ def test_a_compiled_forward_gives_the_same_gradients(make_net: Callable[..., net
 
 @pytest.mark.skipif(not COMPILES, reason="this torch does not compile converted networks")
 def test_compiling_changes_no_setting_of_the_process(net: netslim.SlimNet) -> None:
-    from gradaug.training.run import compiled
+    from gradaug.training.compilation import compiled
 
     before = torch._dynamo.config.recompile_limit
     compiled(net)
