@@ -165,3 +165,18 @@ def test_what_forward_appends_to_a_list_is_not_there_at_the_next_recording() -> 
     net = netslim.convert(model, IMAGES)
     assert model.key == [0]
     compare(model, net)
+
+
+class Frozen(dict[str, Any]):
+    """A configuration that refuses to be changed, as diffusers has it."""
+
+    def update(self, *_: object, **__: object) -> None:
+        raise TypeError("frozen")
+
+
+def test_a_dict_that_refuses_to_be_changed_is_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3))
+    model.config = Frozen(width=8)  # type: ignore[assignment]
+    net = netslim.convert(model, torch.randn(2, 3, 8, 8))
+    assert net.plan.groups
+    assert model.config == {"width": 8}

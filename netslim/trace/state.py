@@ -41,7 +41,8 @@ class Kept:
         for _, _, table, before in self.tables:
             for name in table.keys() - before.keys():
                 del table[name]
-            table.update(before)
+            if changed := {name: value for name, value in before.items() if table.get(name, table) is not value}:
+                table.update(changed)  # a dict that refuses to be changed has not been
         for now, then in self.lists:
             now[:] = then
 
