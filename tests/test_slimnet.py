@@ -99,6 +99,14 @@ def test_it_compiles_once_per_width_without_graph_breaks(net: netslim.SlimNet) -
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_it_compiles_for_sizes_that_change(net: netslim.SlimNet) -> None:
+    compiled = torch.compile(net, backend="eager", fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for images in (IMAGES, torch.cat([IMAGES, IMAGES])):
+            assert torch.allclose(compiled(images), net(images), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_it_compiles_with_its_backward(net: netslim.SlimNet) -> None:
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     with net.sub(0.5):

@@ -110,7 +110,7 @@ SOURCES = {
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
     "webdataset": DataRow("gradaug.data.webdataset:webdataset", "SHARDS"),
-    "hf": DataRow("gradaug.data.hugging_face:hugging_face", "DIR"),
+    "hf": DataRow("gradaug.data.hugging_face:hf", "DIR"),
     "csv-labels": DataRow("gradaug.data.tables:csv_labels", "DIR"),
     "csv-values": DataRow("gradaug.data.tables:csv_values", "DIR"),
     "voc-masks": DataRow("gradaug.data.voc_masks:voc_masks", "DIR", 1_464),

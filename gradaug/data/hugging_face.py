@@ -31,7 +31,7 @@ USUAL = ("label", "labels", "fine_label", "cls", "class", "target")
 """Columns of class numbers where the features do not tell which they are."""
 
 
-def hugging_face(path: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
+def hf(path: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """One column of images, one of class numbers; or of lists of them, which is for ``--task multilabel``."""
     size = image_shape("hf", path, shape, LAYOUT)
     place = root(path)

@@ -20,6 +20,7 @@ from gradaug.tasks.losses import smoothed
 from netslim import SlimNet
 from netslim.errors import InputError
 from netslim.extras import needed
+from netslim.net.runtime import runtime
 
 with needed("transformers", "its trainers"):
     import transformers
@@ -70,7 +71,7 @@ class GradAugTrainer(transformers.Trainer):
         options.setdefault("task", Classification(smoothed(Classification.criterion, self.args.label_smoothing_factor)))
         self.label_smoother = None
         self.gradaug, self.config = GradAug(model, **options), config
-        (self._images,) = model.plan.inputs
+        (self._images,) = runtime(model).plan.inputs
         # What the Trainer would read off the signature of forward.
         used = [self._images, "labels", "label", "label_ids"]
         self.__dict__.update(label_names=["labels"], _signature_columns=used, model_accepts_loss_kwargs=False)
@@ -123,5 +124,5 @@ class GradAugTrainer(transformers.Trainer):
         super()._save(output_dir, state_dict)
         if self.config is not None and self.args.should_save:
             config = copy.deepcopy(self.config)
-            config.architectures = [self.gradaug.net.plan.model]
+            config.architectures = [runtime(self.gradaug.net).plan.model]
             config.save_pretrained(Path(output_dir or self.args.output_dir or "."))

@@ -172,7 +172,7 @@ REQUIRE = "netslim.require"
 
 def require(found: object, wanted: bool, message: str) -> None:
     """Raises InputError with `message` where `found` is not true or false as `wanted`."""
-    if bool(found) is not wanted:
+    if not found if wanted else found:  # which torch.compile can decide for a symbolic size too
         raise InputError(message)
 
 
