@@ -73,15 +73,6 @@ def gives_values(fn: Function) -> bool:
     return torch.overrides.resolve_name(fn) in VALUES
 
 
-@functools.cache
-def draws(target: str) -> bool:
-    """Whether a function draws random numbers: by torch's own tag, which some that are made of others lack."""
-    packet = getattr(torch.ops.aten, target.rpartition(".")[2], None)
-    overloads = packet.overloads() if isinstance(packet, torch._ops.OpOverloadPacket) else ()
-    tagged = any(torch.Tag.nondeterministic_seeded in getattr(packet, name).tags for name in overloads)
-    return tagged or "dropout" in target
-
-
 def form_only(node: Node) -> frozenset[str]:
     """The values of which a call reads the form alone, so that their entries do not matter to it."""
     found = node.args[:1] if node.target in _LIKE else node.args[1:] if node.target in _AS else ()
@@ -252,10 +243,10 @@ def without_unused(nodes: Iterable[Node]) -> list[Node]:
     return needed[::-1]
 
 
-def written_parameters(program: Program) -> frozenset[str]:
-    """The `param` nodes of a program whose memory it may write to, through whatever views."""
-    own = {node.name for node in program if node.op == "param"}
-    return frozenset(own & set().union(*memory(program).writes.values()))
+def written_parameters(program: Program) -> dict[str, str]:
+    """The `param` nodes of a program whose memory it may write to, through whatever views, and what they read."""
+    touched = set().union(*memory(program).writes.values())
+    return {node.name: node.target for node in program if node.op == "param" and node.name in touched}
 
 
 # ------------------------------------------------------------------------------------------------------- operators

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -19,14 +20,14 @@ def alike(train: Program, evaluation: Program) -> bool:
 def _without_counters(program: Program) -> Program:
     """Without steps that only write to parameters and buffers that nothing else reads."""
     own = {node.name for node in program if node.op == "param"}
-    used = [name for node in program for name in node.refs]
+    used = Counter(name for node in program for name in node.refs)
     counting = {
         node.name: node.refs[0]
         for node in program
         if node.op == "call" and node.name not in used and len(node.refs) == 1 and written(node) == node.refs
     }
-    counted = list(counting.values())
-    idle = {name for name in own.intersection(counted) if used.count(name) == counted.count(name)}
+    counted = Counter(counting.values())
+    idle = {name for name, times in counted.items() if name in own and used[name] == times}
     dropped = idle | {step for step, name in counting.items() if name in idle}
     return Program(tuple(node for node in program if node.name not in dropped))
 

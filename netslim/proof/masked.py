@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from netslim.ir.functions import written_parameters
 from netslim.ir.inputs import every_tensor
-from netslim.ir.program import LIFTED, Program
+from netslim.ir.program import LIFTED
 from netslim.layouts.axes import (
     Const,
     Elastic,
@@ -131,16 +131,11 @@ def _movable(net: SlimNet) -> Iterator[Tensor]:
     yield from net.buffers()
     plan, python = runtime(net).plan, runtime(net).shell is not None
     programs = {id(p): p for region in plan.regions.values() for p in region.programs.values()}
-    written = {name for program in programs.values() for name in _written(program)}
+    written = {path for program in programs.values() for path in written_parameters(program).values()}
     for name, parameter in net.named_parameters():
         outside = python and not any(name.startswith(f"{path}.") for path in plan.regions)
         if outside or name in written:
             yield parameter
-
-
-def _written(program: Program) -> Iterator[str]:
-    names = written_parameters(program)
-    return (node.target for node in program if node.name in names)
 
 
 @contextlib.contextmanager

@@ -198,10 +198,8 @@ def _in_buffers(wanted: Outcome, got: Outcome, tolerance: Tolerance) -> str:
         theirs = got.buffers.get(name, buffer)
         if tolerance is CAST:  # a model that assigns what autocast gave it has a buffer of less precision
             theirs = theirs.to(buffer.dtype)
-        a_table = (
-            theirs.shape != buffer.shape
-        )  # of another size, which forward keeps for itself; a program makes its own
-        if not a_table and not _alike(theirs, buffer, tolerance.outputs):
+        is_table = theirs.shape != buffer.shape  # of another size, which forward keeps; a program makes its own
+        if not is_table and not _alike(theirs, buffer, tolerance.outputs):
             return f"the buffer {name}"
     return ""
 

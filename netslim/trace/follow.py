@@ -65,8 +65,8 @@ def _uncached(
 def _written_layers(root: nn.Module, traced: Trace) -> set[int]:
     """The layers called as one whose parameters or buffers other steps write to: a step of theirs must see that."""
     called = {node.target for node in traced.program if node.op == "module"}
-    names = written_parameters(traced.program) if called else ()
-    changed = {node.target.rpartition(".")[0] for node in traced.program if node.name in names}
+    written = written_parameters(traced.program) if called else {}
+    changed = {path.rpartition(".")[0] for path in written.values()}
     return {id(at(root, path)) for path in called & changed}
 
 

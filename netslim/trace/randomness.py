@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 from torch._decomp import get_decompositions
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -155,6 +155,14 @@ def may_draw(func: OpOverload) -> bool:
     words = [func._schema.name, *(argument.name for argument in func._schema.arguments)]
     named = any(word in name for name in words for word in ("dropout", "rrelu"))
     return named and func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
+
+
+@functools.cache
+def draws(target: str) -> bool:
+    """Whether a function draws random numbers, by the operator of its name."""
+    packet = getattr(torch.ops.aten, target.rpartition(".")[2], None)
+    overloads = packet.overloads() if isinstance(packet, OpOverloadPacket) else ()
+    return any(may_draw(getattr(packet, name)) for name in overloads) or "dropout" in target
 
 
 @functools.cache

@@ -15,10 +15,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from netslim.errors import TraceError
-from netslim.ir.functions import COPY, draws, form_only, written_parameters
+from netslim.ir.functions import COPY, form_only, written_parameters
 from netslim.ir.functions import memory as followed
 from netslim.ir.program import LIFTED, Leaf, Node, Program, Ref, map_leaves
 from netslim.trace.numbers import plain
+from netslim.trace.randomness import draws
 from netslim.trace.result import Trace
 from netslim.trace.tracer import Tracer
 
@@ -160,8 +161,8 @@ def settled(traced: Trace, replaced: Replaced) -> Trace:
 
     A constant that forward makes and then writes to is made anew in every call.
     """
-    own = {node.name: node.target for node in traced.program if node.op == "param"}
-    made = {name for name in written_parameters(traced.program) if own[name] in traced.made} if traced.made else set()
+    written = written_parameters(traced.program) if traced.made else {}
+    made = {name for name, path in written.items() if path in traced.made}
     nodes: list[Node] = []
     copies: dict[str, str] = {}
     tensors = dict(traced.tensors)
@@ -225,11 +226,7 @@ def require_decidable(traces: Iterable[Trace], constants: Mapping[str, Tensor]) 
 
 def _changed(traces: Iterable[Trace]) -> frozenset[str]:
     """Parameters and buffers that forward writes to in one of the modes."""
-    found: set[str] = set()
-    for traced in traces:
-        written = written_parameters(traced.program)
-        found |= {node.target for node in traced.program if node.name in written}
-    return frozenset(found)
+    return frozenset(path for traced in traces for path in written_parameters(traced.program).values())
 
 
 def _decisions(traced: Trace) -> Iterator[tuple[Node, str]]:
