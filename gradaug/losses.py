@@ -28,9 +28,3 @@ class Losses:
     def total(self) -> Tensor:
         """The loss whose gradient was taken: the plain sum, never divided by 1 + n."""
         return sum((self.weight * subnet for subnet in self.subnets), start=self.full)
-
-
-def measured(end: StopIteration) -> Losses:
-    """What a generator of losses returned."""
-    found: Losses = end.value
-    return found

@@ -36,7 +36,6 @@ from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
 from gradaug.inputs import device_of
 from gradaug.losses import Losses as Losses
-from gradaug.losses import measured
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
@@ -149,15 +148,12 @@ class GradAug:
         if not self._own:  # once more: a wrapper may have come after this object
             self.reduction.require(self.net)
             self._own = True
-        done = self._part == self.accumulate - 1
-        with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled)) as passes:
-            while True:
-                try:
-                    loss, last = next(passes)
-                except StopIteration as end:
-                    return measured(end)
+        done, found = self._part == self.accumulate - 1, list[Losses]()
+        with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
+            for loss, last in passes:
                 self._add(loss, done and last)
-                del loss
+                del loss  # and its graph, before the next pass
+        return found[0]
 
     def losses(
         self,
@@ -173,20 +169,21 @@ class GradAug:
         one in which nothing learns is left out. `accumulate` and `scaler` are not in them. What was measured is the
         generator's return value. Arguments and errors are those of :meth:`backward`.
         """
-        with closing(self._passes(images, labels, draws, unlabelled)) as passes:
-            while True:
-                try:
-                    loss, _ = next(passes)
-                except StopIteration as end:
-                    return measured(end)
+        found: list[Losses] = []
+        with closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
+            for loss, _ in passes:
                 if loss.requires_grad:
                     yield loss
                 del loss
+        return found[0]
 
     def _passes(
-        self, images: object, labels: object, draws: Sequence[Draw] | None, unlabelled: object
-    ) -> Generator[tuple[Tensor, bool], None, Losses]:
-        """The loss of every pass, inside which its gradient is to be taken, and whether it is the last one's."""
+        self, images: object, labels: object, draws: Sequence[Draw] | None, unlabelled: object, found: list[Losses]
+    ) -> Generator[tuple[Tensor, bool], None, None]:
+        """The loss of every pass, inside which its gradient is to be taken, and whether it is the last one's.
+
+        What was measured is added to `found` at the end.
+        """
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
@@ -207,7 +204,7 @@ class GradAug:
                 del loss
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
-        return Losses(full, tuple(subnets), answer, self.subnet_weight)
+        found.append(Losses(full, tuple(subnets), answer, self.subnet_weight))
 
     def seek(self, steps: int, part: int = 0) -> None:
         """Goes on as after so many optimizer steps, and parts of the next one: for a loop that counts them itself.
