@@ -22,9 +22,8 @@ from gradaug.tasks.losses import (
     task_loss,
     wide,
 )  # fmt: skip
-from gradaug.tasks.outputs import main_output
-from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, Task, TaskScore
-from netslim.errors import InputError
+from gradaug.tasks.outputs import main_output, require_in_place
+from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, Task, TaskScore, require_labels
 from netslim.extras import needed
 
 if TYPE_CHECKING:
@@ -98,11 +97,7 @@ class Classification(Task[Tensor, Tensor, Tensor]):
 
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         require_answers(target, labels, values=values)
-        if moves and target.ndim > 2:
-            raise InputError(
-                f"the network answers every position, {tuple(target.shape)}, and a view may move them: leave `view` "
-                "out, or give a `transform` that leaves every pixel in its place"
-            )
+        require_in_place(target, moves)
 
     def subnet_loss(self, output: object, target: Tensor, mix: Mix | None = None) -> Tensor:
         return distillation(output, target, self.temperature, self.divergence, mix)
@@ -137,15 +132,11 @@ class Classification(Task[Tensor, Tensor, Tensor]):
         return _Calibrated(self) if thorough else Meter(self)
 
     def require_fit(self, output: object, source: DataSource) -> None:
-        self._require_labels(source)
+        require_labels(source, self.name)
         logits = main_output(output)
         if logits.ndim != self.rank:
             raise DataError(f"the network returns {tuple(logits.shape)} for one image; {self.form}")
         self._require_classes(logits, source)
-
-    def _require_labels(self, source: DataSource) -> None:
-        if source.task != self.name:
-            raise DataError(f"{source.name} has labels for {source.task}: give --task {source.task}, or other --data")
 
     def _require_classes(self, logits: Tensor, source: DataSource) -> None:
         if logits.shape[1] != source.classes:

@@ -44,7 +44,7 @@ from gradaug.scopes import drawn_from
 from gradaug.tasks import detector, distilled
 from gradaug.tasks.average_precision import DetectionScore, PrecisionMeter, require_predictions
 from gradaug.tasks.boxes import Images, Targets, require_images, require_targets, resized
-from gradaug.tasks.task import Column, Forward, Key, Meter, Mix, Sums, Task, TaskScore
+from gradaug.tasks.task import Column, Forward, Key, Meter, Mix, Sums, Task, TaskScore, require_labels
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -183,8 +183,7 @@ class Detection(Task[Images, Targets, Any]):
 
     def require_fit(self, output: object, source: DataSource) -> None:
         assert isinstance(output, Trial)
-        if source.task != Detection.name:
-            raise DataError(f"{source.name} has labels for {source.task}: give --task {source.task}, or other --data")
+        require_labels(source, Detection.name)
         try:
             require_predictions(output.predictions)
         except InputError as error:

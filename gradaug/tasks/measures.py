@@ -35,10 +35,10 @@ def _in_columns(found: Tensor) -> Tensor:
     return found.unsqueeze(1) if found.ndim == 1 else found
 
 
-def fitted(labels: object, found: Tensor, one_class: str) -> Tensor:
+def fitted(labels: object, found: Tensor) -> Tensor:
     """`labels` as floats of the shape of `found` (N, numbers, ...); of one number an image they may be (N, ...).
 
-    InputError where they are of another shape or device; `one_class` is what such labels are for.
+    InputError where they are of another shape or device.
     """
     if not isinstance(labels, Tensor):
         raise InputError(f"labels are a {type(labels).__name__}: give a tensor")
@@ -47,7 +47,8 @@ def fitted(labels: object, found: Tensor, one_class: str) -> Tensor:
         labels = labels.unsqueeze(1)
     elif given != shape:
         raise InputError(
-            f"labels of shape {given} do not fit an output of shape {shape}: they are to have its shape; {one_class}"
+            f"labels of shape {given} do not fit an output of shape {shape}: they are to have its shape; one class "
+            "number an image is task=Classification() (--task classification)"
         )
     if labels.device != found.device:
         raise InputError(f"labels are on {labels.device} and the network's output on {found.device}: move the labels")
@@ -71,15 +72,6 @@ def over_heads(output: object, labels: object, one: HeadLoss, auxiliary: float) 
         with without_autocast(head):
             losses.append(one(wide(head), labels))
     return sum((auxiliary * loss for loss in losses[1:]), start=losses[0])
-
-
-def require_positions(target: Tensor, moves: bool) -> None:
-    """InputError for a view that may move what a network answers position by position."""
-    if moves and target.ndim > 2:
-        raise InputError(
-            f"the network answers every position, {tuple(target.shape)}, and a view may move them: leave `view` "
-            "out, or give a `transform` that leaves every pixel in its place"
-        )
 
 
 def require_numbers(found: Tensor, name: str, count: int, source: str, what: str) -> None:

@@ -22,7 +22,8 @@ from torch import Tensor
 from gradaug.tasks import measures
 from gradaug.tasks.classification import Classification
 from gradaug.tasks.losses import AUXILIARY_WEIGHT, at_size, distillation, wide
-from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, TaskScore
+from gradaug.tasks.outputs import require_in_place
+from gradaug.tasks.task import LOSS, Column, Meter, Mix, Sums, TaskScore, require_labels
 from netslim.errors import InputError
 from netslim.extras import needed
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from gradaug.data import DataSource
 
 MAP, F1, ACCURACY = Column("map", "mAP"), Column("f1", "F1"), Column("label_accuracy", "label accuracy")
-ONE_CLASS = "one class number an image is task=Classification() (--task classification)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _binary(logits: Tensor, labels: object, smoothing: float = 0.0) -> Tensor:
 
 
 def _fitted(labels: object, logits: Tensor) -> Tensor:
-    given = measures.fitted(labels, logits, ONE_CLASS)
+    given = measures.fitted(labels, logits)
     if given.device.type == "cpu" and bool(((given < 0) | (given > 1)).any()):
         raise InputError(
             f"labels have numbers from {float(given.nan_to_num(0).min()):g} to {float(given.nan_to_num(0).max()):g}: a "
@@ -104,7 +104,7 @@ class MultiLabel(Classification):
 
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         _fitted(labels, target)
-        measures.require_positions(target, moves)
+        require_in_place(target, moves)
 
     def subnet_loss(self, output: object, target: Tensor, mix: Mix | None = None) -> Tensor:
         logits = at_size(wide(measures.answer(output)), target)
@@ -146,7 +146,7 @@ class MultiLabel(Classification):
         return _Ranked(self)
 
     def require_fit(self, output: object, source: DataSource) -> None:
-        self._require_labels(source)
+        require_labels(source, self.name)
         measures.require_numbers(measures.answer(output), self.name, source.classes, source.name, "labels")
 
 

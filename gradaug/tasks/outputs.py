@@ -23,6 +23,15 @@ def heads(output: object) -> tuple[Tensor, ...]:
     return (main, *(head for head in others if head.shape == main.shape))
 
 
+def require_in_place(target: Tensor, moves: bool) -> None:
+    """InputError for a view that may move what a network answers position by position, (N, classes, ...)."""
+    if moves and target.ndim > 2:
+        raise InputError(
+            f"the network answers every position, {tuple(target.shape)}, and a view may move them: leave `view` "
+            "out, or give a `transform` that leaves every pixel in its place"
+        )
+
+
 def tensors_of(output: object) -> list[Tensor]:
     """Every tensor of an output, the main logits first; raises InputError when there are none."""
     if isinstance(output, Tensor):

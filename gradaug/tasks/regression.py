@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from gradaug.config.values import function
-from gradaug.errors import DataError
 from gradaug.tasks import measures
 from gradaug.tasks.losses import AUXILIARY_WEIGHT, at_size, wide, without_autocast
-from gradaug.tasks.task import LOSS, Column, Mix, Sums, Task, TaskScore
+from gradaug.tasks.outputs import require_in_place
+from gradaug.tasks.task import LOSS, Column, Mix, Sums, Task, TaskScore, require_labels
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from gradaug.data import DataSource
 
 R2, ERROR = Column("r2", "R²"), Column("mean_error", "MAE", "", 4)
-ONE_CLASS = "one class number an image is task=Classification() (--task classification)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def squared_loss(output: object, labels: Tensor, auxiliary: float = AUXILIARY_WE
 
 
 def _squared(found: Tensor, labels: object) -> Tensor:
-    given = measures.fitted(labels, found, ONE_CLASS)
+    given = measures.fitted(labels, found)
     return measures.mean_of_known((found - measures.known(given, given)) ** 2, given)
 
 
@@ -94,8 +93,8 @@ class Regression(Task[Tensor, Tensor, Tensor]):
         return measures.answer(output).detach()
 
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
-        measures.fitted(labels, target, ONE_CLASS)
-        measures.require_positions(target, moves)
+        measures.fitted(labels, target)
+        require_in_place(target, moves)
 
     def subnet_loss(self, output: object, target: Tensor, mix: Mix | None = None) -> Tensor:
         """Mean squared difference to the full network's numbers, mixed where a view mixed the images."""
@@ -109,12 +108,12 @@ class Regression(Task[Tensor, Tensor, Tensor]):
         return wide(measures.answer(output))
 
     def train_sums(self, target: Tensor, labels: Tensor) -> Sums:
-        given = measures.fitted(labels, target, ONE_CLASS)
+        given = measures.fitted(labels, target)
         return {"error": measures.mean_of_known((target - given).abs(), given) * len(given)}
 
     def sums(self, output: object, labels: Tensor) -> Sums:
         found = measures.answer(output).double()
-        given = measures.fitted(labels, found, ONE_CLASS).double()
+        given = measures.fitted(labels, found).double()
         away = measures.known(found - given, given)
         each = {
             "known": (~given.isnan()).double(),
@@ -143,6 +142,5 @@ class Regression(Task[Tensor, Tensor, Tensor]):
         )
 
     def require_fit(self, output: object, source: DataSource) -> None:
-        if source.task != self.name:
-            raise DataError(f"{source.name} has labels for {source.task}: give --task {source.task}, or other --data")
+        require_labels(source, self.name)
         measures.require_numbers(measures.answer(output), self.name, source.classes, source.name, "numbers")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from torch import Tensor
 
+from gradaug.errors import DataError
 from gradaug.subnets.scaling import Scaling
 from gradaug.tasks.batch import batch_of, first_of
 from netslim.errors import InputError
@@ -217,6 +218,12 @@ class Task(Scaling, Generic[Images, Labels, Target]):
     def require_fit(self, output: object, source: DataSource) -> None:
         """DataError unless a network with this output for one image can learn the labels of `source`."""
         raise NotImplementedError
+
+
+def require_labels(source: DataSource, task: str) -> None:
+    """DataError unless the labels of `source` are those of `task`."""
+    if source.task != task:
+        raise DataError(f"{source.name} has labels for {source.task}: give --task {source.task}, or other --data")
 
 
 class Meter(Generic[Labels]):
