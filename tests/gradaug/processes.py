@@ -69,7 +69,12 @@ class Digitals(nn.Module):
 
 def network(frozen_norms: bool = True) -> netslim.SlimNet:
     """In double precision, the same in every process."""
-    net = copy.deepcopy(_converted()).double().train()
+    return doubled(_converted(), frozen_norms)
+
+
+def doubled(net: netslim.SlimNet, frozen_norms: bool) -> netslim.SlimNet:
+    """A copy in double precision, training, its batch norms frozen or not."""
+    net = copy.deepcopy(net).double().train()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train(not frozen_norms)

@@ -23,18 +23,7 @@ from gradaug.training.averages import MeanTeacher
 from netslim.errors import InputError
 
 from . import formats
-from .conftest import Tiny
-
-
-def tiny(outputs: int, channels: int = 1, side: int = 8) -> netslim.SlimNet:
-    torch.manual_seed(0)
-    return netslim.convert(Tiny(outputs, channels), torch.randn(2, channels, side, side), prove=False)
-
-
-def batch(outputs: int, count: int = 6) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(count, 1, 8, 8, generator=generator)
-    return images, (torch.rand(count, outputs, generator=generator) > 0.5).float()
+from .written_out import assert_a_step_is, batch, tiny
 
 
 def written_out(logits: Tensor, target: Tensor) -> Tensor:
@@ -47,22 +36,11 @@ def written_out(logits: Tensor, target: Tensor) -> Tensor:
 def test_a_step_is_the_one_written_out(outputs: int) -> None:
     net = tiny(outputs).double().train()
     images, labels = batch(outputs)
-    images = images.double()
-    ga = gradaug.GradAug(net, task=MultiLabel(), resolutions=(), round_to=1, alpha=0.5)
-    draws = gradaug.draw(ga.space, 0, 0)
-    losses = ga.backward(images, labels)
-    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-    net.zero_grad()
-    target = net(images)
-    expected = [-(labels * target.sigmoid().log() + (1 - labels) * (1 - target.sigmoid()).log()).mean()]
-    for draw in draws:
-        with net.sub(**draw.sub()):
-            expected.append(written_out(net(images), target.detach()))
-    assert all(float(one) > 0 for one in losses.subnets)
-    torch.testing.assert_close([losses.full, *losses.subnets], [one.detach() for one in expected], rtol=1e-9, atol=1e-9)
-    sum(expected, start=torch.zeros(())).backward()
-    for name, parameter in net.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-9)
+
+    def said(logits: Tensor) -> Tensor:
+        return -(labels * logits.sigmoid().log() + (1 - labels) * (1 - logits.sigmoid()).log()).mean()
+
+    assert_a_step_is(net, MultiLabel(), images.double(), labels, said, written_out)
 
 
 def test_a_logit_an_image_takes_labels_of_any_kind() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from gradaug.training.folder import RunFolder
 from gradaug.training.run import Run
 from netslim.errors import InputError
 
-from .processes import LAST_SKIPS, MODES, Blocks, Digitals, batch, step_of
+from .processes import LAST_SKIPS, MODES, Blocks, Digitals, batch, doubled, step_of
 
 NORMS = {"frozen norms": True, "live norms": False}
 WRAPPERS: dict[str, dict[str, Any]] = {
@@ -46,11 +45,7 @@ class Spare(Blocks):
 
 
 def network(frozen_norms: bool = True) -> netslim.SlimNet:
-    net = copy.deepcopy(_built()).double().train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.train(not frozen_norms)
-    return net
+    return doubled(_built(), frozen_norms)
 
 
 @functools.cache
