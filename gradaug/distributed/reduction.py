@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gradaug.distributed.processes import average_gradients, current, peers
+from gradaug.distributed.sharding import require_gathered
 from netslim.errors import InputError
 from netslim.source.wrapped import shells
 
@@ -52,7 +53,7 @@ class Reduction:
 
         run: takes a loss's gradient, in place of ``loss.backward()``.
         """
-        self.run = run or torch.Tensor.backward
+        self.run, self.forward = run or torch.Tensor.backward, forward
         found = [shell for given in (model, forward) for shell in shells(given)]
         self.ddp = next((shell for shell in found if isinstance(shell, DistributedDataParallel)), None)
         if self.ddp is not None and self.ddp.static_graph:
@@ -70,8 +71,9 @@ class Reduction:
         """InputError where a DistributedDataParallel around `net` would not exchange, in silence.
 
         A network does not know who wraps it: where processes have joined, all objects of this one are looked through,
-        in a fraction of a second.
+        in a fraction of a second. InputError also where parameters are sharded that the step would not gather.
         """
+        require_gathered(net, self.forward)
         if self.ddp is not None:
             if not any(module is net for module in self.ddp.modules()):
                 raise InputError("the DistributedDataParallel that GradAug was given does not hold the network")

@@ -1,0 +1,57 @@
+"""A step where ``torch.distributed.fsdp.fully_shard`` has spread the network's parameters over the processes.
+
+    fully_shard(net)
+    ga = gradaug.GradAug(net, mode="both")
+
+Every backward pass ends with the mean over the processes, of which each has its part, and the passes add up: nothing is
+left to exchange. But gathering parameters and exchanging gradients is what all processes do together, so that in every
+pass they must use the same ones.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from gradaug.distributed.processes import peers
+from netslim.errors import InputError
+from netslim.source.sharded import is_spread, settle, sharded
+
+
+def begin(net: nn.Module, skips: Sequence[Sequence[str]]) -> None:
+    """Before a step, whose sub-networks leave these blocks out: the weights are gathered anew.
+
+    Raises InputError, in every process, where another one has other blocks.
+    """
+    settle(net)
+    mesh = next((parameter.device_mesh for parameter in net.parameters() if is_spread(parameter)), None)
+    if mesh is None:
+        return
+    mine = zlib.crc32(repr([sorted(names) for names in skips]).encode())
+    said = torch.tensor([mine, -mine], device=mesh.device_type)
+    for group in mesh.get_all_groups():
+        with peers():
+            dist.all_reduce(said, dist.ReduceOp.MAX, group=group)
+    most, least = said.tolist()
+    if most != -least:
+        raise InputError(
+            "processes that hold a network together (fully_shard) must leave out the same blocks in every pass: give "
+            "GradAug the same seed and rank, and `draws` with the same blocks, in all of them"
+        )
+
+
+def require_gathered(net: nn.Module, forward: object) -> None:
+    """InputError where parameters are spread that calling `forward` would not gather."""
+    if forward is not net:
+        return
+    gathered = {id(parameter) for module in sharded(net.modules()) for parameter in module.parameters()}
+    for name, parameter in net.named_parameters():
+        if is_spread(parameter) and id(parameter) not in gathered:
+            raise InputError(
+                f"the parameter {name} is spread over processes (a DTensor) by something around the network, which a step "
+                "does not call: give that to GradAug as `forward`, or call fully_shard on the network itself"
+            )
