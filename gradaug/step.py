@@ -115,6 +115,7 @@ class GradAug:
         called = net if forward is None else function("forward", forward)
         self.reduction = Reduction(net, called, function("backward", backward))
         self.net: SlimNet = network_in(net)
+        self.reduction.require(self.net, self.net)  # a space is tried out on it
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
@@ -132,8 +133,6 @@ class GradAug:
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
         self._seen = self._own = False
-        self.reduction.require(self.net)
-        settle(self.net)  # the space was tried out on it
 
     def backward(
         self,
@@ -150,7 +149,7 @@ class GradAug:
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
         if not self._own:  # once more: a wrapper may have come after this object
-            self.reduction.require(self.net)
+            self.reduction.require(self.net, self.forward)
             self._own = True
         done, found = self._part == self.accumulate - 1, list[Losses]()
         with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled, found)) as passes:

@@ -53,7 +53,7 @@ class Reduction:
 
         run: takes a loss's gradient, in place of ``loss.backward()``.
         """
-        self.run, self.forward = run or torch.Tensor.backward, forward
+        self.run = run or torch.Tensor.backward
         found = [shell for given in (model, forward) for shell in shells(given)]
         self.ddp = next((shell for shell in found if isinstance(shell, DistributedDataParallel)), None)
         if self.ddp is not None and self.ddp.static_graph:
@@ -67,13 +67,13 @@ class Reduction:
         """Around a pass: it exchanges nothing of itself."""
         return contextlib.nullcontext() if self.ddp is None else self.ddp.no_sync()
 
-    def require(self, net: nn.Module) -> None:
+    def require(self, net: nn.Module, called: object) -> None:
         """InputError where a DistributedDataParallel around `net` would not exchange, in silence.
 
         A network does not know who wraps it: where processes have joined, all objects of this one are looked through,
-        in a fraction of a second. InputError also where parameters are sharded that the step would not gather.
+        in a fraction of a second. InputError also for a sharded network that running `called` does not gather.
         """
-        require_gathered(net, self.forward)
+        require_gathered(net, called)
         if self.ddp is not None:
             if not any(module is net for module in self.ddp.modules()):
                 raise InputError("the DistributedDataParallel that GradAug was given does not hold the network")

@@ -18,8 +18,12 @@ import torch.distributed as dist
 from torch import nn
 
 from gradaug.distributed.processes import peers
+from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.net.runtime import runtime
+from netslim.net.sharding import require_exchanged
 from netslim.source.sharded import is_spread, settle, sharded
+from netslim.source.wrapped import shells
 
 
 def begin(net: nn.Module, skips: Sequence[Sequence[str]]) -> None:
@@ -44,14 +48,22 @@ def begin(net: nn.Module, skips: Sequence[Sequence[str]]) -> None:
         )
 
 
-def require_gathered(net: nn.Module, forward: object) -> None:
-    """InputError where parameters are spread that calling `forward` would not gather."""
-    if forward is not net:
+def require_gathered(net: nn.Module, called: object) -> None:
+    """InputError where parameters of a converted network are spread, and calling `called` would not gather them."""
+    if not isinstance(net, SlimNet):
         return
+    passed = runtime(net).passed
+    require_exchanged(passed, net)
+    compiled = net._compiled_call_impl is not None or net in list(shells(called))[1:]
+    if compiled and sharded(passed):
+        raise InputError(
+            "torch.compile cannot gather what fully_shard has spread over a container of the network: shard its layers "
+            "and the network itself, or leave torch.compile out"
+        )
     gathered = {id(parameter) for module in sharded(net.modules()) for parameter in module.parameters()}
-    for name, parameter in net.named_parameters():
-        if is_spread(parameter) and id(parameter) not in gathered:
-            raise InputError(
-                f"the parameter {name} is spread over processes (a DTensor) by something around the network, which a step "
-                "does not call: give that to GradAug as `forward`, or call fully_shard on the network itself"
-            )
+    stray = (name for name, one in net.named_parameters() if is_spread(one) and id(one) not in gathered)
+    if called is net and (name := next(stray, None)):
+        raise InputError(
+            f"the parameter {name} is spread over processes (a DTensor) by something around the network: call "
+            "fully_shard on the network itself, or make GradAug before that, with what stands around as its `forward`"
+        )

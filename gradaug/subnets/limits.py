@@ -20,7 +20,7 @@ from netslim import SlimNet, cost
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
-from netslim.source.sharded import sharded
+from netslim.source.sharded import settle, sharded
 
 
 def hardware_grid(device: torch.device) -> int:
@@ -176,3 +176,5 @@ def _runs(net: SlimNet, images: object, scaling: Scaling) -> str | None:
             with torch.no_grad(), evaluating(net):
                 net(scaling.blank(net))
         return (str(error) or type(error).__name__).splitlines()[0]
+    finally:
+        settle(net)

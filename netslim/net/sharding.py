@@ -20,7 +20,7 @@ from netslim.trace.meta import at
 
 
 def passed(plan: Plan, root: nn.Module) -> list[nn.Module]:
-    """The modules that programs go through to layers, which they call, and to parameters, which they read; each once."""
+    """The modules that programs go through to layers that they call and parameters that they read; each once."""
     found: dict[int, nn.Module] = {}
     for region, known in plan.regions.items():
         nodes = [node for program in known.programs.values() for node in program if node.op in ("module", "param")]
@@ -37,14 +37,10 @@ def passed(plan: Plan, root: nn.Module) -> list[nn.Module]:
 def gathered(modules: Sequence[nn.Module], net: nn.Module) -> Iterator[None]:
     """With whole parameters in those of the `passed` modules that are sharded; without gradients only for a while.
 
-    Raises InputError where `net` is not sharded itself, so that nobody would exchange their gradients.
+    Raises as `require_exchanged` does.
     """
     found = sharded(modules)
-    if found and not sharded([net]):
-        raise InputError(
-            "containers of the network are sharded, and the network itself is not, so that nothing would exchange "
-            "their gradients: call fully_shard on the network too, after its parts"
-        )
+    require_exchanged(found, net)
     for module in found:
         module.unshard()
     try:
@@ -53,6 +49,15 @@ def gathered(modules: Sequence[nn.Module], net: nn.Module) -> Iterator[None]:
         if not torch.is_grad_enabled():
             for module in found:
                 module.reshard()
+
+
+def require_exchanged(modules: Sequence[nn.Module], net: nn.Module) -> None:
+    """InputError where some of the `passed` modules are sharded, and `net` itself is not."""
+    if sharded(modules) and not sharded([net]):
+        raise InputError(
+            "containers of the network are sharded, and the network itself is not, so that nothing would exchange "
+            "their gradients: call fully_shard on the network too, after its parts"
+        )
 
 
 def require_unsharded(modules: Sequence[nn.Module]) -> None:
