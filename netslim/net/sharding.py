@@ -55,8 +55,8 @@ def require_exchanged(modules: Sequence[nn.Module], net: nn.Module) -> None:
     """InputError where some of the `passed` modules are sharded, and `net` itself is not."""
     if sharded(modules) and not sharded([net]):
         raise InputError(
-            "containers of the network are sharded, and the network itself is not, so that nothing would exchange "
-            "their gradients: call fully_shard on the network too, after its parts"
+            "parts of the network that its forward goes through without calling them (containers) are sharded, and the "
+            "network itself is not, so that nothing would exchange their gradients: call fully_shard on it too, last"
         )
 
 

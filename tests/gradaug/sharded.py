@@ -148,15 +148,8 @@ def stepped() -> tuple[Found, Found]:
         with torch.no_grad():
             net(batch()[0])
     ga.average_gradients(net.parameters())
-    return [{name: whole(tensor.detach()) for name, tensor in optimizer_names(net, optimizer).items()}], wanted("both")[
-        -1:
-    ]
-
-
-def optimizer_names(net: netslim.SlimNet, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer holds, by name."""
-    names = [name for name, _ in net.named_parameters()]
-    return dict(zip(names, optimizer.param_groups[0]["params"], strict=True))
+    held = zip(dict(net.named_parameters()), optimizer.param_groups[0]["params"], strict=True)
+    return [{name: whole(parameter.detach()) for name, parameter in held}], wanted("both")[-1:]
 
 
 def further() -> tuple[Found, Found]:

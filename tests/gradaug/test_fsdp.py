@@ -57,8 +57,8 @@ def test_it_is_shown_and_counted_as_in_one_process(found: list[dict[str, Any]]) 
 
 
 SAID = {
-    "no root": "containers of the network are sharded, and the network itself is not",
-    "no root, alone": "containers of the network are sharded, and the network itself is not",
+    "no root": "call fully_shard on it too, last",
+    "no root, alone": "call fully_shard on it too, last",
     "blocks": "must leave out the same blocks in every pass",
     "own blocks": "must leave out the same blocks in every pass",
     "optimizer": "the optimizer holds none of the network's parameters",
