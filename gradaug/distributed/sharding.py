@@ -10,6 +10,7 @@ pass they must use the same ones.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Sequence
 
@@ -24,6 +25,17 @@ from netslim.net.runtime import runtime
 from netslim.net.sharding import require_exchanged
 from netslim.source.sharded import is_spread, settle, sharded
 from netslim.source.wrapped import shells
+
+FLATTENED = (
+    "FullyShardedDataParallel flattens parameters, of which sub-networks take slices: call "
+    "torch.distributed.fsdp.fully_shard on the network instead"
+)
+
+
+def is_flattened(found: object) -> bool:
+    """Whether it is the older wrapper, whose class is not there before torch's module is imported."""
+    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())
+    return issubclass(type(found), kind)
 
 
 def begin(net: nn.Module, skips: Sequence[Sequence[str]]) -> None:

@@ -223,7 +223,7 @@ class Flat(nn.Module):
 def blank_space() -> list[Any]:
     """A space that is worked out on the sharded network, some of whose trials fail: what an optimizer then gets."""
     net = netslim.convert(Flat(), torch.randn(2, 1, 12, 12), prove=False)
-    for module in (net.get_submodule("features"), net.get_submodule("head"), net):
+    for module in (net.get_submodule("features"), net):
         shard(module)
     ga = gradaug.GradAug(net)
     return [ga.space.resolutions, {type(parameter).__name__ for parameter in net.parameters()}]
@@ -269,6 +269,8 @@ def said() -> dict[str, str]:
             return str(error)
         return "fine"
 
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
     rank = sync.current().rank
     images, labels = parts(0, rank)[0]
     bare, late = network(), network()
@@ -284,6 +286,7 @@ def said() -> dict[str, str]:
     shard(outer)
     model = Spare()
     shard(model)
+    flat = FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=True)
     others = (Draw(skip=("bodies.0",) if rank else ()),)
     return {
         "no root": message(lambda: step_of("both", bare)),
@@ -299,5 +302,7 @@ def said() -> dict[str, str]:
             lambda: step_of("both", compiled, forward=torch.compile(compiled)).backward(images, labels)
         ),
         "model": message(lambda: netslim.convert(model, torch.randn(2, 1, 12, 12))),
+        "flat": message(lambda: step_of("both", flat)),  # type: ignore[arg-type]
+        "flat, inside": message(lambda: step_of("both", flat.module)),
         "in parts": message(lambda: runtime(root).parts().__enter__()),
     }

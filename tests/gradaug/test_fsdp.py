@@ -66,6 +66,8 @@ SAID = {
     "around, before": "by something around the network",
     "compiled": "shard its layers and the network itself, or leave torch.compile out",
     "model": "convert a model before it is sharded",
+    "flat": "FullyShardedDataParallel flattens parameters",
+    "flat, inside": "FullyShardedDataParallel flattens parameters",
     "in parts": "the parts of this network are called one by one",
 }
 
