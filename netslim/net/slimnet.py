@@ -218,7 +218,10 @@ class SlimNet(nn.Module):
         return extract(unsharded(self), runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
 
     def original_state_dict(self) -> dict[str, Tensor]:
-        """The full network's weights under the original model's keys, detached."""
+        """The full network's weights under the original model's keys, detached.
+
+        Of a network that fully_shard has spread every process calls this, as it does `extract` and `restore`.
+        """
         return {name: whole(tensor.detach()) for name, tensor in self.state_dict().items()}
 
     def restore(self, model: nn.Module) -> nn.Module:
