@@ -34,6 +34,7 @@ from gradaug.arguments import (
 from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
+from gradaug.distributed.sharding import begin
 from gradaug.inputs import device_of
 from gradaug.losses import Losses as Losses
 from gradaug.subnets.sampler import Draw, draw
@@ -44,6 +45,7 @@ from gradaug.tasks.losses import without_autocast
 from gradaug.tasks.task import AnyTask, adapted
 from netslim import SlimNet
 from netslim.errors import InputError
+from netslim.source.sharded import settle
 
 _TASKS: Any = object()
 """Default of a setting that is the task's own."""
@@ -53,8 +55,9 @@ class GradAug:
     """Trains `net` and sub-networks of it that share its weights.
 
     Args:
-        net: a converted network, alone or in DistributedDataParallel (then :meth:`backward` ends with the mean over the
-            processes) or torch.compile; batch norm keeps the running statistics of the full network alone.
+        net: a converted network, alone, sharded by fully_shard or in DistributedDataParallel (:meth:`backward` then
+            ends with the mean over the processes) or torch.compile; batch norm keeps the running statistics of the
+            full network alone.
         space: what sub-networks are drawn from, or a mode alone: "randwidth" (the default), "randdepth", "both", or
             "none" for the plain step.
         settings: in place of a space, those of :class:`gradaug.SubnetSettings`: mode, alpha, num_subnets, resolutions,
@@ -112,6 +115,7 @@ class GradAug:
         called = net if forward is None else function("forward", forward)
         self.reduction = Reduction(net, called, function("backward", backward))
         self.net: SlimNet = network_in(net)
+        self.reduction.require(self.net, self.net)  # a space is tried out on it
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
@@ -129,7 +133,6 @@ class GradAug:
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
         self._seen = self._own = False
-        self.reduction.require(self.net)
 
     def backward(
         self,
@@ -146,7 +149,7 @@ class GradAug:
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
         if not self._own:  # once more: a wrapper may have come after this object
-            self.reduction.require(self.net)
+            self.reduction.require(self.net, self.forward)
             self._own = True
         done, found = self._part == self.accumulate - 1, list[Losses]()
         with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
@@ -185,6 +188,7 @@ class GradAug:
         What was measured is added to `found` at the end.
         """
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
+        begin(self.net, [chosen.skip for chosen in draws])
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
@@ -202,6 +206,7 @@ class GradAug:
                 subnets.append(loss.detach())
                 yield self.subnet_weight * loss, i == len(draws) - 1
                 del loss
+        settle(self.net)  # a pass without anything that learns has left it gathered
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
         found.append(Losses(full, tuple(subnets), answer, self.subnet_weight))
@@ -221,6 +226,7 @@ class GradAug:
         holds none of the network's parameters.
         """
         if self._part == 0:
+            settle(self.net)
             require_common(optimizer, self.net)
             optimizer.zero_grad()
         losses = self.backward(images, labels)

@@ -17,6 +17,7 @@ from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import Width, running
+from netslim.source.sharded import unsharded
 from netslim.trace.meta import OneDevice, meta_copy
 
 
@@ -79,7 +80,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, Arguments]:
     """
     given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
     if runtime(net).plan.whole is None:
-        return copy.deepcopy(net).to("cpu"), given
+        return copy.deepcopy(unsharded(net)).to("cpu"), given
     given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
     return meta_copy(net), given  # type: ignore[return-value]
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from gradaug.errors import TrainingError
 from netslim.errors import NetslimError
+from netslim.source.sharded import is_spread
 
 T = TypeVar("T")
 
@@ -96,10 +97,15 @@ def share_buffers(net: nn.Module) -> None:
     _share(list(net.buffers()))
 
 
+def _own(tensors: Iterable[T]) -> list[T]:
+    """Those that each process has for itself; what processes hold together (fully_shard), they also exchange."""
+    return [tensor for tensor in tensors if not is_spread(tensor)]
+
+
 def _share(tensors: list[Tensor]) -> None:
     if current().size == 1:
         return
-    for tensor in tensors:
+    for tensor in _own(tensors):
         plain = tensor.detach().to(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype).contiguous().clone()
         with peers():
             dist.broadcast(plain, src=0)
@@ -114,7 +120,8 @@ def average_gradients(
 
     One all-reduce (one more where some parameters are double, or on another device). Gradients in half precision are
     added up in single, and rounded once. Figures travel as bytes, so that their sum is exact to double. A parameter
-    without gradient counts as zeros where another process has one, and stays without where none has. With equal parts
+    without gradient counts as zeros where another process has one, and stays without where none has; those that
+    processes hold together (fully_shard) are left alone, since their gradients are means already. With equal parts
     of a batch in every process the result is the gradient of the joined batch's mean loss. `group`: the processes, all
     if not given.
     """
@@ -123,7 +130,7 @@ def average_gradients(
     if world.size == 1:
         return figures
     kinds: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
-    for parameter in parameters:
+    for parameter in _own(parameters):
         if parameter.requires_grad:
             kinds.setdefault((parameter.device, _wide(parameter.dtype)), []).append(parameter)
     sums = figures

@@ -22,13 +22,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gradaug.distributed.processes import average_gradients, current, peers
+from gradaug.distributed.sharding import FLATTENED, is_flattened, require_gathered
 from netslim.errors import InputError
 from netslim.source.wrapped import shells
 
+UNKNOWN = (
+    "the network is inside a DistributedDataParallel that GradAug does not know, which would exchange nothing: give "
+    "GradAug the wrapper, GradAug(ddp, ...), in place of the network"
+)
+
 
 def network_in(model: object) -> Any:
-    """What stands inside DistributedDataParallel and torch.compile; InputError for DataParallel."""
+    """What stands inside DistributedDataParallel and torch.compile; InputError for wrappers that cannot work."""
     *around, inner = shells(model)
+    if is_flattened(inner):
+        raise InputError(FLATTENED)
     if any(isinstance(shell, DataParallel) for shell in around):
         raise InputError(
             "DataParallel runs copies of the network, which know nothing of sub-networks: give GradAug the network "
@@ -66,22 +74,20 @@ class Reduction:
         """Around a pass: it exchanges nothing of itself."""
         return contextlib.nullcontext() if self.ddp is None else self.ddp.no_sync()
 
-    def require(self, net: nn.Module) -> None:
+    def require(self, net: nn.Module, called: object) -> None:
         """InputError where a DistributedDataParallel around `net` would not exchange, in silence.
 
         A network does not know who wraps it: where processes have joined, all objects of this one are looked through,
-        in a fraction of a second.
+        in a fraction of a second. InputError also for a sharded network that running `called` does not gather.
         """
+        require_gathered(net, called)
         if self.ddp is not None:
             if not any(module is net for module in self.ddp.modules()):
                 raise InputError("the DistributedDataParallel that GradAug was given does not hold the network")
-        elif current().size > 1 and _wrapped(net):
+        elif current().size > 1 and any(_around(net)):
             gc.collect()  # a wrapper that nobody uses any more is none
-            if _wrapped(net):
-                raise InputError(
-                    "the network is inside a DistributedDataParallel that GradAug does not know, which would exchange "
-                    "nothing: give GradAug the wrapper, GradAug(ddp, ...), in place of the network"
-                )
+            for wrapper in _around(net):
+                raise InputError(FLATTENED if is_flattened(wrapper) else UNKNOWN)
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Adds the gradients of a pass; with those of the step's `last`, DDP puts the mean over the processes there.
@@ -192,8 +198,9 @@ def _forget(ddp: DistributedDataParallel, parameters: list[nn.Parameter], untouc
                 parameter.grad = None
 
 
-def _wrapped(net: nn.Module) -> bool:
-    return any(
-        issubclass(type(found), DistributedDataParallel) and any(module is net for module in found.modules())
-        for found in gc.get_objects()
-    )
+def _around(net: nn.Module) -> Iterator[nn.Module]:
+    """Wrappers that would exchange nothing, if the network is called in their place."""
+    for found in gc.get_objects():
+        wrapper = issubclass(type(found), DistributedDataParallel) or is_flattened(found)
+        if wrapper and any(module is net for module in found.modules()):
+            yield found

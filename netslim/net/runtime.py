@@ -21,6 +21,7 @@ from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, by_block, continued_plan
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
+from netslim.net.sharding import passed, require_unsharded
 from netslim.net.subnet import Point, Resolver
 from netslim.net.tree import SlimLayer, Table, is_slim, walk
 from netslim.net.turns import Turns
@@ -64,6 +65,7 @@ class Runtime:
     root: nn.Module
     layers: dict[str, SlimLayer]  # slim layers by path, each once
     regions: dict[str, nn.Module]  # modules below the root that run a program
+    passed: list[nn.Module]  # modules that programs go through without calling them
     resolver: Resolver
     run: Run | None  # the root's functions, unless the shell runs
     full: Point
@@ -90,6 +92,7 @@ class Runtime:
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.layers.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
+        self.passed = passed(self.plan, root)
         self.full, self.turns = self.resolver.full(), Turns(self._move, self._idle)
         self.turns.at = self.full
         self.compile()
@@ -137,7 +140,11 @@ class Runtime:
 
     @contextlib.contextmanager
     def parts(self) -> Iterator[nn.Module]:
-        """The module that is called, for those who call modules below it: inside, these run where the network would."""
+        """The module that is called, for those who call modules below it: inside, these run where the network would.
+
+        Raises InputError where the network, or what its programs go through, is sharded.
+        """
+        require_unsharded([self.root, *self.passed])
         with self.turns(self.mine):
             self.top.training = self.root.training
             yield self.top

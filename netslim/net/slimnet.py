@@ -23,8 +23,10 @@ from netslim.layouts.axes import Runs, count, positions
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
+from netslim.net.sharding import gathered
 from netslim.net.subnet import IndexSets, Point, Ranking, Width, keep_counts, kept_channels, running
 from netslim.net.tree import Namesake, beside, lift
+from netslim.source.sharded import unsharded, whole
 from netslim.source.wrapped import unwrapped
 from netslim.trace.meta import at
 
@@ -62,7 +64,7 @@ class SlimNet(nn.Module):
         if torch.compiler.is_compiling():  # for one thread: that of the context that is open
             return self._run(held, held.point, args, kwargs)
         point = held.mine
-        with held.turns(point):
+        with held.turns(point), gathered(held.passed, self):
             return self._run(held, point, args, kwargs)
 
     def _run(self, held: Runtime, point: Point, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
@@ -213,11 +215,14 @@ class SlimNet(nn.Module):
         from netslim.net.extract import extract
 
         run = running(runtime(self).plan, depth)
-        return extract(self, runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
+        return extract(unsharded(self), runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
 
     def original_state_dict(self) -> dict[str, Tensor]:
-        """The full network's weights under the original model's keys, detached."""
-        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        """The full network's weights under the original model's keys, detached.
+
+        Of a network that fully_shard has spread every process calls this, as it does `extract` and `restore`.
+        """
+        return {name: whole(tensor.detach()) for name, tensor in self.state_dict().items()}
 
     def restore(self, model: nn.Module) -> nn.Module:
         """Write the trained weights back into the original model, in place. Raises InputError on another model."""
