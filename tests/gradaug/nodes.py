@@ -65,18 +65,20 @@ class Nodes:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
         torchrun += ["--master-addr", ADDRESSES[0], "--master-port", str(next(self._ports))]
         with contextlib.ExitStack() as stack:
-            stack.callback(self.kill, 1)
-            stack.callback(self.kill, 0)
             started = [
-                subprocess.Popen(
-                    [*self._inside, name, *torchrun, "--node-rank", str(node), "-m", "gradaug", *arguments],
-                    env={**os.environ, "GLOO_SOCKET_IFNAME": cable},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
+                stack.enter_context(
+                    subprocess.Popen(
+                        [*self._inside, name, *torchrun, "--node-rank", str(node), "-m", "gradaug", *arguments],
+                        env={**os.environ, "GLOO_SOCKET_IFNAME": cable},
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
                 )
                 for node, (name, cable) in enumerate(zip(self.names, self._cables, strict=True))
             ]
+            for node in (0, 1):
+                stack.callback(self.kill, node)
             yield started[0], started[1]
 
 

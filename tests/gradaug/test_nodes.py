@@ -30,7 +30,7 @@ SETTINGS = (
 ).split()
 TIMEOUT = 15
 """Seconds that the machines wait for each other where one is going to be lost."""
-PATIENCE = 120
+PATIENCE = 300
 """Seconds after which a process counts as stuck: far more than the timeout, far less than its default."""
 
 Said = list[str]
