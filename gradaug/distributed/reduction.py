@@ -47,7 +47,10 @@ def network_in(model: object) -> Any:
 
 def exchanging(net: nn.Module) -> nn.Module:
     """`net` in a DistributedDataParallel that leaves buffers alone, where several processes have joined."""
-    return net if current().size == 1 else DistributedDataParallel(net, broadcast_buffers=False)
+    if current().size == 1:
+        return net
+    with peers():
+        return DistributedDataParallel(net, broadcast_buffers=False)
 
 
 class Reduction:
