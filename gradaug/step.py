@@ -34,7 +34,7 @@ from gradaug.arguments import (
 from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
-from gradaug.inputs import device_of
+from gradaug.inputs import copied, device_of
 from gradaug.losses import Losses as Losses
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
@@ -188,7 +188,7 @@ class GradAug:
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
-            output = self.task.answer(self.forward, every, labels)
+            output = self.task.answer(self._forward, every, labels)
             target = self.task.target(output)
             answer = self.task.first(target, count, total)
             if draws:
@@ -239,16 +239,22 @@ class GradAug:
     @contextlib.contextmanager
     def _subnet_pass(self, images: Any, target: object, chosen: Draw, number: int) -> Iterator[Tensor]:
         """The loss of a sub-network, with the network at that one as long as it is open."""
-        images = self.transform(images) if self.transform else images
-        images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
+        images = self.transform(copied(images)) if self.transform else images
+        images, mix = (
+            self.view(copied(images), (self.seed, self.steps, self._part, number)) if self.view else (images, None)
+        )
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
         with self._passing(1 + number), scaled as (images, target):
             with self._autocast():
                 target = self.task.at_images(self.net, images, target)
             with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
                 with self._autocast():
-                    output = self.task.subnet_answer(self.net, self.forward, images, target)
+                    output = self.task.subnet_answer(self.net, self._forward, images, target)
                 yield self.task.subnet_loss(output, target, mix)
+
+    def _forward(self, *args: object, **kwargs: object) -> Any:
+        """What tasks call: a pass may write to its images and targets, and the next one has those of the batch."""
+        return self.forward(*copied(args), **copied(kwargs))
 
     def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
         return self.task.passing(self.net, (self.seed, self.steps, self._part, number, self.rank, current().rank))
