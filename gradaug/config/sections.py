@@ -54,7 +54,7 @@ class DataSettings:
     task: str = setting(
         "classification",
         "Data",
-        f"What is learned: {', '.join(TASKS)}. On the command line detectors begin with "
+        f"What is learned: {', '.join(TASKS)}. Detectors begin with "
         f"{', '.join(f'{name} {value:g}' for name, value in TASKS['detection'].usual.items())}.",
         one_of(*TASKS),
     )
