@@ -23,7 +23,7 @@ from netslim.errors import InputError
 from netslim.net.runtime import runtime
 
 from .processes import LAST_SKIPS, MODES, Blocks, batch, doubled, step_of
-from .wrapped import ONLY_WHAT_IS_FROZEN, Around, Draws, Spare, _sampled, expected, network, optimizer_of, parts
+from .wrapped import ONLY_WHAT_IS_FROZEN, Around, Draws, Spare, expected, network, optimizer_of, parts, sampled
 
 Found = list[dict[str, Tensor | None]]
 
@@ -70,7 +70,7 @@ def weights(net: nn.Module) -> dict[str, Tensor | None]:
     return {name: whole(p.detach()) for name, p in net.named_parameters()}
 
 
-def given(net: netslim.SlimNet, ga: gradaug.GradAug, steps: int = 2, draws: Draws = _sampled) -> Found:
+def given(net: netslim.SlimNet, ga: gradaug.GradAug, steps: int = 2, draws: Draws = sampled) -> Found:
     """The gradients of every step from this process's part, and the weights at last."""
     optimizer, found = optimizer_of(net), []
     for step in range(steps):
@@ -84,7 +84,7 @@ def given(net: netslim.SlimNet, ga: gradaug.GradAug, steps: int = 2, draws: Draw
 
 
 @functools.cache
-def wanted(mode: str, draws: Draws = _sampled, steps: int = 2) -> Found:
+def wanted(mode: str, draws: Draws = sampled, steps: int = 2) -> Found:
     return expected(network(), mode, steps, draws)
 
 
