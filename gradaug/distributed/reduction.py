@@ -60,13 +60,14 @@ class Reduction:
     def __init__(
         self, model: object, forward: Callable[..., object], run: Callable[[Tensor], object] | None = None
     ) -> None:
-        """`model`, `forward`: where a DistributedDataParallel may be, alone or in what torch.compile gives.
+        """`model`, `forward`: where a DistributedDataParallel may be, alone or in other modules, as Fabric and
+        torch.compile give.
 
         run: takes a loss's gradient, in place of ``loss.backward()``.
         """
         self.run = run or torch.Tensor.backward
-        found = [shell for given in (model, forward) for shell in shells(given)]
-        self.ddp = next((shell for shell in found if isinstance(shell, DistributedDataParallel)), None)
+        found = [module for given in (model, forward) if isinstance(given, nn.Module) for module in given.modules()]
+        self.ddp = next((module for module in found if isinstance(module, DistributedDataParallel)), None)
         if self.ddp is not None and self.ddp.static_graph:
             raise InputError(
                 "sub-networks change from pass to pass: build the DistributedDataParallel without static_graph "

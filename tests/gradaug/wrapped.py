@@ -21,6 +21,7 @@ from gradaug.subnets.sampler import Draw
 from gradaug.training.folder import RunFolder
 from gradaug.training.run import Run
 from netslim.errors import InputError
+from netslim.versions import COMPILES
 
 from .processes import LAST_SKIPS, MODES, Blocks, Digitals, batch, doubled, step_of
 
@@ -231,8 +232,8 @@ def other_ways() -> list[tuple[Any, Any]]:
 
 
 def _compiled(model: nn.Module) -> Any:
-    """By torch.compile, with a compiler that hands every graph back as it is."""
-    return torch.compile(model, backend=lambda graph, _: graph.forward)
+    """By torch.compile, with a compiler that hands every graph back as it is; the model itself where that fails."""
+    return torch.compile(model, backend=lambda graph, _: graph.forward) if COMPILES else model
 
 
 def further(first: bool) -> tuple[Any, Any]:
