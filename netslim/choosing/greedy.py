@@ -1,7 +1,8 @@
 """Widths of each group: the channels that are worth least for what they cost go first.
 
-The worth of a channel is its importance, times (channels of its group) / (those that are left): what becomes scarce
-becomes dear, so that no layer is emptied. Importance that is no more than a share of its group (all but Taylor's) is
+The worth of a channel is its importance, times the square of (channels of its group) / (those that are left): what
+becomes scarce becomes dear, so that no layer is emptied (the first power would only make up for the neighbours, whose
+channels cost less with every one that goes). Importance that is no more than a share of its group (all but Taylor's) is
 first multiplied by what the group costs: without knowing better, a group is taken to be worth its price, so that equal
 importance means equal widths.
 """
@@ -123,4 +124,4 @@ class Thinning:
         return self._worth(group, other, kept) / saved if saved > 0 else math.inf
 
     def _worth(self, group: int, low: int, high: int) -> float:
-        return self.worth.between(group, low, high) * self.scale[group] * self.sizes[group] / high
+        return self.worth.between(group, low, high) * self.scale[group] * (self.sizes[group] / high) ** 2

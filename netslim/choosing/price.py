@@ -11,7 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import gcd, prod
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from netslim.cost import light, used
 from netslim.ir.inputs import Inputs, batch, every_tensor, of_one
 from netslim.ir.plan import groups_in
-from netslim.layouts.axes import Concat, Const, Elastic, Layout, Misaligned, Product, resolve
+from netslim.layouts.axes import Concat, Const, Elastic, Layout, Misaligned, Product, product, resolve
 from netslim.layouts.engine import Call, Engine, Rule, is_pointwise, on_one_device
 from netslim.net.runtime import named_tensors, runtime
 from netslim.net.slimnet import SlimNet
@@ -152,6 +152,19 @@ class _Counting(Engine):
 
 
 def _units(layout: Layout) -> tuple[Layout, ...]:
-    """The factors of a dimension, in which operands may share some of them."""
+    """The factors of a dimension, in which operands may share some of them: (a * 7) and (3 * a) shrink alike."""
     layout = resolve(layout)
-    return layout.factors if isinstance(layout, Product) else (layout,)
+    if isinstance(layout, Product):
+        return tuple(unit for factor in layout.factors for unit in _units(factor))
+    if not isinstance(layout, Concat):
+        return (layout,)
+    pieces = [_constant_apart(part) for part in layout.parts]
+    common = gcd(*(constant for constant, _ in pieces))
+    parts = tuple(product(Const(constant // common), *factors) for constant, factors in pieces)
+    parts = next(parts[:n] for n in range(1, len(parts) + 1) if parts[:n] * (len(parts) // n) == parts)
+    return _units(parts[0]) if len(parts) == 1 else (Concat(parts),)
+
+
+def _constant_apart(part: Layout) -> tuple[int, list[Layout]]:
+    factors = part.factors if isinstance(part, Product) else (part,)
+    return prod(f.size for f in factors if isinstance(f, Const)), [f for f in factors if not isinstance(f, Const)]

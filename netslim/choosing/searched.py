@@ -30,6 +30,7 @@ from netslim.net.subnet import Ranking, keep_counts, kept_channels, running
 
 SEARCHES = ("uniform", "greedy")
 EVALUATIONS = 32
+_LEVELS = 256  # of FLOPs, from which one is found that takes a given time
 _TRIES = 8  # to meet a budget with prices that are not quite right
 
 
@@ -85,13 +86,25 @@ def _greedy(task: Task, worth: Worth, score: Score | None, evaluations: int, see
 
     start = thinning(skipped(task.depth))
     if task.budget.kind == "latency":
-        path = start.path(full, 0.0)[::-1]
-        found = best(task, len(path), lambda step: task.of(path[step]))
+        found = _in_time(task, start, full)
     else:
         found = _within(task, start, full)
     if score is None:
         return found
     return Local(task, thinning, score, random.Random(seed)).improved(found, evaluations)
+
+
+def _in_time(task: Task, thinning: Thinning, full: Counts) -> Choice:
+    """What greedy search comes to for a budget of FLOPs, the largest one whose network is quick enough."""
+    path = thinning.path(full, 0.0)
+    totals = [thinning.prices.total(counts) for counts in path]
+
+    def made(level: int) -> Choice:
+        limit = totals[-1] + (totals[0] - totals[-1]) * level / _LEVELS
+        below = next(counts for counts, total in zip(path, totals, strict=True) if total <= limit or counts is path[-1])
+        return task.of(thinning.filled(below, limit))
+
+    return best(task, _LEVELS + 1, made)
 
 
 def _within(task: Task, thinning: Thinning, full: Counts) -> Choice:

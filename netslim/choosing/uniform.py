@@ -20,9 +20,9 @@ def widths(plan: Plan, round_to: int = 1) -> list[float]:
     steps = sorted(edges)
     found: dict[tuple[int, ...], float] = {}
     for low, high in itertools.pairwise(steps):
-        width = 1.0 if high == 1 else _short(low, high)
+        width = _short(low, high)
         found[keep_counts(plan, width, round_to)] = width
-    return sorted({**found, keep_counts(plan, 1.0): 1.0}.values())
+    return sorted({**found, keep_counts(plan, 1.0, round_to): 1.0}.values())
 
 
 def _short(low: float, high: float) -> float:
