@@ -123,7 +123,12 @@ def _with_version(group: click.Group) -> click.Group:
             "verify",
             "Prove that every sub-network equals the masked full network, and the full network the model.",
         ),
-        "extract": Entry("extract", "extract", "Cut a plain, smaller network out of a converted one."),
+        "rank": Entry("rank", "rank", "Order the channels of each group by their importance."),
+        "extract": Entry(
+            "extract",
+            "extract",
+            "Cut a plain, smaller network out of a converted one: of a width, or what a budget allows.",
+        ),
         "restore": Entry("restore", "restore", "Write the trained weights under the original model's keys."),
     },
 )

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -105,14 +106,11 @@ def _dtype(net: nn.Module) -> torch.dtype:
 
 def _kept_params(net: SlimNet, width: Width, round_to: int | None, depth: Mapping[str, bool] | None) -> int:
     cuts = net.kept_shapes(width, round_to=round_to)
+    return sum(prod(cuts.get(name, parameter.shape)) for name, parameter in used(net, depth))
+
+
+def used(net: SlimNet, depth: Mapping[str, bool] | None) -> list[tuple[str, nn.Parameter]]:
+    """Parameters by name, each once, without those that the skipped blocks alone use."""
     plan, run = runtime(net).plan, running(runtime(net).plan, depth)
     gone = targets(remade(plan, (True,) * len(run), without)) - targets(remade(plan, run, without))
-    total = 0
-    for name, param in net.named_parameters():
-        if name in gone or name.rpartition(".")[0] in gone:
-            continue
-        size = 1
-        for n in cuts.get(name, param.shape):
-            size *= n
-        total += size
-    return total
+    return [(n, p) for n, p in net.named_parameters() if n not in gone and n.rpartition(".")[0] not in gone]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "netslim": (
         "errors extras versions", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost",
-        "proof", "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
+        "choosing", "proof", "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
