@@ -174,7 +174,7 @@
       },
       {
         selector: "edge",
-        style: { width: 1.5, "line-color": "#94a3b8", "target-arrow-color": "#94a3b8", "target-arrow-shape": "triangle", "arrow-scale": 0.8, "curve-style": "straight" },
+        style: { width: 1.5, "line-color": "#94a3b8", "target-arrow-color": "#94a3b8", "target-arrow-shape": "triangle", "arrow-scale": 0.8, "curve-style": "straight", events: "no" },
       },
       { selector: "edge[from]", style: { "source-endpoint": "data(from)", "target-endpoint": "data(to)" } },
       {
@@ -183,7 +183,7 @@
       },
       { selector: "edge.far", style: { width: 1, opacity: 0.25, "target-arrow-shape": "none" } },
       { selector: "edge.calls", style: { "line-style": "dashed", "line-color": "#d97706", "target-arrow-color": "#d97706" } },
-      { selector: "edge.after", style: { opacity: 0, events: "no" } },
+      { selector: "edge.after", style: { opacity: 0 } },
       { selector: ".dim", style: { opacity: 0.18 } },
       { selector: "edge.after.dim", style: { opacity: 0 } },
       { selector: "edge.near", style: { width: 2.5, opacity: 1, "line-color": "#4f46e5", "target-arrow-color": "#4f46e5", "target-arrow-shape": "triangle" } },

@@ -1,8 +1,9 @@
 """The steps of a network's programs as they are drawn: numbers left out, parameters at the steps that use them.
 
 A layer is drawn in the module that holds it. A call belongs to no module that the program knows of: it is drawn in the
-innermost one that the layers before and after it share, or that all its arguments come from. A network that was
-followed in parts has a step for every module that stays Python, with the parts that it calls below it.
+innermost one that the layers before and after it share, or that all its arguments come from; the sum that ends a block
+is drawn in the block's module. A network that was followed in parts has a step for every module that stays Python,
+with the parts that it calls below it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from netslim.ir.functions import SUMS
 from netslim.ir.plan import Plan, Region
 from netslim.ir.program import LIFTED, Node, Program
 from netslim.net.runtime import named_tensors, runtime
@@ -74,6 +76,7 @@ def _region(
     """The steps of one region, whose numbers begin at `first`."""
     program = runtime(net).plan.regions[path].programs[training]
     homes, shown = scopes(program, path), _Reads(program, found, first)
+    homes |= _sums(runtime(net).plan, path, training, homes)
     calls = tuple(python.index(caller) for caller in _above(path) if caller in python)[-1:]
     blocks = _blocks(runtime(net).plan, path, training)
     made: list[Step] = []
@@ -143,6 +146,14 @@ def _blocks(plan: Plan, path: str, training: bool) -> dict[str, list[int]]:
             for name in dict.fromkeys((*skip.body, skip.end)):
                 found.setdefault(name, []).append(number)
     return found
+
+
+def _sums(plan: Plan, path: str, training: bool, homes: Mapping[str, str]) -> dict[str, str]:
+    """The sums that end blocks: each is drawn in the module that holds the rest of the block."""
+    nodes = {node.name: node for node in plan.regions[path].programs[training]}
+    skips = [skip for block in plan.blocks if block.region == path for skip in block.skips[training].parts]
+    ends = {skip.end: _shared([homes[name] for name in skip.body]) for skip in skips if nodes[skip.end].target in SUMS}
+    return {end: max(homes[end], within, key=len) for end, within in ends.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ modules

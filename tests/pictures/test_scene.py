@@ -51,6 +51,7 @@ def test_functions_are_drawn_where_their_neighbours_are(scene: Scene) -> None:
     homes = [(each.label, each.module) for each in scene.steps if each.kind == "call"]
     assert ("relu", "blocks.0") in homes
     assert ("relu", "blocks.1") in homes
+    assert [home for label, home in homes if label == "add"] == ["blocks.0", "blocks.1"]
     assert homes[-2:] == [("cat", ""), ("mean", "")]
 
 
