@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from netslim.cost import count
-from netslim.errors import SubnetError
+from netslim.errors import SubnetError, is_interruption
 from netslim.ir.plan import Slot
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -47,8 +47,14 @@ def _with_holders(path: str) -> list[str]:
 
 
 def _stop(net: SlimNet, width: float) -> Stop:
-    cost = count(net, width)
-    return Stop(width, keep_counts(runtime(net).plan, width), cost.params, cost.flops)
+    kept = keep_counts(runtime(net).plan, width)
+    try:
+        cost = count(net, width)
+    except Exception as error:  # the drawing is right without it, and says so
+        if is_interruption(error):
+            raise
+        return Stop(width, kept, None, None)
+    return Stop(width, kept, cost.params, cost.flops)
 
 
 def _container(net: SlimNet, path: str) -> str:

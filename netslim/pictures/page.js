@@ -512,7 +512,8 @@
   const width = () => {
     const at = stops[state.stop], whole = stops[stops.length - 1];
     $("ratio").textContent = `${at.width}`;
-    $("cost").textContent = `${amount(at.params)} parameters${percent(at.params, whole.params)}, ${amount(at.flops)} FLOPs${percent(at.flops, whole.flops)}`;
+    $("cost").textContent = at.flops === null || whole.flops === null ? "its cost cannot be counted" :
+      `${amount(at.params)} parameters${percent(at.params, whole.params)}, ${amount(at.flops)} FLOPs${percent(at.flops, whole.flops)}`;
     cy.batch(() => cy.nodes(".step, .module").forEach((node) => node.data("label", label(node.id()))));
     cy.style().update();
     panel();

@@ -46,12 +46,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Where the width slider can stand: what every group keeps there, and what that costs."""
+    """Where the width slider can stand: what every group keeps there, and what that costs, where it can be counted."""
 
     width: float
     kept: tuple[int, ...]
-    params: int
-    flops: int
+    params: int | None
+    flops: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,16 @@ def test_stops_of_the_slider_are_those_of_the_cost_model(net: SlimNet, scene: Sc
         assert stop.kept == keep_counts(runtime(net).plan, stop.width)
 
 
+def test_a_network_that_cannot_be_counted_is_drawn(net: SlimNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such operator on meta")
+
+    monkeypatch.setattr("netslim.pictures.drawing.count", refuse)
+    found = drawing(net, "small")
+    assert {(stop.params, stop.flops) for stop in found.stops} == {(None, None)}
+    assert found.stops[4].kept == keep_counts(runtime(net).plan, 0.5)
+
+
 def test_a_network_followed_in_parts_shows_its_python() -> None:
     scene = drawing(converted(Detector()), "detector")
     python = {each.label: i for i, each in enumerate(scene.steps) if each.kind == "python"}
