@@ -18,7 +18,7 @@ from netslim.net.slimnet import SlimNet
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
+    from matplotlib.transforms import Bbox, BboxBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _names(axes: Axes, found: Sequence[Lane]) -> None:
             taken.append(box)
 
 
-def _shorten(text: Any, lane: Lane, renderer: object, room: Bbox) -> None:
+def _shorten(text: Any, lane: Lane, renderer: object, room: BboxBase) -> None:
     """Leaves out the outer modules of a name that is too long for its place."""
     parts = lane.name.split(".")
     while text.get_window_extent(renderer).x0 < room.x0 and len(parts) > 1:
