@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import SourceOptions, json_option, open_net, source_options, trust_option
+
+if TYPE_CHECKING:
+    from netslim import SlimNet
 
 PARTS = ("groups", "blocks", "frozen")
 
@@ -18,7 +22,8 @@ PARTS = ("groups", "blocks", "frozen")
 @click.option("--blocks", is_flag=True, help="Only the skippable blocks.")
 @click.option("--frozen", is_flag=True, help="Only what stays at full width, and why.")
 @click.option("--why", metavar="PARAM", help="Say why the dimensions of one parameter are tied or frozen.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the graph of the groups.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the groups as lanes.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="page.html", help="Write a page that shows all of it.")
 @source_options
 @trust_option
 @json_option
@@ -29,6 +34,7 @@ def inspect(
     frozen: bool,
     why: str | None,
     plot: Path | None,
+    html: Path | None,
     trust: bool,
     as_json: bool,
     options: SourceOptions,
@@ -38,14 +44,9 @@ def inspect(
     A group is a set of dimensions of parameters that must keep the same channels. SOURCE is mymodel.py,
     package.module:callable, torchvision:NAME or timm:NAME.
     """
-    if plot is not None:
-        from netslim.extras import require
-        from netslim.files import check_writable
-
-        require("matplotlib", "pictures")
-        check_writable(plot)
+    _check_pictures(plot, html)
     net = open_net(target, options, trust)
-    from netslim.report import inspection, inspection_dict, plot_groups, say
+    from netslim.report import inspection, inspection_dict, say
 
     wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)
     if as_json:
@@ -55,6 +56,31 @@ def inspect(
         say(net.why(why))
     else:
         say(inspection(net, wanted))
+    _draw(net, target, plot, html)
+
+
+def _check_pictures(plot: Path | None, html: Path | None) -> None:
+    """Raises for pictures that cannot be drawn or written, before the work that comes before them."""
+    from netslim.extras import require
+    from netslim.files import check_writable
+
     if plot is not None:
+        require("matplotlib", "pictures")
+    for path in (plot, html):
+        if path is not None:
+            check_writable(path)
+
+
+def _draw(net: SlimNet, target: str, plot: Path | None, html: Path | None) -> None:
+    if plot is not None:
+        from netslim.pictures.lanes import plot_groups
+
         plot_groups(net, plot)
         click.echo(f"drawn in {plot}", err=True)
+    if html is not None:
+        from netslim.pictures.page import write_page
+        from netslim.report import stages
+
+        with stages() as progress:
+            write_page(net, html, Path(target).name, progress)
+        click.echo(f"drawn in {html}", err=True)
