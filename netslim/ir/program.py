@@ -15,7 +15,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, EllipsisType
 from typing import Any, TypeAlias, overload
@@ -176,6 +176,23 @@ def require(found: object, wanted: bool, message: str) -> None:
         raise InputError(message)
 
 
+BY_DTYPE = "netslim.by_dtype"
+"""The function by which a program has what forward decides by a dtype."""
+
+PRECISIONS = {str(dtype).removeprefix("torch."): dtype for dtype in (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64
+)}  # fmt: skip
+"""By name: the dtypes that a network may run in."""
+
+
+def by_dtype(dtype: torch.dtype, table: Mapping[str, object], otherwise: object) -> object:
+    """What the table has for a precision, by its name."""
+    for name, value in table.items():  # which torch.compile follows
+        if PRECISIONS.get(name) == dtype:
+            return value
+    return otherwise
+
+
 _OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem lt le gt ge eq ne truth"
 _VISION = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d nms"
 _MATH = "sqrt floor ceil trunc log exp pow log2"
@@ -211,7 +228,7 @@ def _names() -> dict[Function, str]:
         importlib.import_module("torchvision")
         for name in _VISION.split():
             named[getattr(torch.ops.torchvision, name)] = f"torch.ops.torchvision.{name}"
-    named[require] = REQUIRE
+    named |= {require: REQUIRE, by_dtype: BY_DTYPE}
     for module, names in ((operator, _OPERATOR), (math, _MATH), (builtins, _BUILTINS)):
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")

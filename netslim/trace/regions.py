@@ -30,9 +30,10 @@ from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import alone, fast_path_off, prepared
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.holding import Sizes, TableKept, Witnesses, held_in_both_modes
+from netslim.trace.holding import Sizes, TableKept, Witnesses
 from netslim.trace.meta import at, computed, is_leaf, meta_copy
 from netslim.trace.permissive import PermissiveTracer
+from netslim.trace.precisions import held_in_both_modes
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
 from netslim.trace.state import kept, require_decidable
@@ -143,7 +144,9 @@ def _followed_whole(
     engine, constants = Engine(rules), Constants()
     traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = held_in_both_modes(traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size, kept=tables))
+    held = held_in_both_modes(
+        traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size, kept=tables), whole=True
+    )
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
