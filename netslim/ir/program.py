@@ -167,7 +167,7 @@ _REACHES_OUT = re.compile(
 """What reads files or memory, keeps Python's functions or gives out torch's own objects: no part of a forward."""
 
 REQUIRE = "netslim.require"
-"""The function by which a program refuses sizes that it was not followed for."""
+"""The function by which a program refuses sizes and dtypes that it was not followed for."""
 
 
 def require(found: object, wanted: bool, message: str) -> None:
@@ -179,9 +179,9 @@ def require(found: object, wanted: bool, message: str) -> None:
 BY_DTYPE = "netslim.by_dtype"
 """The function by which a program has what forward decides by a dtype."""
 
-PRECISIONS = {str(dtype).removeprefix("torch."): dtype for dtype in (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64
-)}  # fmt: skip
+PRECISIONS: dict[str, torch.dtype] = {
+    name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")
+}
 """By name: the dtypes that a network may run in."""
 
 

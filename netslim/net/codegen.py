@@ -24,8 +24,6 @@ import torch
 from netslim.ir.functions import ITEMS, attribute_of, memory, method_of
 from netslim.ir.program import (
     AUTOCAST,
-    BY_DTYPE,
-    REQUIRE,
     RESERVED,
     Function,
     Literal,
@@ -216,8 +214,8 @@ class Printer:
         """How a function is called: by its own name where netslim knows it, else by a number."""
         if target.startswith("builtins."):
             return target.removeprefix("builtins.")
-        if target in _OWN:
-            return self._bind(_OWN[target], function(target))
+        if target.startswith("netslim."):
+            return self._bind(target.rpartition(".")[2], function(target))
         if is_listed(target) or _THROUGH.fullmatch(target):
             return target
         return self._bind("operator", function(target))
@@ -264,7 +262,6 @@ def is_printable(word: str) -> bool:
     return is_word(word) and not (mine or hasattr(builtins, word))
 
 
-_OWN = {REQUIRE: "require", BY_DTYPE: "by_dtype"}
 _NUMBERED = re.compile(r"(v|struct_|operator_|require_|by_dtype_)\d+|words")
 _THROUGH = re.compile(r"through\[\d+\]")
 
