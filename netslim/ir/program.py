@@ -179,9 +179,7 @@ def require(found: object, wanted: bool, message: str) -> None:
 BY_DTYPE = "netslim.by_dtype"
 """The function by which a program has what forward decides by a dtype."""
 
-PRECISIONS: dict[str, torch.dtype] = {
-    name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")
-}
+PRECISIONS = {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 """By name: the dtypes that a network may run in."""
 
 
