@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from netslim.errors import TraceError, is_interruption
 from netslim.ir.program import LIFTED
 from netslim.layouts.engine import Args, Kwargs, on_one_device
-from netslim.source.sharded import blank
-from netslim.source.sharded import copied as plain_copy
+from netslim.source.sharded import blank, plain_copy
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
