@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from gradaug import data
 
@@ -17,6 +18,9 @@ def datasets() -> tuple[TensorDataset, TensorDataset]:
     return training, validation
 
 
-def loaders(batch_size: int = 32) -> tuple[DataLoader, DataLoader]:
+def loaders(batch_size: int = 32, distributed: bool = False) -> tuple[DataLoader, DataLoader]:
+    """`distributed`: every process of the group reads images of its own to train on."""
     training, validation = datasets()
-    return DataLoader(training, batch_size, shuffle=True, drop_last=True), DataLoader(validation, 256)
+    sampler = DistributedSampler(training, drop_last=True) if distributed else None
+    shuffled = DataLoader(training, batch_size, shuffle=sampler is None, sampler=sampler, drop_last=True)
+    return shuffled, DataLoader(validation, 256)

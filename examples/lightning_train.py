@@ -18,15 +18,16 @@ from gradaug.lightning import GradAugMixin
 
 
 class Digits(GradAugMixin, lightning.LightningModule):
-    def __init__(self, steps: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.net = netslim.convert(DigitNet(width=8), torch.randn(2, 1, 32, 32))
         self.use_gradaug(self.net, mode="both")
-        self.steps, self.top1 = steps, MulticlassAccuracy(10, average="micro")
+        self.top1 = MulticlassAccuracy(10, average="micro")
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=self.steps)
+        steps = int(self.trainer.estimated_stepping_batches)  # half as many where two processes share the images
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
@@ -34,11 +35,11 @@ class Digits(GradAugMixin, lightning.LightningModule):
         self.log("top1", self.top1)
 
 
-def train(epochs: int = 3, resume: str | None = None, **options: object) -> lightning.Trainer:
+def train(epochs: int = 5, resume: str | None = None, **options: object) -> lightning.Trainer:
     lightning.seed_everything(0)
     training, validation = loaders()
     trainer = lightning.Trainer(max_epochs=epochs, gradient_clip_val=5.0, accelerator="cpu", **options)
-    trainer.fit(Digits(steps=epochs * len(training)), training, validation, ckpt_path=resume)
+    trainer.fit(Digits(), training, validation, ckpt_path=resume)
     return trainer
 
 
@@ -48,4 +49,6 @@ if __name__ == "__main__":
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--resume")
     options = vars(parser.parse_args())
-    print(f"validation top-1 {100 * train(**options).callback_metrics['top1']:.2f} %")
+    trainer = train(**options)
+    if trainer.is_global_zero:
+        print(f"validation top-1 {100 * trainer.callback_metrics['top1']:.2f} %")

@@ -1,11 +1,13 @@
 """GradAug in a loop as torchvision's references write it: autocast, scaler, clipping, running mean of the weights.
 
 python examples/reference_train.py --amp --model-ema
+torchrun --nproc-per-node 2 examples/reference_train.py       # two processes
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 
 import torch
@@ -54,21 +56,32 @@ def evaluate(model: torch.nn.Module, data_loader: Iterable, device: torch.device
 def main(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     device = torch.device(args.device)
-    data_loader, data_loader_test = loaders()
+    distributed = "RANK" in os.environ  # torchrun
+    if distributed:
+        torch.distributed.init_process_group()
+    main_process = not distributed or torch.distributed.get_rank() == 0
+    data_loader, data_loader_test = loaders(distributed=distributed)
     model = DigitNet(width=8).to(device)
     net = netslim.convert(model, torch.randn(2, 1, 32, 32, device=device))
     scaler = torch.amp.GradScaler(device.type) if args.amp else None
-    ga = gradaug.GradAug(net, mode="both", scaler=scaler)
+    network = torch.nn.parallel.DistributedDataParallel(net) if distributed else net
+    ga = gradaug.GradAug(network, mode="both", scaler=scaler)
     optimizer = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9, weight_decay=1e-4, nesterov=True)
     lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs)
     averaging = get_ema_multi_avg_fn(0.9)
     model_ema = AveragedModel(net, device=device, multi_avg_fn=averaging, use_buffers=True) if args.model_ema else None
-    for _ in range(args.epochs):
+    for epoch in range(args.epochs):
+        if distributed:
+            data_loader.sampler.set_epoch(epoch)
         train_one_epoch(ga, optimizer, data_loader, device, args, model_ema, scaler)
         lr_scheduler.step()
-        torch.save(net.restore(model).state_dict(), "checkpoint.pth")  # a file of the original model's
-    model.load_state_dict(torch.load("checkpoint.pth", weights_only=True))
-    print(f"validation top-1 {evaluate(model_ema or model, data_loader_test, device):.2f} %")
+        if main_process:
+            torch.save(net.restore(model).state_dict(), "checkpoint.pth")  # a file of the original model's
+    if main_process:
+        model.load_state_dict(torch.load("checkpoint.pth", weights_only=True))
+        print(f"validation top-1 {evaluate(model_ema or model, data_loader_test, device):.2f} %")
+    if distributed:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def top1(predicted: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     return {"top1": float((logits.argmax(1) == labels).mean())}
 
 
-def train(folder: str = "digits_resnet", epochs: int = 4, **options: object) -> Trainer:
+def train(folder: str = "digits_resnet", epochs: int = 6, **options: object) -> Trainer:
     training, validation = datasets()
     arguments = TrainingArguments(
         folder,
@@ -61,4 +61,6 @@ if __name__ == "__main__":
     trainer = train()
     saved = ResNetForImageClassification.from_pretrained(trainer.args.output_dir)
     again = Trainer(saved, trainer.args, collate, eval_dataset=trainer.eval_dataset, compute_metrics=top1)
-    print(f"validation top-1 {100 * again.evaluate()['eval_top1']:.2f} %")
+    found = again.evaluate()
+    if trainer.is_world_process_zero():
+        print(f"validation top-1 {100 * found['eval_top1']:.2f} %")

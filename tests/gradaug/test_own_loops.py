@@ -48,6 +48,10 @@ def test_the_example_learns() -> None:
         "fabric_train.py",
         "fabric_train.py --devices 2",
         "accelerate_train.py",
+        "lightning_train.py --devices 2",
+        "-m torch.distributed.run --nproc-per-node 2 timm_train.py",
+        "-m torch.distributed.run --nproc-per-node 2 transformers_train.py",
+        "-m torch.distributed.run --nproc-per-node 2 reference_train.py",
         "-m torch.distributed.run --nproc-per-node 2 accelerate_train.py",
     ],
 )
