@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randwidth --data digits --out $(DEMO)/randwidth --overwrite
 	$(BIN)/gradaug train --model $(DEMO)/converted.pt --mode randdepth --data digits --out $(DEMO)/randdepth --overwrite
 
-## test: linters, then all tests; CI runs it
+## test: linters, then all tests; CI runs it after test-lowest
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
 
