@@ -17,13 +17,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gradaug.distributed.meeting import meet, starts
 from gradaug.errors import TrainingError
 from netslim.errors import NetslimError
 from netslim.source.sharded import is_spread
@@ -39,6 +40,8 @@ class World:
     size: int = 1
     local_rank: int = 0
     """Number on its machine, which chooses its GPU."""
+    again: bool = False
+    """Whether torchrun has started the run again after a failure; known to those that :func:`joined` gave."""
 
     @property
     def main(self) -> bool:
@@ -62,14 +65,14 @@ def joined(cuda: bool, patience: float = 600.0) -> Iterator[World]:
     """
     started = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if not (started and dist.is_available()) or dist.is_initialized():
-        yield current()
+        yield replace(current(), again=starts() > 0)
         return
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with peers():
-        _join("cpu:gloo,cuda:nccl" if cuda else "gloo", dt.timedelta(seconds=patience))
+        again = _join("cpu:gloo,cuda:nccl" if cuda else "gloo", patience)
     try:
-        yield current()
+        yield replace(current(), again=again)
     finally:
         time.sleep(_LETTING_GO)
         dist.destroy_process_group()
@@ -80,18 +83,13 @@ _LETTING_GO = 0.1
 a group holds in torch 2.6 while it waits for the thread, for ever."""
 
 
-def _join(backend: str, timeout: dt.timedelta) -> None:
+def _join(backend: str, patience: float) -> bool:
+    """Whether torchrun has started this run again after a failure."""
+    timeout = dt.timedelta(seconds=patience)
     store, rank, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        # The launcher's store outlives a restart, with the addresses of processes that are gone. On one machine all
-        # processes count the restarts alike.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-
-
-def restarted() -> bool:
-    """Whether torchrun has started this process again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    met = meet(store, rank, size, patience)
+    dist.init_process_group(backend, store=met.store, rank=rank, world_size=size, timeout=timeout)
+    return met.again
 
 
 @torch.no_grad()
@@ -236,9 +234,8 @@ def peers() -> Iterator[None]:
         if not (isinstance(error, dist.DistNetworkError | dist.DistStoreError) or _LOST.search(str(error))):
             raise
         reason = _ADDED.sub("", str(error).strip().splitlines()[0]).rstrip(".")
-        alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
         raise TrainingError(
             f"process {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')}: another process of this "
             f"run has ended or does not answer ({reason}); see its own message. Continue with --resume"
-            + (", or let torchrun do it with --max-restarts" if alone else " on every machine")
+            " (on every machine), or let torchrun do it with --max-restarts"
         ) from error

@@ -73,7 +73,7 @@ def train(
     joined = sync.joined(wants_cuda(config.device), config.dist_timeout)
     with joined as world, stop_requests() as asked, contextlib.ExitStack() as stack:
         warning = sync.from_main(lambda: stack.enter_context(folder.held()))
-        if sync.restarted() and folder.checkpoint.exists():
+        if world.again and folder.checkpoint.exists():
             resume, overwrite = True, False
         saved = sync.from_main(lambda: _open(folder, resume, overwrite))
         run = Run(net, config, folder, saved, world)

@@ -53,6 +53,15 @@ class Nodes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
 
+    def kill_worker(self, node: int) -> None:
+        """The process that trains, and not the torchrun that started it."""
+        pids = self._ip("netns", "pids", self.names[node]).split()
+        parents = {pid: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1] for pid in pids}
+        (launcher,) = (pid for pid in pids if parents[pid] not in pids)
+        for pid in pids:
+            if parents[pid] == launcher:
+                os.kill(int(pid), signal.SIGKILL)
+
     def remove(self) -> None:
         for node, name in enumerate(self.names):
             with contextlib.suppress(UnavailableError):
@@ -60,15 +69,22 @@ class Nodes:
                 self._ip("netns", "del", name)
 
     @contextlib.contextmanager
-    def run(self, arguments: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    def run(
+        self, arguments: Sequence[str], max_restarts: int = 0
+    ) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
         """`gradaug` in one process a machine, by torchrun; what of it is left at the end is killed."""
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-        torchrun += ["--master-addr", ADDRESSES[0], "--master-port", str(next(self._ports))]
+        port = str(next(self._ports))
+        if max_restarts:
+            torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:{port}"]
+            torchrun += ["--max-restarts", str(max_restarts)]
+        else:
+            torchrun += ["--master-addr", ADDRESSES[0], "--master-port", port]
         with contextlib.ExitStack() as stack:
             started = [
                 stack.enter_context(
                     subprocess.Popen(
-                        [*self._inside, name, *torchrun, "--node-rank", str(node), "-m", "gradaug", *arguments],
+                        [*self._inside, name, *torchrun, *_place(node, max_restarts), "-m", "gradaug", *arguments],
                         env={**os.environ, "GLOO_SOCKET_IFNAME": cable},
                         stdout=subprocess.PIPE,
                         stderr=subprocess.PIPE,
@@ -80,6 +96,13 @@ class Nodes:
             for node in (0, 1):
                 stack.callback(self.kill, node)
             yield started[0], started[1]
+
+
+def _place(node: int, max_restarts: int) -> list[str]:
+    """Where a machine stands: its number, or its address and whether it keeps the store."""
+    if not max_restarts:
+        return ["--node-rank", str(node)]
+    return ["--local-addr", ADDRESSES[node], "--rdzv-conf", f"is_host={int(node == 0)}"]
 
 
 @contextlib.contextmanager

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from .processes import MODES, in_processes
 from .sharded import LAYOUTS, answers
 from .test_ddp import assert_equal
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="this torch shards on GPUs alone"),
+]
 
 
 @pytest.fixture(scope="module")

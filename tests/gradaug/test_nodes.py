@@ -139,3 +139,17 @@ def test_the_others_end_in_a_sentence_and_a_resume_goes_on_exactly(
     assert [process.returncode for process in both] == [0, 0], said
     first, second = weights(out), weights(undisturbed)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_torchrun_starts_both_again_and_they_go_on_exactly(
+    nodes: Nodes, plain: Path, undisturbed: Path, tmp_path: Path, node: int
+) -> None:
+    out = tmp_path / "run"
+    with nodes.run(training(plain, out, "--dist-timeout", str(TIMEOUT)), max_restarts=2) as both:
+        wait_for_step(out, 3)
+        nodes.kill_worker(node)
+        said = ended(both)
+    assert [process.returncode for process in both] == [0, 0], said
+    first, second = weights(out), weights(undisturbed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
