@@ -16,7 +16,6 @@ from .settings import Listed
 
 if TYPE_CHECKING:
     from gradaug.evaluation.score import SubnetScore
-    from netslim import SlimNet
     from netslim.notes import Notes
 
 
@@ -98,10 +97,12 @@ def evaluate(
     from gradaug.inputs import image_shape
     from gradaug.report import attack_table, corruption_table, score_table
     from gradaug.tasks import TASKS
-    from gradaug.training.run import choose_device
+    from gradaug.training.device import choose_device
+    from gradaug.training.opening import opened
     from netslim.net.runtime import runtime
 
-    net, notes = _opened(model, trust)
+    its = opened(model, trust=trust, prove=False)
+    net, notes = its.net, its.notes
     if notes is not None:
         _require_as_it_is(model, explicit(context, {"widths": widths, "skips": skips, **values}))
     net.to(choose_device(config.device))
@@ -131,26 +132,6 @@ def evaluate(
         console.print(attack_table(found.attacks, found.column))
     if found.corruptions:
         console.print(corruption_table(found.corruptions, found.column))
-
-
-def _opened(path: str, trust: bool) -> tuple[SlimNet, Notes | None]:
-    """A converted network; or one that `netslim extract` wrote, which is converted anew, with its notes."""
-    import netslim
-    from netslim.errors import ArchiveError
-    from netslim.export import read_module
-    from netslim.notes import notes_of
-    from netslim.source.shapes import example_inputs
-
-    notes = notes_of(path)
-    if notes is None:
-        return netslim.load(path, trust=trust), None
-    if not trust:
-        raise ArchiveError(
-            f"{path} is a network written by netslim extract, a pickled module: opening it runs code that it holds; "
-            "if you trust the file, add --trust."
-        )
-    model, notes = read_module(path)
-    return netslim.convert(model.eval(), example_inputs(notes.shapes), prove=False).eval(), notes
 
 
 def _require_as_it_is(path: str, said: dict[str, object]) -> None:

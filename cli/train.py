@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netslim.errors import InputError
-
+from .networks import network, require_named
 from .options import explicit, json_option, trust_option
 from .settings import Sectioned, checked, settings
 
@@ -20,14 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradaug.config.settings import TrainConfig
-    from gradaug.recipes import Model, Recipe
+    from gradaug.recipes import Recipe
     from gradaug.training.folder import RunFolder
+    from gradaug.training.opening import Opened
     from netslim import SlimNet
 
 
 @click.command("train", cls=Sectioned, short_help="Train a converted network, with GradAug or plainly.")
 @click.option(
-    "--model", metavar="FILE", help="The network: a file written by netslim convert.  [default: the recipe's]"
+    "--model",
+    metavar="FILE",
+    help="The network: a file that netslim convert or gradaug train wrote, or, with --trust, the folder or .pt file of "
+    "netslim extract.  [default: the recipe's]",
 )
 @click.option("--recipe", metavar="NAME", help="Settings of an experiment, or several: NAME,NAME (gradaug recipes).")
 @click.option(
@@ -38,7 +41,14 @@ if TYPE_CHECKING:
 )
 @settings
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/RECIPE or runs/MODE]")
-@click.option("--resume", is_flag=True, help="Continue the run in --out where its checkpoint is.")
+@click.option(
+    "--resume",
+    "resumed",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with the run in this folder, or in --out, where its checkpoint is; with --epochs, to another end.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--dry-run", is_flag=True, help="Train nothing: print the settings and what the run will cost.")
 @click.option("--tflops", type=click.FloatRange(min=0, min_open=True), help="With --dry-run: speed, for the hours.")
@@ -57,7 +67,7 @@ def train(
     recipe: str | None,
     allow_code: tuple[str, ...],
     out: Path | None,
-    resume: bool,
+    resumed: str | None,
     overwrite: bool,
     dry_run: bool,
     tflops: float | None,
@@ -70,35 +80,42 @@ def train(
     """Train the converted network MODEL, or the recipe's, and write the run to a folder.
 
     The folder gets metrics.jsonl and TensorBoard files as training goes, checkpoint.pt after every epoch, and at the
-    end trained.pt (the network with its trained weights) and result.json. Progress goes to stderr, the result to
-    stdout.
+    end trained.pt (the network with its trained weights) and result.json. A network that netslim extract wrote is
+    converted, and at the end also there in the form that it came in, as slim or slim.pt. Progress goes to stderr, the
+    result to stdout.
     """
     chosen = _recipe(recipe)
     given = explicit(context, values)
-    if model is None and (chosen is None or chosen.model is None):
-        raise click.UsageError("say what to train: --model FILE (from netslim convert), or a --recipe with a network")
-    out = out or Path("runs") / (recipe or str(values["mode"])).replace(",", "-")
+    resume = resumed is not None
+    require_named(model, chosen, resume)
+    out = _out(out, resumed) or Path("runs") / (recipe or str(values["mode"])).replace(",", "-")
     config = _continued(out, given) if resume else checked({**(chosen.settings if chosen else {}), **given})
 
+    from gradaug.training.folder import RunFolder
+
+    folder, started = RunFolder(out), "RANK" in os.environ
     if dry_run:
-        net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
-        _show_estimate(net, config, tflops, gpus or 1, as_json)
+        net = network(model, chosen, allow_code, folder, trust, overwrite, dry_run).net
+        _show_estimate(net, config, tflops, gpus or 1, as_json, trust and "teacher" in given)
         return
 
     from rich.console import Console
 
     from gradaug.report import score_table
-    from gradaug.training.folder import RunFolder
     from gradaug.training.progress import progress_for
 
-    folder, started = RunFolder(out), "RANK" in os.environ
+    slim: Path | None = None
     with _held(folder, resume, overwrite, started):
-        net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)
+        found = network(model, chosen, allow_code, folder, trust, overwrite, dry_run)
         if gpus is None or started:
             from gradaug.training.loop import train as run
 
             progress = progress_for(Console(stderr=True))
-            result = run(net, config, folder, resume=resume, overwrite=overwrite, progress=progress)
+            teaches = trust and "teacher" in given  # not a file that a recipe or a checkpoint names
+            result = run(
+                found.net, config, folder, resume=resume, overwrite=overwrite, progress=progress, trust=teaches
+            )
+            slim = _written(found, folder, trust)
     if gpus is not None and not started:
         _launch(gpus, max_restarts, config.device)
         return
@@ -108,8 +125,25 @@ def train(
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
     Console().print(score_table(result.subnets, result.before, title="validation"))
+    files = " and ".join(map(str, filter(None, (folder.trained, slim))))
     reached = result.after.columns[0].said(result.after.headline)
-    click.echo(f"validation {reached} after {result.seconds:.0f} s; written to {out / 'trained.pt'}")
+    click.echo(f"validation {reached} after {result.seconds:.0f} s; written to {files}")
+
+
+def _out(out: Path | None, resumed: str | None) -> Path | None:
+    """The folder that the command line names."""
+    if resumed and out is not None and Path(resumed) != out:
+        raise click.UsageError(f"--resume {resumed} goes on in that folder: leave out --out {out}")
+    return Path(resumed) if resumed else out
+
+
+def _written(found: Opened, folder: RunFolder, trust: bool) -> Path | None:
+    """Where the run's result is in the form that the network came in; of several processes the first one writes it."""
+    import netslim
+
+    if found.form is None or int(os.environ.get("RANK", "0")) > 0:
+        return None
+    return found.write(netslim.load(folder.trained, trust=trust), folder)
 
 
 def _recipe(name: str | None) -> Recipe | None:
@@ -140,48 +174,9 @@ def _held(folder: RunFolder, resume: bool, overwrite: bool, started: bool) -> It
         yield
 
 
-def _network(
-    model: str | None,
-    recipe: Recipe | None,
-    allowed: tuple[str, ...],
-    out: Path,
-    trust: bool,
-    overwrite: bool,
-    dry_run: bool,
-) -> SlimNet:
-    """The file's network, or the recipe's, which is converted once and kept in the run's folder."""
-    import netslim
-
-    if model is not None:
-        return netslim.load(model, trust=trust)
-    assert recipe is not None
-    assert recipe.model is not None
-    path = out / "converted.pt"
-    if "RANK" in os.environ or (path.exists() and not overwrite):
-        if not path.exists():
-            raise InputError(f"convert the recipe's network first: {recipe.model.command()} -o {path}")
-        return netslim.load(path, trust=trust)
-    recipe.model.require_allowed(allowed)
-    return _converted(recipe.model, None if dry_run else path)
-
-
-def _converted(model: Model, path: Path | None) -> SlimNet:
-    """The recipe's network; proved and written unless `path` is None."""
-    import torch
-
-    import netslim
-    from netslim.conversion import convert
-    from netslim.source.spec import load_source
-
-    click.echo(f"converting {model.source}" + (f" to {path}" if path else ""), err=True)
-    loaded = load_source(model.source, args=model.arguments)
-    net = convert(loaded.model, torch.randn(2, *model.input), prove=path is not None)
-    if path is not None:
-        netslim.save(net, path)
-    return net
-
-
-def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, processes: int, as_json: bool) -> None:
+def _show_estimate(
+    net: SlimNet, config: TrainConfig, tflops: float | None, processes: int, as_json: bool, trust: bool
+) -> None:
     from rich.console import Console
 
     from gradaug import data
@@ -189,6 +184,7 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
     from gradaug.inputs import image_shape
     from gradaug.report import estimate_table
     from gradaug.training.estimate import estimate, known_images
+    from gradaug.training.opening import opened
     from gradaug.training.run import grad_aug, resolve
 
     config = resolve(config, net)
@@ -197,7 +193,8 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
         images, known = len(source.train), True
     except DataError:
         images, known = known_images(config), False
-    found = estimate(net, config, grad_aug(net, config).space, images, processes)
+    teacher = None if config.teacher is None else opened(config.teacher, trust=trust, prove=False).net
+    found = estimate(net, config, grad_aug(net, config).space, images, processes, teacher)
     hours = None if tflops is None else found.hours(tflops)
     if as_json:
         values = {"config": config.to_dict(), "images": images, "images_known": known, **found.to_dict()}
@@ -209,7 +206,7 @@ def _show_estimate(net: SlimNet, config: TrainConfig, tflops: float | None, proc
 def _launch(processes: int, max_restarts: int, device: str) -> None:
     """This command again, in several processes."""
     from gradaug.distributed.launch import launch
-    from gradaug.training.run import wants_cuda
+    from gradaug.training.device import wants_cuda
 
     if wants_cuda(device):
         import torch

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gradaug.tasks.regression import Regression as Regression
     from gradaug.tasks.segmentation import Segmentation as Segmentation
     from gradaug.tasks.task import Task as Task
+    from gradaug.tasks.teacher import Teacher as Teacher
     from gradaug.training.loop import train as train
     from gradaug.training.result import Result as Result
 
@@ -58,6 +59,7 @@ _HOME = {
     "Regression": "tasks.regression",
     "Segmentation": "tasks.segmentation",
     "Task": "tasks.task",
+    "Teacher": "tasks.teacher",
     "recalibrate": "evaluation.recalibration",
     "score": "evaluation.score",
     "train": "training.loop",

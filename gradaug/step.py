@@ -24,14 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradaug.arguments import (
-    drawn,
-    learnable,
-    loss_scaler,
-    one_number,
-    precision,
-    require_common,
-)  # fmt: skip
+from gradaug.arguments import drawn, learnable, loss_scaler, one_number, precision, require_common
 from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
@@ -44,6 +37,7 @@ from gradaug.subnets.views import View
 from gradaug.tasks.classification import Classification
 from gradaug.tasks.losses import without_autocast
 from gradaug.tasks.task import AnyTask, adapted
+from gradaug.tasks.teacher import Teacher, require_taught
 from netslim import SlimNet
 from netslim.source.sharded import settle
 
@@ -73,6 +67,7 @@ class GradAug:
         task: what is learned (:mod:`gradaug.tasks`); classification, if not given.
         criterion, temperature, divergence: the task's settings of these names, instead of its own:
             :class:`gradaug.tasks.Classification`.
+        teacher: a trained network that the full network learns from, too, a :class:`gradaug.Teacher`.
         subnet_weight: of each sub-network's loss; the paper has 1.
         track_stats: sub-networks update the running statistics too (the paper's random-depth code does).
         accumulate: calls of :meth:`backward` that make up one optimizer step, each with an equal part of its batch.
@@ -103,6 +98,7 @@ class GradAug:
         criterion: Callable[[Any, Tensor], Tensor] = _TASKS,
         temperature: float = _TASKS,
         divergence: str = _TASKS,
+        teacher: Teacher | None = None,
         subnet_weight: float = 1.0,
         track_stats: bool = False,
         accumulate: int = 1,
@@ -119,6 +115,7 @@ class GradAug:
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
+        self.teacher = require_taught(self.task, teacher)
         settings |= {"widths": "per-group"} if truth("per_group", per_group) else {}
         self.space = space_of(self.net, space, settings, self.task)
         self.seed, self.rank = checked("seed", seed), whole("rank", rank)
@@ -200,8 +197,12 @@ class GradAug:
             answer = self.task.first(target, count, total)
             if draws:
                 self._require_target(answer, labels)
-            full = learnable(one_number(self.task.loss(self.task.first(output, count, total), labels)))
-        del output
+            known = self.task.first(output, count, total)
+            full = one_number(self.task.loss(known, labels))
+            if self.teacher is not None:
+                full = self.teacher.loss(self.task, full, known, self.task.first(every, count, total))
+            full = learnable(full)
+        del output, known
         yield full, not draws
         full, subnets = full.detach(), list[Tensor]()
         for i, chosen in enumerate(draws):

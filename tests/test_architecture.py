@@ -45,8 +45,9 @@ THIRD_PARTY = {
     "ultralytics": "gradaug/ultralytics/*.py",
     "wandb": "gradaug/training/trackers.py",
     "mlflow": "gradaug/training/trackers.py",
-    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
-    "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/training/resuming.py gradaug/data/*.py",
+    "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/export/reading.py "
+    "netslim/source/weights.py",
     "matplotlib": "netslim/pictures/lanes.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",

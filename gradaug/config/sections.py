@@ -17,6 +17,9 @@ from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, TRA
 _PATIENCE: ranges.Range[float] = ranges.Range("from 1 to 604800 seconds (a week)", lambda value: 1 <= value <= 604_800)
 _EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
+TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.9, 4.0
+"""Tian et al., "Contrastive representation distillation", ICLR 2020, for the distillation of Hinton et al. 2015."""
+
 
 @dataclass(frozen=True)
 class StepSettings:
@@ -124,6 +127,27 @@ class OptimSettings:
         None,
         "Optimisation",
         "File of a classifier's weights that a detector's backbone starts from: trained.pt, or a state_dict.",
+    )
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Distillation from another network."""
+
+    teacher: str | None = setting(
+        None,
+        "Distillation",
+        "Learn what this network says, too: a file that gradaug train, netslim convert or netslim extract wrote.",
+        runtime=True,
+    )
+    teacher_weight: float = setting(
+        TEACHER_WEIGHT, "Distillation", "Share of its answers in the loss; the labels have the rest.", ranges.SHARE
+    )
+    teacher_temperature: float = setting(
+        TEACHER_TEMPERATURE,
+        "Distillation",
+        "Temperature that both answers are compared at (Hinton et al. 2015).",
+        POSITIVE,
     )
 
 

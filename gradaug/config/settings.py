@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradaug.config import fields, kinds
 from gradaug.config.registry import SCHEDULES, TASKS
-from gradaug.config.sections import DataSettings, OptimSettings, RegularizerSettings, RunSettings, StepSettings
+from gradaug.config.sections import (
+    DataSettings,
+    OptimSettings,
+    RegularizerSettings,
+    RunSettings,
+    StepSettings,
+    TeacherSettings,
+)
 from gradaug.config.subnets import SubnetSettings
 from netslim.errors import InputError, did_you_mean
 
@@ -42,7 +49,9 @@ def begun_by_its_task(cls: type[Any]) -> type[Any]:
 
 @begun_by_its_task
 @dataclass(frozen=True)
-class TrainConfig(RunSettings, RegularizerSettings, OptimSettings, DataSettings, StepSettings, SubnetSettings):
+class TrainConfig(
+    RunSettings, RegularizerSettings, TeacherSettings, OptimSettings, DataSettings, StepSettings, SubnetSettings
+):
     """The settings of one run, checked when built (:class:`netslim.errors.InputError` names the setting and its range).
 
     Those of the last base come first. One that is not given is what its task begins with

@@ -95,6 +95,9 @@ class Classification(Task[Tensor, Tensor, Tensor]):
         """The main logits (N, classes, ...)."""
         return main_output(output).detach()
 
+    def taught(self, temperature: float) -> Self:
+        return replace(self, temperature=temperature, divergence="kl")
+
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         require_answers(target, labels, values=values)
         require_in_place(target, moves)

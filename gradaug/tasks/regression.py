@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
+from gradaug.config.sections import TEACHER_TEMPERATURE
 from gradaug.config.values import function
 from gradaug.tasks import measures
 from gradaug.tasks.losses import AUXILIARY_WEIGHT, at_size, wide, without_autocast
@@ -77,7 +78,12 @@ class Regression(Task[Tensor, Tensor, Tensor]):
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        usual = {"temperature": 1.0, "divergence": "kl", "label_smoothing": 0.0}
+        usual = {
+            "temperature": 1.0,
+            "divergence": "kl",
+            "label_smoothing": 0.0,
+            "teacher_temperature": TEACHER_TEMPERATURE,
+        }
         said = [name for name, value in usual.items() if getattr(config, name) != value]
         if said:
             raise InputError(
@@ -91,6 +97,10 @@ class Regression(Task[Tensor, Tensor, Tensor]):
     def target(self, output: object) -> Tensor:
         """The main output (N, numbers, ...)."""
         return measures.answer(output).detach()
+
+    def taught(self, temperature: float) -> Self:
+        """It has no probabilities that a temperature would soften."""
+        return self
 
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         measures.fitted(labels, target)

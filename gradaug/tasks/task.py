@@ -189,6 +189,13 @@ class Task(Scaling, Generic[Images, Labels, Target]):
         """Of a sub-network, a scalar; `mix` is what a view did to the target (:mod:`gradaug.subnets.views`)."""
         raise NotImplementedError
 
+    def taught(self, temperature: float) -> Self:
+        """This task with a :meth:`subnet_loss` from another network's answers, at a temperature where it has one.
+
+        InputError for a task that has no use for them.
+        """
+        raise InputError(f"{self.name} does not learn from another network: leave out the teacher")
+
     def comparable(self, output: object) -> Tensor:
         """The output as numbers whose squared difference says how far two networks disagree, for a mean teacher."""
         raise InputError(f"a mean teacher has nothing to compare in {self.name}: take another --semi")

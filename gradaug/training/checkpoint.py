@@ -7,15 +7,14 @@ safetensors with checksums over every byte. Loading executes nothing that it bri
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import torch
 from msgspec import Meta
-from torch import Tensor, nn
+from torch import Tensor
 
-from gradaug.config.settings import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError, OutputError
 from gradaug.scopes import Generators
 from netslim.archive import container
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
     from pathlib import Path
 
-    from torch import optim
-    from torch.distributed.checkpoint.stateful import Stateful
-
-    from gradaug.tasks.task import TaskScore
-
 FORMAT = "gradaug.checkpoint"
 VERSION = 3
 
@@ -38,6 +32,15 @@ Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Scalar = bool | Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)] | Finite | Annotated[str, Meta(max_length=4096)] | None
 Setting = Scalar | Annotated[list[Scalar], Meta(max_length=4096)]
 Settings = dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run was to be until it got another number of epochs."""
+
+    epochs: Natural
+    steps: Natural
+    """Optimizer steps taken by then."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Checkpoint:
     """Score of the network before training."""
     seconds: float
     """Wall time spent so far."""
+    lengths: tuple[Length, ...] = ()
+    """Those that the run had before, the first one first."""
+    teacher: str | None = None
+    """The fingerprint of the network that teaches the run, which is in a file of its own."""
 
 
 class _Python(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -90,6 +97,8 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: dict[str, Scalar]
     seconds: Annotated[float, Meta(ge=0, le=1e12)]
     same: Annotated[dict[str, str], Meta(max_length=100_000)]
+    lengths: Annotated[list[Length], Meta(max_length=4096)] = []
+    teacher: Annotated[str, Meta(max_length=64)] | None = None
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -109,6 +118,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         before=checkpoint.before,
         seconds=checkpoint.seconds,
         same=same,
+        lengths=list(checkpoint.lengths),
+        teacher=checkpoint.teacher,
     )
     try:
         encoded = msgspec.json.encode(document)
@@ -205,6 +216,8 @@ def _checkpoint(document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
         random=[_generators(every, rank, python) for rank, python in enumerate(document.random)],
         before=dict(document.before),
         seconds=document.seconds,
+        lengths=tuple(document.lengths),
+        teacher=document.teacher,
     )
 
 
@@ -221,79 +234,3 @@ def _generators(tensors: Mapping[str, Tensor], rank: int, python: _Python) -> Ge
     except (TypeError, RuntimeError) as error:
         raise ValueError("a random generator's state is none") from error
     return Generators(tensors[f"random/{rank}/torch"], state, cuda)
-
-
-def merge(checkpoint: Checkpoint, config: TrainConfig, path: Path) -> TrainConfig:
-    """The settings to continue with: `config`, its automatic choices as the run made them.
-
-    CheckpointError when `config` would compute something else than the run that wrote the checkpoint.
-    """
-    old = TrainConfig.from_dict(checkpoint.config)
-    config = replace(config, **{name: getattr(old, name) for name in AUTOMATIC if getattr(config, name) is None})
-    changed = differences(old, config)
-    if changed:
-        listed = ", ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in changed.items())
-        raise CheckpointError(
-            f"{path} belongs to a run with other settings ({listed}); leave them out, or take another --out"
-        )
-    return config
-
-
-def load_weights(state: dict[str, Tensor], net: nn.Module, path: Path) -> None:
-    """Puts a state_dict into `net`; CheckpointError when it is another network's."""
-    now = net.state_dict()
-    for name in now.keys() & state.keys():
-        if now[name].dtype != state[name].dtype:
-            raise CheckpointError(f"{path} has {name} in {state[name].dtype}, and the network in {now[name].dtype}")
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(
-            f"{path} was written for another network ({reason}); give the --model of that run"
-        ) from error
-
-
-def score(checkpoint: Checkpoint, path: Path, kind: type[TaskScore]) -> TaskScore:
-    """The score before training, of a task's `kind`; CheckpointError when it is none."""
-    try:
-        return msgspec.convert(checkpoint.before, kind)
-    except msgspec.MsgspecError as error:
-        raise CheckpointError(f"{path} is damaged: its score is none ({error})") from error
-
-
-def load_optimizer(checkpoint: Checkpoint, optimizer: optim.Optimizer, path: Path) -> None:
-    """Puts the optimizer's state back; CheckpointError when it is that of other parameters."""
-    now, saved = optimizer.state_dict(), checkpoint.optimizer
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for before, group in zip(saved["param_groups"], now["param_groups"], strict=False):
-        if before.keys() != group.keys() or before["params"] != group["params"]:
-            raise CheckpointError(f"{path} was written for another optimizer; run with --overwrite to start again")
-    fits = len(saved["param_groups"]) == len(now["param_groups"])
-    for number, held in saved["state"].items():
-        fits = fits and number < len(parameters)
-        fits = fits and all(t.dim() == 0 or t.shape == parameters[number].shape for t in held.values())
-    if not fits:
-        raise CheckpointError(f"{path} was written for other parameters; give the --model of that run")
-    optimizer.load_state_dict(saved)
-
-
-def load_state(checkpoint: Checkpoint, name: str, into: Stateful, path: Path) -> None:
-    """Puts the state `name` ("schedule", "scaler") back; CheckpointError when it is not one of `into`."""
-    saved, now = getattr(checkpoint, name), into.state_dict()
-    alike = {int: (int,), float: (int, float)}
-    fits = saved is not None and saved.keys() == now.keys()
-    if not (fits and all(isinstance(saved[k], alike.get(type(v), (type(v),))) for k, v in now.items())):
-        raise CheckpointError(f"{path} is damaged: its {name} is none; run with --overwrite to start again")
-    into.load_state_dict(saved)
-
-
-def require_place(checkpoint: Checkpoint, epochs: int, per_epoch: int, path: Path) -> None:
-    """CheckpointError unless epoch and step are a place in a run of so many epochs."""
-    within = checkpoint.step - checkpoint.epoch * per_epoch
-    whole = within == 0 if checkpoint.tally is None else 0 < within <= per_epoch
-    if not (whole and checkpoint.step <= epochs * per_epoch):
-        raise CheckpointError(
-            f"{path} says that it was written in epoch {checkpoint.epoch} after {checkpoint.step} steps, and this run "
-            f"has {epochs} epochs of {per_epoch} steps; run with --overwrite to start again"
-        )

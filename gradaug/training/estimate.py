@@ -61,8 +61,10 @@ class Estimate:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def estimate(net: SlimNet, config: TrainConfig, space: Space, images: int, processes: int = 1) -> Estimate:
-    """What ``gradaug train`` of `net` with `config` costs on `images` training images."""
+def estimate(
+    net: SlimNet, config: TrainConfig, space: Space, images: int, processes: int = 1, teacher: SlimNet | None = None
+) -> Estimate:
+    """What ``gradaug train`` of `net` with `config`, and a teacher's network, costs on `images` training images."""
     task, images_counted = tasks.of(config), images_in_example(net)
     whole = _count(net, Draw(), task)
     full = whole.flops / images_counted
@@ -76,6 +78,8 @@ def estimate(net: SlimNet, config: TrainConfig, space: Space, images: int, proce
     passes = 3 * full * (batch + extra) + 3 * subnets * (batch + (extra if config.semi == "gradaug" else 0))
     if config.semi == "mean-teacher":
         passes += full * extra
+    if teacher is not None:
+        passes += _count(teacher, Draw(), task).flops / images_counted * batch
     copies = 3 + (config.ema is not None) + (config.semi == "mean-teacher")
     held = copies * sum(p.numel() * p.element_size() for p in net.parameters())
     part = max(1, (batch + extra) // (config.accumulate * processes))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradaug.errors import OutputError
+from netslim.export.writers import WRITERS
 from netslim.files import atomic_write, made_folders, temporary_names
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class RunFolder:
         self.predictions = path / "predictions.png"
         """Images beside what the trained network says of them, of tasks that have such a picture."""
         self.board = path / "tensorboard"
-        self._files = (self.checkpoint, self.metrics, self.trained, self.result, self.predictions)
+        self.slim = {"": path / "slim", ".pt": path / "slim.pt"}
+        """A network that came extracted, trained, by the suffix of its form."""
+        slim = (file for suffix, place in self.slim.items() for file in WRITERS[suffix].at(place))
+        self._files = (self.checkpoint, self.metrics, self.trained, self.result, self.predictions, *slim)
         self._warning: str | None = None
         """Of the lock that this object holds."""
 

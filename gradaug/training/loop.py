@@ -24,12 +24,13 @@ from gradaug.errors import Stopped
 from gradaug.evaluation.examples import examples
 from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
 from gradaug.training import checkpoint as ck
+from gradaug.training.device import choose_device, wants_cuda
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
 from gradaug.training.metrics import Readout
 from gradaug.training.progress import Silent
 from gradaug.training.result import Result
-from gradaug.training.run import Run, Step, choose_device, resolve, wants_cuda
+from gradaug.training.run import Run, Step, resolve
 from gradaug.training.trackers import require_all
 from netslim.errors import MissingError
 
@@ -53,11 +54,12 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: Silent | None = None,
+    trust: bool = False,
 ) -> Result:
     """Trains `net` in place and writes the run to the folder `out`. Seeds torch's global generator.
 
     Under torchrun every process calls it, with its copy of `net`; sub-networks are scored in rank 0 alone, which also
-    keeps other runs out of the folder until the end.
+    keeps other runs out of the folder until the end. trust: the file of a teacher may run code that it brings.
 
     Raises:
         OutputError: `out` holds a run already (and neither `resume` nor `overwrite`), another run is writing to it, or
@@ -76,7 +78,7 @@ def train(
         if world.again and folder.checkpoint.exists():
             resume, overwrite = True, False
         saved = sync.from_main(lambda: _open(folder, resume, overwrite))
-        run = Run(net, config, folder, saved, world)
+        run = Run(net, config, folder, saved, world, trust)
         sync.from_main(lambda: _clear(folder, overwrite, saved))
         tally = run.begin(saved)
         log = RunLog(folder.path, run.ga.steps, config.trackers, config.to_dict()) if world.main else NoLog()
@@ -84,9 +86,7 @@ def train(
             if warning:
                 shown.note(f"warning: {warning}")
             shown.note(describe(run))
-            if run.filled:
-                shown.note(run.filled)
-            for remark in run.source.remarks:
+            for remark in (*run.remarks, *run.source.remarks):
                 shown.note(remark)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
@@ -142,7 +142,7 @@ def finish(run: Run) -> Result:
         widths = reported_widths(run.config.alpha) if space.random_width or space.mode == "none" else [1.0]
         skips = reported_skips(len(space.blocks)) if space.random_depth else [0]
         rows = score_subnetworks(net, run.source, run.config, widths, skips, run.ga.task)
-    result = Result(run.config, run.before, after, rows, run.steps, seconds, run.folder.path)
+    result = Result(run.config, run.before, after, rows, run.steps, seconds, run.folder.path, run.lengths)
     if run.world.main:
         netslim.save(net, run.folder.trained)
         _draw(run)
@@ -185,6 +185,8 @@ def describe(run: Run) -> str:
         subnets += f", resolutions {', '.join(map(str, space.resolutions))}"
     if space.mode == "none":
         subnets = "no sub-networks"
+    if config.teacher is not None:
+        subnets += f"; taught by {config.teacher} ({config.teacher_weight:g} of the loss)"
     where = str(run.device) if run.world.size == 1 else f"{run.world.size} processes ({run.device.type})"
     return (
         f"training {parameters:,} parameters on {len(run.source.train):,} images of {run.source.name}, "

@@ -51,3 +51,13 @@ def schedule(optimizer: optim.Optimizer, config: TrainConfig, per_epoch: int) ->
         return after(min(1.0, (step - warmup) / rest), step / per_epoch, config)
 
     return optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def lay_out(schedule: optim.lr_scheduler.LambdaLR) -> None:
+    """Gives the coming step the rate that the schedule says: its state may be that of a schedule of another length."""
+    rates = [
+        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates

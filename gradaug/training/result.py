@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
     from gradaug.evaluation.score import SubnetScore
     from gradaug.tasks.task import TaskScore
+    from gradaug.training.checkpoint import Length
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Result:
     seconds: float
     """Wall time of training and validation."""
     folder: Path
+    lengths: tuple[Length, ...] = ()
+    """What the run was to be before it went on for another number of epochs."""
 
     def to_dict(self) -> dict[str, JSON]:
         """JSON values; shares in percent, ``loss`` in nats, ``flops`` per image forward."""
@@ -38,6 +41,7 @@ class Result:
             "subnets": [row.to_dict() for row in self.subnets],
             "epochs": self.config.epochs,
             "steps": self.steps,
+            "lengths": [asdict(one) for one in self.lengths],
             "seconds": round(self.seconds, 3),
             "folder": str(self.folder),
             "config": self.config.to_dict(),

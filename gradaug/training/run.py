@@ -26,18 +26,21 @@ from gradaug.subnets.space import Space
 from gradaug.subnets.views import views
 from gradaug.tasks.task import TaskScore
 from gradaug.training import checkpoint as ck
+from gradaug.training import resuming
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.backbone import fill
 from gradaug.training.compilation import compiled
+from gradaug.training.device import choose_device
 from gradaug.training.metrics import Tally, figures
-from gradaug.training.optim import schedule, sgd
+from gradaug.training.optim import lay_out, schedule, sgd
+from gradaug.training.teaching import fingerprint, teacher_of
 from netslim import SlimNet
-from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradaug.config.settings import TrainConfig
+    from gradaug.tasks.teacher import Teacher
     from gradaug.training.folder import RunFolder
 
 Step = tuple[data.Batch, data.Batch | None]
@@ -50,10 +53,16 @@ class Run:
     """Building it checks everything and writes nothing. `saved` is continued from, if given."""
 
     def __init__(
-        self, net: SlimNet, config: TrainConfig, folder: RunFolder, saved: ck.Checkpoint | None, world: sync.World
+        self,
+        net: SlimNet,
+        config: TrainConfig,
+        folder: RunFolder,
+        saved: ck.Checkpoint | None,
+        world: sync.World,
+        trust: bool = False,
     ) -> None:
         if saved:
-            config = ck.merge(saved, config, folder.checkpoint)
+            config = resuming.merge(saved, config, folder.checkpoint)
         self.device = choose_device(config.device, world.local_rank)
         self.net, self.folder, self.world = net.to(self.device), folder, world
         self.source = data.load(
@@ -64,22 +73,24 @@ class Run:
         self.config = config = resolve(config, net)
         if config.channels_last:
             net.to(memory_format=torch.channels_last)
+        teacher = teacher_of(config, net, self.source, self.task, trust)
+        self.taught = None if teacher is None else fingerprint(teacher.net)
         torch.manual_seed(config.seed + 1_000_003 * world.rank)
         start = None if saved else config.backbone
-        self.filled = "" if start is None else sync.from_main(lambda: fill(net, start))
+        self.remarks = [] if start is None else [sync.from_main(lambda: fill(net, start))]
         sync.share_state(net)
         self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
         self.steps = config.epochs * self.per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
         self.forward = compiled(net) if config.compile else net
-        self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward)
+        self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward, teacher)
         self.ga.view = views(config, self.source.mean, self.source.std)
         self.regularizers = Regularizers(config, self.source.classes)
         self.droppers = self.regularizers.on_blocks(net)
         self.optimizer = sgd(net, config)
         self.schedule = schedule(self.optimizer, config, self.per_epoch)
         self.averages = self._averages()
-        self.done = 0
+        self.done, self.lengths = 0, tuple[ck.Length, ...]()
         self._started = time.perf_counter()
 
     def _averages(self) -> dict[str, Average]:
@@ -217,19 +228,24 @@ class Run:
             random=states,
             before=asdict(self.before),
             seconds=self.seconds,
+            lengths=self.lengths,
+            teacher=self.taught,
         )
 
     def _restore(self, saved: ck.Checkpoint) -> None:
         path = self.folder.checkpoint
-        ck.require_place(saved, self.config.epochs, self.per_epoch, path)
-        ck.load_weights(saved.model, self.net, path)
+        resuming.require_teacher(saved, self.taught, path)
+        self.lengths = resuming.lengths(saved, self.config.epochs, self.per_epoch, path)
+        self.remarks += resuming.said(saved, self.lengths, self.config)
+        resuming.load_weights(saved.model, self.net, path)
         for name, average in self.averages.items():
-            ck.load_weights(saved.averages.get(name, {}), average.model, path)
-        ck.load_optimizer(saved, self.optimizer, path)
-        ck.load_state(saved, "schedule", self.schedule, path)
+            resuming.load_weights(saved.averages.get(name, {}), average.model, path)
+        resuming.load_optimizer(saved, self.optimizer, path)
+        resuming.load_state(saved, "schedule", self.schedule, path)
+        lay_out(self.schedule)
         if self.scaler:
-            ck.load_state(saved, "scaler", self.scaler, path)
-        self.before = ck.score(saved, path, self.task.scored)
+            resuming.load_state(saved, "scaler", self.scaler, path)
+        self.before = resuming.score(saved, path, self.task.scored)
         self.done, self.ga.steps = saved.epoch, saved.step
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
@@ -242,6 +258,7 @@ def grad_aug(
     rank: int = 0,
     scaler: torch.amp.GradScaler | None = None,
     forward: Callable[[Tensor], object] | None = None,
+    teacher: Teacher | None = None,
 ) -> GradAug:
     """The step that `config` describes."""
     return GradAug(
@@ -250,6 +267,7 @@ def grad_aug(
         seed=config.seed,
         rank=rank if config.subnets_per_rank else 0,
         task=tasks.of(config),
+        teacher=teacher,
         subnet_weight=config.subnet_weight,
         track_stats=config.track_stats,
         accumulate=config.accumulate,
@@ -271,22 +289,3 @@ def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
         scope=space.scope,
         channels_last=channels_last,
     )
-
-
-def wants_cuda(name: str) -> bool:
-    """Whether a device's name means a GPU here; no GPU is touched."""
-    return (name == "auto" or name.startswith("cuda")) and torch.cuda.is_available()
-
-
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """ "auto" is this process's GPU, or the CPU; InputError for a device that is not there."""
-    if name == "auto" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    if name in ("auto", "cuda"):
-        name = f"cuda:{local_rank}"
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used ({reason}); take --device cpu or auto") from error

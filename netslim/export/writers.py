@@ -33,10 +33,14 @@ class Writer:
     files: tuple[str, ...] = ("",)
     """What is written: the path itself, or files in that folder."""
 
+    def at(self, path: Path) -> tuple[Path, ...]:
+        """What is written for `path`."""
+        return tuple(path / name for name in self.files)
+
     def check(self, path: Path) -> None:
         """Raises MissingError unless what it needs is installed, ArchiveError where nothing can be written."""
-        for name in self.files:
-            check_writable(path / name)
+        for file in self.at(path):
+            check_writable(file)
         if self.needs is not None:
             require(*self.needs)
 

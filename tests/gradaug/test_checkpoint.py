@@ -15,6 +15,7 @@ from gradaug.errors import CheckpointError, OutputError
 from gradaug.scopes import random_state, set_random_state
 from gradaug.tasks.classification import Score
 from gradaug.training import checkpoint as ck
+from gradaug.training import resuming
 from tests.archive.nets import opened, signed
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def test_round_trip(saved: ck.Checkpoint, tmp_path: Path) -> None:
     assert (loaded.schedule, loaded.scaler) == (saved.schedule, saved.scaler)
     assert loaded.random[0].python == saved.random[0].python
     other = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=1.0, momentum=0.9)
-    ck.load_optimizer(loaded, other, tmp_path)
+    resuming.load_optimizer(loaded, other, tmp_path)
     momentum = saved.optimizer["state"][0]["momentum_buffer"]
     assert torch.equal(other.state_dict()["state"][0]["momentum_buffer"], momentum)
     assert other.param_groups[0]["lr"] == 0.1
@@ -153,23 +154,25 @@ def test_a_flipped_bit_is_noticed(saved: ck.Checkpoint, tmp_path: Path) -> None:
 def test_a_place_that_is_none_of_the_run(saved: ck.Checkpoint, tmp_path: Path) -> None:
     sums = {"images": 3.0}
     for epoch, step, tally in ((1, 4, None), (0, 3, sums), (0, 4, sums), (3, 12, None)):
-        ck.require_place(replace(saved, epoch=epoch, step=step, tally=tally), 3, 4, tmp_path)
+        resuming.require_place(replace(saved, epoch=epoch, step=step, tally=tally), 3, 4, tmp_path)
     for epoch, step, tally in ((1, 5, None), (0, 4, None), (0, 5, sums), (1, 4, sums), (4, 16, None)):
         with pytest.raises(CheckpointError, match="this run has 3 epochs of 4 steps"):
-            ck.require_place(replace(saved, epoch=epoch, step=step, tally=tally), 3, 4, tmp_path)
+            resuming.require_place(replace(saved, epoch=epoch, step=step, tally=tally), 3, 4, tmp_path)
 
 
 def test_states_of_other_things_are_refused(saved: ck.Checkpoint, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(torch.nn.Linear(2, 3).parameters(), lr=0.1, momentum=0.9)
     with pytest.raises(CheckpointError, match="other parameters"):
-        ck.load_optimizer(saved, optimizer, tmp_path)
+        resuming.load_optimizer(saved, optimizer, tmp_path)
     with pytest.raises(CheckpointError, match="another optimizer"):
-        ck.load_optimizer(saved, torch.optim.Adam(NET.parameters()), tmp_path)
+        resuming.load_optimizer(saved, torch.optim.Adam(NET.parameters()), tmp_path)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     with pytest.raises(CheckpointError, match="its schedule is none"):
-        ck.load_state(replace(saved, schedule={**saved.schedule, "last_epoch": "3"}), "schedule", schedule, tmp_path)
+        resuming.load_state(
+            replace(saved, schedule={**saved.schedule, "last_epoch": "3"}), "schedule", schedule, tmp_path
+        )
     with pytest.raises(CheckpointError, match="its score is none"):
-        ck.score(replace(saved, before={"top1": "x"}), tmp_path, Score)
+        resuming.score(replace(saved, before={"top1": "x"}), tmp_path, Score)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(
@@ -189,14 +192,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 
 def test_automatic_choices_stay_as_the_run_made_them(saved: ck.Checkpoint, tmp_path: Path) -> None:
-    assert ck.merge(saved, TrainConfig(workers=3), tmp_path) == TrainConfig(round_to=8, workers=3)
+    assert resuming.merge(saved, TrainConfig(workers=3), tmp_path) == TrainConfig(round_to=8, workers=3)
 
 
 def test_other_settings_are_another_run(saved: ck.Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"other settings \(lr was 0.1, now 0.2\)"):
-        ck.merge(saved, TrainConfig(lr=0.2), tmp_path)
+        resuming.merge(saved, TrainConfig(lr=0.2), tmp_path)
 
 
 def test_weights_of_another_network(saved: ck.Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"another network .*; give the --model of that run"):
-        ck.load_weights(saved.model, torch.nn.Linear(2, 3), tmp_path)
+        resuming.load_weights(saved.model, torch.nn.Linear(2, 3), tmp_path)

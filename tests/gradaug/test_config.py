@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_what_is_said_stands_whatever_the_task_begins_with() -> None:
 
 def test_the_command_line_begins_where_python_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     built: list[TrainConfig] = []
-    monkeypatch.setattr("netslim_cli.train._network", lambda *_: None)
+    monkeypatch.setattr("netslim_cli.train.network", unittest.mock.Mock())
     monkeypatch.setattr("netslim_cli.train._show_estimate", lambda _, config, *__: built.append(config))
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("about: mine\nsettings: {task: detection, lr: 0.5}\n", encoding="utf-8")
