@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from gradaug.config.settings import TrainConfig
     from gradaug.evaluation.score import SubnetScore
+    from gradaug.evaluation.sweep import Sweep
     from gradaug.tasks.task import Column, TaskScore
     from gradaug.training.estimate import Estimate
 
@@ -19,8 +21,7 @@ def score_table(rows: Sequence[SubnetScore], before: TaskScore | None = None, ti
     note = "* batch norm recalibrated on training images" if any(row.recalibrated for row in rows) else None
     table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
     table.add_column("network")
-    there = (c for row in rows for c in row.score.columns if getattr(row.score, c.name) is not None)
-    shown = [column for column in dict.fromkeys(there) if not column.detail]
+    shown = _columns(rows)
     for name in ("parameters", "MFLOPs", *(column.heading for column in shown)):
         table.add_column(name, justify="right")
 
@@ -36,6 +37,29 @@ def score_table(rows: Sequence[SubnetScore], before: TaskScore | None = None, ti
         if before is not None and row.full:
             name = "full, after training"
         table.add_row(name, *_size(row), *cells(row.score))
+    return table
+
+
+def sweep_table(found: Sweep, title: str = "") -> Table:
+    """Every sub-network of a grid: size, the task's figures, time, and whether no other one beats it."""
+    rows = [point.row for point in found.points]
+    where = f"{found.threads} thread{'s' * (found.threads > 1)}, " if found.device == "cpu" else ""
+    batch = f"{found.images} image{'s' * (found.images > 1)}"
+    note = f"ms: the median time of a forward in torch, all networks in turns; {batch}, {where}{found.device}"
+    starred = "* batch norm recalibrated on training images\n" if any(row.recalibrated for row in rows) else ""
+    table = Table(title=Text(title), title_justify="left", caption=starred + note, caption_justify="left")
+    table.add_column("network")
+    shown = _columns(rows)
+    for name in ("parameters", "MFLOPs", *(column.heading for column in shown), "ms"):
+        table.add_column(name, justify="right")
+    table.add_column("best for its")
+    fronts = {"FLOPs": found.front("flops"), "time": found.front("seconds")}
+    for point in found.points:
+        row, best = point.row, [name for name, front in fronts.items() if point in front]
+        cells = [column.number(getattr(row.score, column.name)) for column in shown]
+        time = "" if point.seconds is None else f"{point.seconds * 1e3:.3g}"
+        name = "full" if row.full else f"{_kind(row)}{' *' if row.recalibrated else ''}"
+        table.add_row(name, *_size(row), *cells, time, ", ".join(best))
     return table
 
 
@@ -84,6 +108,12 @@ def estimate_table(found: Estimate, config: TrainConfig, images: int, known: boo
     if hours is not None:
         table.add_row("hours", f"{hours:.1f}")
     return table
+
+
+def _columns(rows: Sequence[SubnetScore]) -> list[Column]:
+    """The figures that a table has, of those that were measured."""
+    there = (c for row in rows for c in row.score.columns if getattr(row.score, c.name) is not None)
+    return [column for column in dict.fromkeys(there) if not column.detail]
 
 
 def _kind(row: SubnetScore) -> str:

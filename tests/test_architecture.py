@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "ultralytics": "gradaug/ultralytics/*.py",
     "wandb": "gradaug/training/trackers.py",
     "mlflow": "gradaug/training/trackers.py",
-    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py gradaug/evaluation/swept.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
     "matplotlib": "netslim/pictures/lanes.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",

@@ -101,7 +101,7 @@ def subnetworks(
     statistics it was trained with, every other one with those that :mod:`gradaug.evaluation.recalibration` estimates.
     Raises SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
     """
-    training, validation = _repeatable(training), _repeatable(validation)
+    training, validation = repeatable(training), repeatable(validation)
     cuts = grid(net, widths, skips, round_to, scope or task.scope)
     return [scored(net, cut, training, validation, calibration, task) for cut in cuts]
 
@@ -162,7 +162,7 @@ def scored(
     return SubnetScore(cut.width, size.params, flops, norms > 0, found, cut.skip, cut.full)
 
 
-def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
+def repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
     """Batches that every sub-network can go through: an iterator is spent after the first."""
     return list(batches) if isinstance(batches, Iterator) else batches
 
@@ -181,3 +181,8 @@ def require_fit(net: SlimNet, source: DataSource, task: AnyTask = CLASSIFICATION
     with evaluating(net):
         output = task.trial(net)
     task.require_fit(output, source)
+
+
+def reported_skips(blocks: int) -> list[int]:
+    """Numbers of blocks left out: none, a tenth, a fifth, two fifths of them."""
+    return sorted({round(share * blocks) for share in (0, 0.1, 0.2, 0.4)})

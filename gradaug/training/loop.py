@@ -22,7 +22,7 @@ from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.distributed.signals import stop_requests
 from gradaug.errors import Stopped
 from gradaug.evaluation.examples import examples
-from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
+from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, reported_skips, subnetworks
 from gradaug.training import checkpoint as ck
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
@@ -209,8 +209,3 @@ def score_subnetworks(
 def reported_widths(alpha: float, count: int = 5) -> list[float]:
     """Widths from 1 down to alpha, evenly spaced: those the network was trained for."""
     return [round(1 - (1 - alpha) * i / (count - 1), 4) for i in range(count)]
-
-
-def reported_skips(blocks: int) -> list[int]:
-    """Numbers of blocks left out: none, a tenth, a fifth, two fifths of them."""
-    return sorted({round(share * blocks) for share in (0, 0.1, 0.2, 0.4)})
