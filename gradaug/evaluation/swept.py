@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gradaug.evaluation.score import SubnetScore
 from gradaug.evaluation.sweep import Point, Sweep
+from gradaug.evaluation.written import row_of
 from netslim.errors import InputError
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
     from gradaug.config.kinds import JSON
     from gradaug.tasks.task import TaskScore
-
-
-class _Row(msgspec.Struct, frozen=True):
-    """A point without its score."""
-
-    width: float
-    params: int
-    flops: int
-    recalibrated: bool
-    skipped: int
-    full: bool
-    blocks: list[str]
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -71,8 +58,4 @@ def _require_same(path: Path, before: Mapping[str, object], now: Mapping[str, ob
 
 
 def _point(values: Mapping[str, object], scored: type[TaskScore]) -> Point:
-    row = msgspec.convert(values, _Row)
-    names = {field.name for field in fields(scored)} & values.keys()
-    score = msgspec.convert({name: values[name] for name in names}, scored)
-    subnet = SubnetScore(row.width, row.params, row.flops, row.recalibrated, score, row.skipped, row.full)
-    return Point(subnet, tuple(row.blocks))
+    return Point(row_of(values, scored), tuple(msgspec.convert(values.get("blocks"), list[str])))
