@@ -135,7 +135,7 @@ def run_tables(record: Record, name: str) -> Iterator[RenderableType]:
         facts.add_row(Text(key), Text(said_value(setting)))
     yield facts
     if record.subnets:
-        yield score_table(record.subnets, record.before, f"after {record.scored} epochs")
+        yield score_table(record.subnets, record.before, f"after {record.scored} epoch{'s' * (record.scored != 1)}")
 
 
 def named(records: Sequence[Record]) -> list[str]:

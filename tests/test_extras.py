@@ -67,6 +67,7 @@ MISSING = [
     ("gradaug eval --model FILE", "torchmetrics", "calibration errors"),
     ("gradaug eval --model FILE --plot scores.png", "matplotlib", "pictures"),
     ("gradaug sweep FILE --plot sweep.png", "matplotlib", "pictures"),
+    ("gradaug report runs/none --html page.html", "matplotlib", "curves"),
     ("gradaug train --model FILE --trackers tensorboard", "tensorboard", "runs with --trackers tensorboard"),
     ("gradaug train --model FILE --trackers wandb", "wandb", "runs with --trackers wandb"),
     ("gradaug train --model FILE --trackers mlflow", "mlflow", "runs with --trackers mlflow"),

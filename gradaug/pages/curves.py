@@ -46,7 +46,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "training": {"linestyle": "--", "linewidth": 1.2},
     "sub-networks": {"linestyle": ":", "linewidth": 1.5},
     "": {"linestyle": "-", "linewidth": 1.5},
-    "dots": {"linestyle": "", "marker": ".", "markersize": 3, "alpha": 0.5},
+    "dots": {"linestyle": "", "marker": ".", "markersize": 5, "alpha": 0.5},
 }
 SAID = {"validation": "solid", "training": "dashed", "sub-networks": "dotted"}
 
@@ -122,6 +122,7 @@ def svg(panel: Panel) -> str:
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gradaug"}):
         figure = Figure(figsize=(5.0, 3.0), layout="constrained")
         axes = figure.subplots()
@@ -129,6 +130,8 @@ def svg(panel: Panel) -> str:
             marker = {"marker": "o"} if len(curve.places[0]) == 1 and curve.style != "dots" else {}
             axes.plot(*curve.places, color=COLOURS[curve.run % len(COLOURS)], **{**STYLES[curve.style], **marker})
         axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.25)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gradaug.pages.curves import COLOURS, SAID, Panel, panels, svg
 from gradaug.report import changed, named, result_cells, said_value, shown_time
+from gradaug.training.record import counted
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _overview(records: Sequence[Record], names: Sequence[str]) -> Markup:
         cells = (one.state, *_headlines(one), shown_time(one.seconds), written, one.about)
         rows.append(element("tr", element("th", colour, name), *(element("td", cell) for cell in cells)))
     titles = element("tr", *(element("th", cell) for cell in head))
-    return element("div", element("table", element("thead", titles), element("tbody", *rows)), class_="wide")
+    return element("div", element("table", element("thead", titles), element("tbody", *rows)), class_="wide overview")
 
 
 def _headlines(record: Record) -> tuple[str, str]:
@@ -143,7 +144,7 @@ def _subnets(record: Record, name: str) -> list[Markup]:
     if not record.subnets:
         return [*heading, element("p", "They are scored at the end of the run.")]
     head, rows, note = result_cells(record.subnets, record.before)
-    after = "" if record.finished else f"after {record.scored} epochs. "
+    after = "" if record.finished else f"after {counted(record.scored or 0)}. "
     return [*heading, _table(head, ((row, False) for row in rows), after + note)]
 
 

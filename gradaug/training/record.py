@@ -89,15 +89,20 @@ class Record:
     def state(self) -> str:
         """In words."""
         if self.finished:
-            return f"finished: {self.scored} epochs"
+            return f"finished: {counted(self.done)}"
         wanted = self.settings.get("epochs")
-        return f"unfinished: {self.done} {f'of {wanted} ' if wanted else ''}epochs"
+        return f"unfinished: {f'{self.done} of {wanted} epochs' if wanted else counted(self.done)}"
 
     @property
     def picture(self) -> Path | None:
         """Images beside what the network says of them, of tasks that have such a picture."""
         path = RunFolder(self.path).predictions
         return path if path.is_file() else None
+
+
+def counted(epochs: int) -> str:
+    """In words."""
+    return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 
 def read(path: Path) -> Record:

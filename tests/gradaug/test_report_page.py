@@ -210,6 +210,10 @@ def test_a_run_that_has_not_come_far(tmp_path: Path, lines: tuple[dict[str, Any]
     assert call(path).exit_code == 0
 
 
+def test_one_epoch_is_one(tmp_path: Path) -> None:
+    assert read(folder(tmp_path / "run", start(), epoch(1), result=finished(1))).state == "finished: 1 epoch"
+
+
 def test_a_run_that_was_prolonged_is_unfinished_until_its_end(tmp_path: Path) -> None:
     found = read(folder(tmp_path / "run", start(), epoch(1), epoch(2), epoch(3), result=finished(2)))
     assert (found.finished, found.scored, found.done) == (False, 2, 3)
