@@ -33,11 +33,12 @@ def test_the_front_is_what_no_other_one_beats() -> None:
         point(1, 50.0, 3.0), point(2, 40.0, 2.0), point(3, 60.0), point(3, 60.0, 5.0), point(9, 90.0, 1.0),
         point(0, float("nan"), 0.0),
     )  # fmt: skip
-    found = Sweep((dear, worse, cheap, equal, same, lost), 1, 1, "cpu")
+    beside, above = point(3, 55.0), point(4, 60.0)  # as dear and worse; as good and dearer
+    found = Sweep((dear, worse, cheap, equal, same, lost, beside, above), 1, 1, "cpu")
     assert found.front("flops") == (cheap, equal, same, dear)
     assert found.front("seconds") == (dear,)
     marks = [(row["pareto_flops"], row["pareto_seconds"]) for row in found.to_dict()["points"]]  # type: ignore
-    assert marks == [(True, True), (False, False), (True, False), (True, False), (True, False), (False, False)]
+    assert marks == [(True, True), (False, False), (True, False), (True, False), (True, False), *[(False, False)] * 3]
 
 
 def test_times_are_taken_in_turns_forwards_and_backwards() -> None:
