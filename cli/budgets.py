@@ -73,6 +73,16 @@ class SizeOptions:
         return self.budget is not None and self.search == "greedy"
 
 
+ranking_option = click.option(
+    "--ranking",
+    default=FIRST,
+    show_default=True,
+    metavar="FILE|NAME",
+    help="Which channels are kept: the first ones (of a network trained with sub-networks), the most important "
+    f"ones by {', '.join(CRITERIA)} (taylor and gradient want --data), or as netslim rank -o wrote them.",
+)
+
+
 def size_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of SizeOptions; the command gets them together, as `size`. One of the first four is needed."""
 
@@ -99,14 +109,7 @@ def size_options(command: Callable[..., None]) -> Callable[..., None]:
 
     with_options: Callable[..., None] = gathering
     for option in (
-        click.option(
-            "--ranking",
-            default=FIRST,
-            show_default=True,
-            metavar="FILE|NAME",
-            help="Which channels are kept: the first ones (of a network trained with sub-networks), the most important "
-            f"ones by {', '.join(CRITERIA)} (taylor and gradient want --data), or as netslim rank -o wrote them.",
-        ),
+        ranking_option,
         click.option(
             "--evaluations",
             type=click.IntRange(min=1),

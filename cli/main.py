@@ -145,6 +145,8 @@ def netslim() -> None:
     entries={
         "train": Entry("train", "train", "Train a converted network, with GradAug or plainly."),
         "eval": Entry("evaluate", "evaluate", "Score a converted network and its sub-networks."),
+        "sweep": Entry("sweep", "sweep", "Score and time a network over a grid of widths and depths."),
+        "report": Entry("report", "report", "Show training runs: results and settings, with --html as a page."),
         "recipes": Entry("recipes", "recipes", "List the recipes, or print one."),
     },
 )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gradaug.evaluation.assessment import assess as assess
     from gradaug.evaluation.recalibration import recalibrate as recalibrate
     from gradaug.evaluation.score import score as score
+    from gradaug.evaluation.sweep import Sweep as Sweep
+    from gradaug.evaluation.sweep import sweep as sweep
     from gradaug.step import GradAug as GradAug
     from gradaug.step import Losses as Losses
     from gradaug.subnets.sampler import Draw as Draw
@@ -62,6 +64,8 @@ _HOME = {
     "Teacher": "tasks.teacher",
     "recalibrate": "evaluation.recalibration",
     "score": "evaluation.score",
+    "Sweep": "evaluation.sweep",
+    "sweep": "evaluation.sweep",
     "train": "training.loop",
     "Result": "training.result",
     "Draw": "subnets.sampler",

@@ -22,7 +22,7 @@ FLOORS = {
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
         "arguments losses transforms", "step", "evaluation", "training",
-        "lightning transformers ultralytics", "report plots", "__init__", "__main__",
+        "lightning transformers ultralytics", "report plots", "pages", "__init__", "__main__",
     ),
 }  # fmt: skip
 RANKS = {
@@ -45,10 +45,11 @@ THIRD_PARTY = {
     "ultralytics": "gradaug/ultralytics/*.py",
     "wandb": "gradaug/training/trackers.py",
     "mlflow": "gradaug/training/trackers.py",
-    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/training/resuming.py gradaug/data/*.py",
+    "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/training/resuming.py gradaug/data/*.py "
+    "gradaug/evaluation/swept.py gradaug/evaluation/written.py gradaug/training/record.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/export/reading.py "
     "netslim/source/weights.py",
-    "matplotlib": "netslim/pictures/lanes.py gradaug/plots.py",
+    "matplotlib": "netslim/pictures/lanes.py gradaug/plots.py gradaug/pages/curves.py",
     "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",
     "numba": "gradaug/evaluation/robustness.py",

@@ -66,6 +66,8 @@ MISSING = [
     ("netslim extract FILE --width 0.5 -o slim.pt --data digits", "scikit-learn", "the digits"),
     ("gradaug eval --model FILE", "torchmetrics", "calibration errors"),
     ("gradaug eval --model FILE --plot scores.png", "matplotlib", "pictures"),
+    ("gradaug sweep FILE --plot sweep.png", "matplotlib", "pictures"),
+    ("gradaug report runs/none --html page.html", "matplotlib", "curves"),
     ("gradaug train --model FILE --trackers tensorboard", "tensorboard", "runs with --trackers tensorboard"),
     ("gradaug train --model FILE --trackers wandb", "wandb", "runs with --trackers wandb"),
     ("gradaug train --model FILE --trackers mlflow", "mlflow", "runs with --trackers mlflow"),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from gradaug.config.kinds import JSON
     from gradaug.data import Batch, DataSource
+    from netslim.net.subnet import Ranking
 
 CLASSIFICATION = Classification()
 """The task where none is said."""
@@ -100,29 +101,68 @@ def subnetworks(
     statistics it was trained with, every other one with those that :mod:`gradaug.evaluation.recalibration` estimates.
     Raises SubnetError for a width out of range, InputError for a number of blocks that the network does not have.
     """
-    training, validation = _repeatable(training), _repeatable(validation)
-    rows: dict[tuple[object, tuple[str, ...]], SubnetScore] = {}
+    training, validation = repeatable(training), repeatable(validation)
+    cuts = grid(net, widths, skips, round_to, scope or task.scope)
+    return [scored(net, cut, training, validation, calibration, task) for cut in cuts]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One sub-network of a grid."""
+
+    width: float
+    skip: int
+    """How many blocks are left out."""
+    skipped: tuple[str, ...]
+    """Their names."""
+    widths: float | dict[str, float]
+    """What ``net.sub`` takes for the width."""
+    round_to: int
+    counts: tuple[int, ...]
+    """Channels that each group keeps."""
+    full: bool
+    """Whether it is the whole network."""
+
+    @property
+    def depth(self) -> dict[str, bool]:
+        return dict.fromkeys(self.skipped, False)
+
+    def extract(self, net: SlimNet, ranking: Ranking | None = None) -> nn.Module:
+        """The plain network, whose tensors are its own."""
+        return copy.deepcopy(net.extract(self.widths, self.depth, round_to=self.round_to, ranking=ranking))
+
+
+def grid(
+    net: SlimNet, widths: Sequence[float], skips: Sequence[int], round_to: int = 1, scope: str = "all"
+) -> list[Cut]:
+    """The sub-networks of `net` at each width of the module `scope`, with each number of blocks left out.
+
+    One that keeps exactly what one before it keeps is left out. Raises as :func:`subnetworks`.
+    """
     plan = runtime(net).plan
-    full = keep_counts(plan, 1.0), ()
-    narrow = {width: narrowed(net, width, scope or task.scope) for width in widths}
+    full, found = keep_counts(plan, 1.0), dict[object, Cut]()
+    narrow = {width: narrowed(net, width, scope) for width in widths}
     for width, skip in itertools.product(widths, skips):
-        skipped = tuple(spread(net, skip))
-        kept = keep_counts(plan, narrow[width], round_to), skipped
-        if kept in rows:
-            continue
-        depth = dict.fromkeys(skipped, False)
-        size = cost.count(net, narrow[width], depth, round_to=round_to)
-        slim: nn.Module = net
-        if kept != full:
-            slim = copy.deepcopy(net.extract(narrow[width], depth, round_to=round_to))
-        norms = estimate(slim, training) if kept != full else 0
-        found = score(slim, validation, calibration, task)
-        flops = size.flops // images_in_example(net)
-        rows[kept] = SubnetScore(width, size.params, flops, norms > 0, found, skip, kept == full)
-    return list(rows.values())
+        skipped, counts = tuple(spread(net, skip)), keep_counts(plan, narrow[width], round_to)
+        whole_network = counts == full and not skipped
+        found.setdefault((counts, skipped), Cut(width, skip, skipped, narrow[width], round_to, counts, whole_network))
+    return list(found.values())
 
 
-def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
+def scored(
+    net: SlimNet, cut: Cut, training: Iterable[Batch], validation: Iterable[Batch], calibration: bool = False,
+    task: AnyTask = CLASSIFICATION, ranking: Ranking | None = None,
+) -> SubnetScore:  # fmt: skip
+    """The score of one sub-network, recalibrated on `training` unless it is the whole network."""
+    size = cost.count(net, cut.widths, cut.depth, round_to=cut.round_to)
+    slim = net if cut.full else cut.extract(net, ranking)
+    norms = 0 if cut.full else estimate(slim, training)
+    found = score(slim, validation, calibration, task)
+    flops = size.flops // images_in_example(net)
+    return SubnetScore(cut.width, size.params, flops, norms > 0, found, cut.skip, cut.full)
+
+
+def repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
     """Batches that every sub-network can go through: an iterator is spent after the first."""
     return list(batches) if isinstance(batches, Iterator) else batches
 
@@ -141,3 +181,8 @@ def require_fit(net: SlimNet, source: DataSource, task: AnyTask = CLASSIFICATION
     with evaluating(net):
         output = task.trial(net)
     task.require_fit(output, source)
+
+
+def reported_skips(blocks: int) -> list[int]:
+    """Numbers of blocks left out: none, a tenth, a fifth, two fifths of them."""
+    return sorted({round(share * blocks) for share in (0, 0.1, 0.2, 0.4)})

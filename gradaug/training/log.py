@@ -1,9 +1,11 @@
 """The run's record: one JSON object a line in metrics.jsonl, the same numbers for trackers (trackers.py).
 
-    {"event": "step", "step": 120, "epoch": 5, "loss": 0.41, "subnet_loss": 0.06, "lr": 0.081}
+    {"event": "start", "step": 0, "config": {...}, "versions": {...}, "about": ..., "steps_per_epoch": 22, ...}
+    {"event": "step", "step": 120, "epoch": 5, "loss": 0.41, "subnet_loss": 0.06, "lr": 0.081, "widths": [0.97, 0.8]}
     {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "val_loss": ..., ...}
 
-The task's figures are there by their names, train_NAME and val_NAME.
+The task's figures are there by their names, train_NAME and val_NAME. Of the sub-networks of a step: widths (of several
+groups their mean), resolutions and the numbers of skipped blocks, as far as these are drawn.
 After a resume the lines beyond the checkpoint are dropped, so that the file reads like one uninterrupted run.
 """
 
@@ -19,9 +21,11 @@ from gradaug.training.trackers import heard, opened
 from netslim.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from gradaug.config.kinds import JSON
+    from gradaug.subnets.sampler import Draw
     from gradaug.tasks.task import Column
 
 STEP_INTERVAL = 10
@@ -86,22 +90,59 @@ class RunLog:
         with _refusals(self.path), heard("a tracker"):
             self._open.close()
 
-    def step(self, step: int, epoch: int, loss: float, subnet_loss: float, lr: float) -> None:
-        """Records every tenth step."""
+    def start(self, about: Mapping[str, JSON]) -> None:
+        """Records what a new run is, once: it stays the first line."""
+        self._write("start", {"step": 0, **about})
+
+    def step(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        subnet_loss: float,
+        lr: float,
+        draws: Callable[[], Sequence[Draw]] = tuple,
+    ) -> None:
+        """Records every tenth step, with the sub-networks that it trained."""
         if step % STEP_INTERVAL == 0:
-            self._record("step", {"step": step, "epoch": epoch, "loss": loss, "subnet_loss": subnet_loss, "lr": lr})
+            values = {"step": step, "epoch": epoch, "loss": loss, "subnet_loss": subnet_loss, "lr": lr}
+            self._record("step", values, drawn(draws()))
 
     def epoch(self, epoch: Epoch) -> None:
         self._record("epoch", epoch.to_dict())
 
-    def _record(self, event: str, values: Mapping[str, float | None]) -> None:
+    def _record(
+        self, event: str, values: Mapping[str, float | None], lists: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        """Writes the values, which are the trackers' too, and lists, which are the file's alone."""
+        self._write(event, {**values, **(lists or {})})
+        figures = {f"{event}/{k}": v for k, v in values.items() if v is not None and k not in ("step", "epoch")}
         with _refusals(self.path):
-            self._file.write(json.dumps({"event": event, **values}) + "\n")
-            self._file.flush()
-            figures = {f"{event}/{k}": v for k, v in values.items() if v is not None and k not in ("step", "epoch")}
             for tracker in self._trackers:
                 with heard(type(tracker).__name__.lower()):
                     tracker.scalars(figures, int(values["step"] or 0))
+
+    def _write(self, event: str, values: Mapping[str, JSON]) -> None:
+        with _refusals(self.path):
+            self._file.write(json.dumps({"event": event, **values}) + "\n")
+            self._file.flush()
+
+
+def drawn(draws: Sequence[Draw]) -> dict[str, list[float]]:
+    """What a record has of the sub-networks of a step, a number each."""
+    found: dict[str, list[float]] = {}
+    if any(one.width != 1.0 for one in draws):
+        found["widths"] = [round(_width(one), 4) for one in draws]
+    if any(one.resolution is not None for one in draws):
+        found["resolutions"] = [one.resolution or 0 for one in draws]
+    if any(one.skip for one in draws):
+        found["skipped"] = [len(one.skip) for one in draws]
+    return found
+
+
+def _width(one: Draw) -> float:
+    ratios = [one.width] if isinstance(one.width, float) else [ratio for _, ratio in one.width]
+    return sum(ratios) / len(ratios)
 
 
 class NoLog(RunLog):
@@ -113,7 +154,12 @@ class NoLog(RunLog):
     def __exit__(self, *exception: object) -> None:
         """Nothing to close."""
 
-    def _record(self, event: str, values: Mapping[str, float | None]) -> None:
+    def _record(
+        self, event: str, values: Mapping[str, float | None], lists: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        """Nothing is written."""
+
+    def _write(self, event: str, values: Mapping[str, JSON]) -> None:
         """Nothing is written."""
 
 

@@ -11,6 +11,7 @@ Started by torchrun, every process runs it on its part of each batch, and rank 0
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,13 @@ from gradaug.distributed.batch_norm import synchronised_norms
 from gradaug.distributed.signals import stop_requests
 from gradaug.errors import Stopped
 from gradaug.evaluation.examples import examples
-from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, subnetworks
+from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, reported_skips, subnetworks
+from gradaug.subnets.sampler import draw
 from gradaug.training import checkpoint as ck
 from gradaug.training.device import choose_device, wants_cuda
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
+from gradaug.training.machine import versions
 from gradaug.training.metrics import Readout
 from gradaug.training.progress import Silent
 from gradaug.training.result import Result
@@ -37,6 +40,7 @@ from netslim.errors import MissingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gradaug.config.kinds import JSON
     from gradaug.config.settings import TrainConfig
     from gradaug.tasks.task import AnyTask
     from gradaug.training.log import Epoch
@@ -83,6 +87,8 @@ def train(
         tally = run.begin(saved)
         log = RunLog(folder.path, run.ga.steps, config.trackers, config.to_dict()) if world.main else NoLog()
         with log, progress if progress and world.main else Silent() as shown:
+            if not saved:
+                log.start(_about(run))
             if warning:
                 shown.note(f"warning: {warning}")
             shown.note(describe(run))
@@ -128,7 +134,8 @@ def _note(ready: list[list[float]], run: Run, tally: Tally, log: RunLog, shown: 
     """Takes in and shows the figures of steps."""
     for vector in ready:
         tally.add(vector)
-        log.step(tally.step, run.done + 1, *tally.last, run.lr)
+        draws = functools.partial(draw, run.ga.space, run.ga.seed, tally.step - 1, run.ga.rank)
+        log.step(tally.step, run.done + 1, *tally.last, run.lr, draws)
         shown.step(run.done + 1, tally.loss, tally.measured, tally.images_per_second)
 
 
@@ -167,6 +174,17 @@ def _clear(folder: RunFolder, overwrite: bool, saved: ck.Checkpoint | None) -> N
     """Removes what the run that begins does not go on from."""
     folder.clear(overwrite)
     keep_until(folder.metrics, saved.step if saved else 0)
+
+
+def _about(run: Run) -> dict[str, JSON]:
+    """What the record of a run begins with."""
+    return {
+        "about": describe(run),
+        "config": run.config.to_dict(),
+        "versions": versions(run.device),
+        "processes": run.world.size,
+        "steps_per_epoch": run.per_epoch,
+    }
 
 
 def describe(run: Run) -> str:
@@ -211,8 +229,3 @@ def score_subnetworks(
 def reported_widths(alpha: float, count: int = 5) -> list[float]:
     """Widths from 1 down to alpha, evenly spaced: those the network was trained for."""
     return [round(1 - (1 - alpha) * i / (count - 1), 4) for i in range(count)]
-
-
-def reported_skips(blocks: int) -> list[int]:
-    """Numbers of blocks left out: none, a tenth, a fifth, two fifths of them."""
-    return sorted({round(share * blocks) for share in (0, 0.1, 0.2, 0.4)})

@@ -102,7 +102,12 @@ def of_two(inputs: Inputs) -> Inputs:
 
 def of_one(inputs: Inputs) -> Inputs:
     """The same for one image where all inputs are tensors with one batch size."""
-    return _of(1, inputs) if batch(inputs) else dict(inputs)
+    return of_many(1, inputs)
+
+
+def of_many(images: int, inputs: Inputs) -> Inputs:
+    """The same for so many images where all inputs are tensors with one batch size."""
+    return _of(images, inputs) if batch(inputs) else dict(inputs)
 
 
 def smaller(inputs: Inputs) -> Iterator[Inputs]:
