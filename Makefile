@@ -41,7 +41,7 @@ lint: $(READY)
 ## docs: the pages in docs/ as a site in build/site; a warning is an error. A test builds it too
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(READY)
-	$(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python -m mkdocs build
 
 ## nodes: two machines in network namespaces as one run: equal to one process, a dead machine, a cut link; needs root
 nodes: $(READY)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import gradaug
 import netslim
@@ -34,11 +35,27 @@ def script(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, env=quiet, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Building documentation" in done.stderr  # where it is told to be quiet, mkdocs counts no warnings
     return folder
+
+
+@pytest.mark.parametrize(
+    "fault", ["[x](../Makefile)", "[x](nothing.md)", "[x](#nothing)", "[x](/absolute.md)", "![x](none.svg)", ""]
+)
+def test_a_page_with_a_link_that_leads_nowhere_is_refused(fault: str, tmp_path: Path) -> None:
+    """By the settings of mkdocs.yml, for a site of one page."""
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    kept = {key: settings[key] for key in ("site_name", "strict", "validation")}
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{fault}\n")
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump({**kept, "theme": None, "plugins": []}))
+    build = [sys.executable, "-m", "mkdocs", "build"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == bool(fault), done.stderr
 
 
 def words(page: Path) -> str:
