@@ -86,6 +86,7 @@ def test_every_public_name_has_its_docstring_on_the_page(site: Path, package: Mo
         first = (getattr(package, name).__doc__ or "").strip().split("\n")[0].split("`")[0].strip()
         assert name in said
         assert first in said, name
+        assert f'href="reference/{package.__name__}.html#{package.__name__}.{name}"' in (site / "api.html").read_text()
 
 
 def test_notebooks_are_pages_with_their_outputs(site: Path) -> None:

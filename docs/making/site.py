@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     here = page.file.src_uri
     source = SOURCES.get(here, f"docs/{here}")
     text = _LINK.sub(lambda link: f"]({target(link[1], source, here)}{link[2] or ''})", markdown)
-    return text + _commands() if here == "commands.md" else text
+    return ADDED.get(here, str)(text)
 
 
 def target(link: str, source: str, page: str) -> str:
@@ -94,10 +94,30 @@ def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes]) ->
 
 
 def _reference(package: str) -> str:
-    names = importlib.import_module(package).__all__
-    return f"# {package}\n\n" + "\n".join(f"::: {package}.{name}\n" for name in names)
+    """The directives for a package's public names, then for its public modules, as docs/api.md lists them."""
+    names = [f"{package}.{name}" for name in importlib.import_module(package).__all__]
+    return f"# {package}\n\n" + "\n".join(f"::: {name}\n" for name in [*names, *modules(package)])
 
 
-def _commands() -> str:
-    """The directives for what click knows of the commands."""
-    return "".join(DIRECTIVE.format(name=name) for name in PROGRAMS)
+def modules(package: str) -> list[str]:
+    return re.findall(rf"`({package}\.\w+)`", (ROOT / "docs" / "api.md").read_text().partition("## Modules")[2])
+
+
+def _linked(page: str) -> str:
+    """The page of public names, each of which leads to its docstring."""
+    for package in PROGRAMS:
+        for name in importlib.import_module(package).__all__:
+            reference = rf"\1[`{name}`](reference/{package}.md#{package}.{name})"
+            page = re.sub(rf"(?m)^(\|.*)`{name}`", reference, page)
+        for module in modules(package):
+            page = page.replace(f"`{module}`", f"[`{module}`](reference/{package}.md#{module})")
+    return page
+
+
+def _commands(page: str) -> str:
+    """The page, and the directives for what click knows of the commands."""
+    return page + "".join(DIRECTIVE.format(name=name) for name in PROGRAMS)
+
+
+ADDED = {"commands.md": _commands, "api.md": _linked}
+"""Page -> what becomes of its text."""
