@@ -23,7 +23,7 @@ METADATA = {
 
 def run(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, coalesce_streams=True, timeout=600, kernel_name="python3").execute()
+    NotebookClient(notebook, coalesce_streams=True, timeout=None, kernel_name="python3").execute()
     notebook.metadata = METADATA
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
