@@ -12,7 +12,7 @@ SAMPLE := tests/test_trace.py tests/test_proof.py tests/test_extract.py tests/te
 WIDE := $(SAMPLE) tests/laws tests/archive tests/cli tests/test_export.py tests/test_extras.py \
 	$(patsubst %,tests/gradaug/test_%.py,any_loop boxes ddp decode detection evaluate log losses masks models optim pictures)
 
-.PHONY: demo test test-lowest test-lowest-wide lint nodes zoo zoo-table properties fuzz clean
+.PHONY: demo docs test test-lowest test-lowest-wide lint nodes zoo zoo-table properties fuzz clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
@@ -37,6 +37,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## docs: the pages in docs/ as a site in build/site; a warning is an error. A test builds it too
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(READY)
+	$(BIN)/python -m mkdocs build
 
 ## nodes: two machines in network namespaces as one run: equal to one process, a dead machine, a cut link; needs root
 nodes: $(READY)

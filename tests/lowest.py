@@ -11,7 +11,7 @@ from pathlib import Path
 
 NEWEST = {"hf", "accelerate", "transformers"}
 """Extras that are tried with their newest versions alone, which ask for newer ones of the core's packages."""
-TOOLS = {"test", "notebooks", "all", "thirdparty", "ultralytics", "wandb", "mlflow", "browser"}
+TOOLS = {"test", "notebooks", "all", "thirdparty", "ultralytics", "wandb", "mlflow", "browser", "docs"}
 """Extras whose packages the tests with the lowest versions do not ask for."""
 WITH_THEM = ("protobuf<6.31",)
 """What the lowest versions need besides: onnxscript 0.2 gives newer ones truth values for numbers."""
