@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import netslim
 from gradaug import data
 from netslim.export import WRITERS, Writer
+from netslim.export.written import Written
 from netslim.notes import Notes, notes_of
 from netslim_cli.main import gradaug as command
 from netslim_cli.main import netslim as cutter
@@ -229,8 +230,9 @@ def test_a_place_that_cannot_be_a_folder_is_a_sentence(run: Run, trained: Path) 
 
 
 def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(model: nn.Module, _: object, path: Path, notes: Notes) -> None:
+    def write(model: nn.Module, _: object, path: Path, notes: Notes) -> Written:
         path.write_text(f"{len(list(model.parameters()))} {notes.width}")
+        return Written("", "nothing reads it")
 
     monkeypatch.setitem(WRITERS, ".txt", Writer(write))
     cut = ["extract", str(trained), "--width", "0.5", "-o"]
