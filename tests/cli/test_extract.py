@@ -207,7 +207,12 @@ def test_the_summary_says_what_was_compared_and_that_batch_norm_was_not_recalibr
     assert "batch norm not recalibrated" in said
     data = ("--data", "digits", "--calibration-batches", "2")
     again = run("extract", trained, "--width", "0.6", "-o", output, "--json", *data)
-    assert json.loads(again.stdout)["compared"] == f"{modes} mode"
+    told = json.loads(again.stdout)
+    assert told["compared"].startswith(f"{modes} mode")
+    assert told["open"] == (["batch", "height", "width"] if output.endswith("2") else None)
+    assert told["bytes"] > 0
+    assert told["speed"]["runtime"] == "torch"
+    assert "ms an image in torch here (the full network:" in said
 
 
 def test_a_folder_is_a_module_of_python_that_loads_its_weights(run: Run, trained: Path) -> None:
@@ -227,6 +232,12 @@ def test_a_place_that_cannot_be_a_folder_is_a_sentence(run: Run, trained: Path) 
     result = run("extract", trained, "--width", "0.6", "-o", "taken")
     assert result.exit_code == 1
     assert "taken is not a folder" in result.stderr
+
+
+def test_a_runtime_goes_with_a_time(run: Run, trained: Path) -> None:
+    result = run("extract", trained, "--width", "0.6", "--runtime", "torch", "-o", "slim.pt")
+    assert result.exit_code == 2
+    assert "--runtime goes with --latency" in result.stderr
 
 
 def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
