@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -175,9 +175,9 @@ class Chosen:
 
 def chosen(
     net: SlimNet, size: SizeOptions, depth: dict[str, bool], round_to: int, ranking: Ranked | None,
-    data: TrainingData | None, seed: int, seconds: Seconds,
+    data: TrainingData | None, seed: int, seconds: Seconds | None,
 ) -> list[Chosen]:  # fmt: skip
-    """The sub-networks that the options ask for."""
+    """The sub-networks that the options ask for. seconds: what measures times, where the budget is one."""
     from netslim.choosing.ranking import rank
     from netslim.choosing.searched import choose
 
@@ -185,9 +185,12 @@ def chosen(
         return [Chosen(width, depth) for width in size.widths]
     score: Score | None = data.score if data is not None and size.scored else None
     importance = rank(net, "taylor", data.losses) if data is not None and size.scored and ranking is None else None
+    budget: dict[str, Any] = {size.budget.kind: size.budget.amount}
+    if seconds is not None:
+        budget["seconds"] = seconds
     found = choose(
         net, search=size.search, ranking=ranking, importance=importance, depth=depth, round_to=round_to, score=score,
-        evaluations=size.evaluations, seed=seed, seconds=seconds, **{size.budget.kind: size.budget.amount},
+        evaluations=size.evaluations, seed=seed, **budget,
     )  # fmt: skip
     width = cast("float | dict[str, int]", found.width)
     return [Chosen(width, dict(found.depth), str(size.budget), found.seconds, found.score, found.tried)]

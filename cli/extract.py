@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from netslim import SlimNet
+    from netslim.choosing.latency import Seconds
     from netslim.choosing.ranking import Ranked
     from netslim.cost import Count
     from netslim.export import Writer
+    from netslim.export.speed import Speeds
+    from netslim.export.written import Written
     from netslim.files import JSON
     from netslim.notes import Notes
 
@@ -40,6 +44,11 @@ PLACE = "{width}"
     help="slim.pt, slim.onnx, slim.pt2: the suffix says the form; a name without one is a folder. Of several widths "
     "each is put where {width} stands in it, else before the suffix: slim-0.5.pt.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnxruntime"]),
+    help="What --latency is measured in: onnxruntime for an .onnx file, torch for other forms.",
+)
 @click.option("--data", help="Recalibrate batch norm on training images of these, as gradaug eval does: digits, ...")
 @calibration_options
 @trust_option
@@ -50,6 +59,7 @@ def extract(
     size: SizeOptions,
     depth: tuple[str, ...],
     output: Path,
+    runtime: str | None,
     images: DataOptions,
     round_to: int,
     trust: bool,
@@ -59,9 +69,11 @@ def extract(
 
     A folder holds model.py, the network as source, and weights.safetensors; import model, and call model.load(). A .pt
     file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). Both train
-    and evaluate as the original does. A .pt2 file (torch.export) and a .onnx file evaluate batches of any size.
+    and evaluate as the original does. A .pt2 file (torch.export) and a .onnx file evaluate batches of any size, and
+    images of any size where the network and torch's exporter allow it; the summary says which sizes are open.
 
-    What was written is read back and compared with the network; where it differs, there is no file.
+    What was written is read back and compared with the network, an .onnx file in onnxruntime; where it differs, there
+    is no file. The summary gives the size of the file, and its speed beside the full network's.
 
     Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
     file holds the very network that gradaug eval scores at this width.
@@ -70,12 +82,14 @@ def extract(
     images.require(seeded=size.ranking == "random")
     import netslim
     from netslim import cost
-    from netslim.choosing.latency import torch_seconds
     from netslim.export import WRITERS
 
     if output.suffix not in WRITERS:
         forms = ", ".join(filter(None, WRITERS))
         raise click.BadParameter(f"{output} does not end in {forms}, nor is it a folder (no suffix)", param_hint="-o")
+    timed = size.budget is not None and size.budget.kind == "latency"
+    if runtime is not None and not timed:
+        raise click.UsageError("--runtime goes with --latency.")
     if size.budget is not None and PLACE in output.name:
         raise click.BadParameter(f"{PLACE} in it is for --width", param_hint="-o")
     writer = WRITERS[output.suffix]
@@ -85,7 +99,8 @@ def extract(
     net = netslim.load(archive, trust=trust)
     data, full = images.of(net), cost.count(net)
     ranking = ranking_of(net, size.ranking, data, images.seed)
-    found = chosen(net, size, dict.fromkeys(depth, False), round_to, ranking, data, images.seed, torch_seconds)
+    seconds = _seconds(net, runtime or ("onnxruntime" if output.suffix == ".onnx" else "torch")) if timed else None
+    found = chosen(net, size, dict.fromkeys(depth, False), round_to, ranking, data, images.seed, seconds)
     told: list[JSON] = []
     for one, path in zip(found, outputs, strict=True):
         made = _written(net, full, one, round_to, ranking, data, writer, path)
@@ -94,6 +109,15 @@ def extract(
             _say(net, made, data is not None)
     if as_json:
         click.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+
+
+def _seconds(net: SlimNet, runtime: str) -> Seconds:
+    """Measures networks in a runtime, beside the full one."""
+    from netslim.choosing.steady import steady
+    from netslim.export.speed import RUNTIMES
+    from netslim.net.runtime import runtime as of
+
+    return steady(RUNTIMES[runtime], net.extract(), of(net).plan.inputs)
 
 
 def _named(output: Path, width: float, several: bool) -> Path:
@@ -109,6 +133,7 @@ def _written(
 ) -> Made:  # fmt: skip
     """Extracts, recalibrates and writes one network."""
     from netslim import cost
+    from netslim.export.speed import speeds
     from netslim.net.runtime import runtime
     from netslim.net.subnet import keep_counts
     from netslim.notes import FULL, Notes, is_cut, statistics
@@ -132,10 +157,12 @@ def _written(
         groups=counts if isinstance(one.width, Mapping) else None,
         ranking=None if ranking is None else ranking.by,
     )
-    compared = writer.write(model, plan.inputs, output, notes) or None
+    written = writer.write(model, plan.inputs, output, notes)
     kept = cost.count(net, one.width, one.depth, round_to=round_to)
     params = _params(model), _params(net)
-    return Made(one, notes, output, compared, params, (kept.flops, full.flops), counts)
+    speed = speeds(output, copy.deepcopy(model), net.extract(), plan.inputs, written)
+    size = sum(file.stat().st_size for file in writer.at(output))
+    return Made(one, notes, output, written, size, speed, params, (kept.flops, full.flops), counts)
 
 
 def _params(module: nn.Module) -> int:
@@ -144,12 +171,14 @@ def _params(module: nn.Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One network that was written. params, flops: its own, and the full network's."""
+    """One network that was written. size: in bytes; params, flops: its own, and the full network's."""
 
     chosen: Chosen
     notes: Notes
     output: Path
-    compared: str | None
+    written: Written
+    size: int
+    speed: Speeds | None
     params: tuple[int, int]
     flops: tuple[int, int]
     counts: Mapping[str, int]
@@ -165,7 +194,12 @@ class Made:
             "widths": self.counts,
             **({} if self.chosen.budget is None else {"budget": self.chosen.budget, **found}),
             "output": str(self.output),
-            "compared": self.compared,
+            "compared": self.written.compared or None,
+            "unchecked": self.written.unchecked or None,
+            "open": self.written.open,
+            "fixed": dict(self.written.fixed),
+            "bytes": self.size,
+            "speed": None if self.speed is None else asdict(self.speed),
         }
 
 
@@ -180,7 +214,8 @@ def _say(net: SlimNet, made: Made, has_data: bool) -> None:
     say(f"{' and '.join(costs)} written to {made.output}")
     for line in _choice(net, made):
         say(line)
-    say(f"read back and found to be the same: {made.compared}" if made.compared else "not read back and compared")
+    for line in _form(made):
+        say(line)
     if notes.calibration:
         say(f"batch norm recalibrated on {notes.calibration}")
     elif notes.statistics == FULL:
@@ -189,6 +224,23 @@ def _say(net: SlimNet, made: Made, has_data: bool) -> None:
         say(f"nothing to recalibrate (running statistics: {notes.statistics})")
     if notes.warning:
         click.echo(f"warning: {notes.warning}", err=True)
+
+
+def _form(made: Made) -> Iterator[str]:
+    """The file, and what it takes."""
+    written, speed = made.written, made.speed
+    ms = "" if speed is None else (
+        f", {speed.seconds * 1e3:.3g} ms an image in {speed.runtime} here (the full network: {speed.full * 1e3:.3g} ms)"
+    )  # fmt: skip
+    yield f"size: {made.size / 1e6:.3g} MB{ms}"
+    same = f"read back and found to be the same: {written.compared}"
+    yield same if written.compared else f"not checked: {written.unchecked}"
+    if written.open is not None:
+        yield f"open sizes: {', '.join(written.open) or 'none'}"
+    for why in dict.fromkeys(written.fixed.values()):
+        names = [name for name, reason in written.fixed.items() if reason == why and name != "channels"]
+        if names:
+            yield f"fixed: {' and '.join(names)}, as {why}"
 
 
 def _choice(net: SlimNet, made: Made) -> Iterator[str]:

@@ -31,6 +31,7 @@ EXTRAS = {
     "matplotlib": ("matplotlib", "plot"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("onnxscript", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
 }
 """Package, as pip knows it -> its module, and the extra that it belongs to (a test compares with pyproject.toml)."""
 

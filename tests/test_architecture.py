@@ -55,6 +55,7 @@ THIRD_PARTY = {
     "numba": "gradaug/evaluation/robustness.py",
     "yaml": "gradaug/recipes/reading.py",
     "onnx": "netslim/export/onnx.py",
+    "onnxruntime": "netslim/export/runtimes.py",
     "click": "cli/*.py",
     "numpy": "gradaug/*/*.py netslim/trace/randomness.py",
     "PIL": "gradaug/data/decode.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 import netslim
 from netslim.errors import ArchiveError
 from netslim.export import WRITERS, faithful, write_module, write_onnx, write_state_dict
+from netslim.export.runtimes import session
 from netslim.ir.inputs import Input
 from netslim.notes import KEY, NONE, Notes
 
@@ -46,6 +48,82 @@ def test_onnx_computes_the_same_at_any_batch(model: nn.Module, tmp_path: Path) -
     images = torch.randn(5, 1, 8, 8)
     (found,) = ReferenceEvaluator(program).run(None, {program.graph.input[0].name: images.numpy()})
     assert torch.allclose(torch.from_numpy(found), model(images), atol=1e-5)
+
+
+class Rows(nn.Module):
+    """Takes images of any size, or of the one that its own parameter has."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv, self.rows = nn.Conv2d(3, 8, 3, padding=1), nn.Parameter(torch.randn(8, *size))
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.conv(x) + self.rows))
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize(("size", "expected"), [((1, 1), ("batch", "height", "width")), ((8, 16), ("batch",))])
+def test_sizes_are_open_where_the_network_takes_others_and_the_summary_says_why_not(
+    suffix: str, size: tuple[int, int], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    net = netslim.convert(Rows(size), torch.randn(2, 3, 8, 16), prove=False)
+    small, path = net.extract(0.5), tmp_path / f"slim{suffix}"
+    written = WRITERS[suffix].write(small, net.plan.inputs, path, NOTES)
+    assert written.open == expected
+    assert ("at odd sizes" in written.compared) is ("height" in expected)
+    assert "at other batches" in written.compared
+    run = session(path) if suffix == ".onnx" else torch.export.load(path).module()
+    assert run is not None
+    for count, side in ((5, (8, 16)), (1, (9, 31) if "width" in expected else (8, 16))):
+        images = torch.randn(count, 3, *side)
+        torch.testing.assert_close(next(iter(tree_leaves(run(images)))), small(images), rtol=1e-4, atol=1e-4)
+    if "width" not in expected:
+        assert "8 in dimension 2" in written.fixed["height"]
+        with pytest.raises(Exception, match=r"(?i)dimension|guard|expected"):
+            run(torch.randn(2, 3, 9, 16))
+
+
+class Halving(nn.Module):
+    """Large images are made smaller first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > 300:
+            x = x[..., ::2]
+        return self.head(torch.relu(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [(".pt2", ("batch", "height", "width")), (".onnx", ("batch", "height"))]
+)
+def test_sizes_that_take_another_way_are_refused_by_the_file_too(
+    suffix: str, expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A program asks for them when it runs; ONNX cannot, and keeps to the example's."""
+    pytest.importorskip("onnxruntime")
+    net = netslim.convert(Halving(), torch.randn(2, 3, 16, 16), prove=False)
+    path = tmp_path / f"slim{suffix}"
+    written = WRITERS[suffix].write(net.extract(0.5), net.plan.inputs, path, NOTES)
+    run = session(path) if suffix == ".onnx" else torch.export.load(path).module()
+    assert run is not None
+    with pytest.raises(Exception, match=r"(?i)dimension|guard|expected|assert"):
+        run(torch.randn(2, 3, 16, 400))
+    assert written.open in (expected, ("batch",))
+
+
+def test_without_onnxruntime_the_file_is_written_and_the_summary_says_so(
+    model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    written = write_onnx(model, {"x": Input((2, 1, 8, 8))}, tmp_path / "slim.onnx")
+    assert (written.compared, written.unchecked) == ("", "onnxruntime is not installed")
+    assert (tmp_path / "slim.onnx").is_file()
 
 
 class Words(nn.Module):
@@ -112,20 +190,18 @@ def test_a_file_that_gives_back_another_network_is_not_written(
 ) -> None:
     """Planted: whatever is read back, its weights are not those that were written."""
     if WRITERS[suffix].needs:
-        for package in ("onnx", "onnxscript"):
+        for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
     net = netslim.convert(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.zeros(2, 3), prove=False)
-    seen = faithful.seen
+    small, seen = net.extract(0.5), faithful.seen
 
     def other(module: nn.Module, given: Any, mode: bool) -> faithful.Seen:
         found = seen(module, given, mode)
-        tampered.append(found)
-        return found if len(tampered) > 1 else faithful.Seen([2 * out for out in found.outputs], {}, {})
+        return faithful.Seen([2 * out for out in found.outputs], {}, {}) if module is small else found
 
-    tampered: list[faithful.Seen] = []
     monkeypatch.setattr(faithful, "seen", other)
     with pytest.raises(ArchiveError, match=r"has other outputs in evaluation mode; nothing was written"):
-        WRITERS[suffix].write(net.extract(0.5), net.plan.inputs, tmp_path / f"slim{suffix}", NOTES)
+        WRITERS[suffix].write(small, net.plan.inputs, tmp_path / f"slim{suffix}", NOTES)
     assert not list(tmp_path.iterdir())
 
 
@@ -158,7 +234,7 @@ class Single(nn.Module):
 def test_a_network_that_trains_on_no_random_input_is_compared_in_evaluation(tmp_path: Path) -> None:
     net = netslim.convert(Single().eval(), torch.zeros(1, 3, 1, 1), prove=False)
     said = WRITERS[".pt"].write(net.extract(0.5), net.plan.inputs, tmp_path / "slim.pt", NOTES)
-    assert said == "outputs, gradients and buffers in evaluation mode"
+    assert said.compared == "outputs, gradients and buffers in evaluation mode"
 
 
 LAYERS = {

@@ -1,4 +1,4 @@
-"""torch.export programs: the network in evaluation mode, as operators of ATen."""
+"""torch.export programs: the network in evaluation mode, as operators of ATen, open in what sizes torch can follow."""
 
 from __future__ import annotations
 
@@ -6,56 +6,140 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.export import Dim
 from torch.utils._pytree import tree_map
 
 from netslim.errors import ArchiveError
-from netslim.export.faithful import by_position, require_same_outputs
+from netslim.export.faithful import by_position, require_same_at, require_same_outputs
+from netslim.export.sizes import BATCH, Sizes, open_sizes, resized, size_of
+from netslim.export.written import Written
 from netslim.files import atomic_write
-from netslim.ir.inputs import Input, Inputs, batch, drawn
+from netslim.ir.inputs import Input, Inputs, drawn, of_two
 from netslim.notes import ENTRY, Notes
+from netslim.versions import export
 
 
-def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> str:
-    """One file for torch.export.load; a batch that all inputs have in common stays free.
+def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> Written:
+    """One file for torch.export.load, open in the sizes that the network and torch allow.
 
-    Returns what was compared. Raises ArchiveError where torch cannot write the network so.
+    Raises ArchiveError where torch cannot write the network so.
     """
-    with atomic_write(path) as temporary, quiet("torch.export", "torch._export"):
+    extra = {} if notes is None else {ENTRY: notes.to_json()}
+
+    def saved(trial: Trial, temporary: Path) -> Callable[..., Any]:
+        torch.export.save(trial.program(), temporary, extra_files=extra)
+        return torch.export.load(temporary).module()
+
+    return written(model, inputs, path, saved, "torch cannot export this network", tolerance=1e-4)
+
+
+NO_RUNTIME = "onnxruntime is not installed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A way to have a network followed: the inputs to follow it with, and the sizes that are open.
+
+    by_name: whether the open sizes are said to be any; torch otherwise finds what they may be.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    sizes: Sizes
+    by_name: bool
+
+    def program(self) -> torch.export.ExportedProgram:
+        """The network in evaluation mode. Raises whatever torch does."""
+        given = tuple(by_position(self.model, self.inputs).values())
+        named = iter(self.sizes.open)
+        dims = {name: Dim(name, min=1 if name == BATCH else None) for name in self.sizes.names}
+
+        def free(leaf: object) -> dict[int, Any] | None:
+            if not isinstance(leaf, Input):
+                return None
+            found = {i: name for i, name in enumerate(next(named)) if name is not None}
+            return {i: dims[name] if self.by_name else Dim.AUTO for i, name in found.items()} or None
+
+        args = tuple(
+            by_position(self.model, drawn(self.inputs, torch.Generator().manual_seed(0), self._dtype)).values()
+        )
+        return export(self.model.eval(), args, tree_map(free, given))
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+
+
+def written(
+    model: nn.Module, inputs: Inputs, path: Path, save: Callable[[Trial, Path], Callable[..., Any] | None],
+    failure: str, tolerance: float,
+) -> Written:  # fmt: skip
+    """The first of the trials whose file does what the network does, at the example's sizes and at others.
+
+    save: writes one, and gives what runs the file; None where nothing is there that could.
+    Raises ArchiveError, and leaves nothing, where none does.
+    """
+    sizes, first, error = open_sizes(model, inputs), "", Exception()
+    for trial in _trials(model, inputs, sizes):
         try:
-            program = exported(model, inputs)
-            extra = {} if notes is None else {ENTRY: notes.to_json()}
-            torch.export.save(program, temporary, extra_files=extra)
-        except OSError:
-            raise
-        except Exception as error:
-            raise ArchiveError(f"torch cannot export this network ({cause(error)}); write it as .pt.") from error
-        again = torch.export.load(temporary).module()
-        return require_same_outputs(model, again, inputs, tolerance=1e-4)
+            with atomic_write(path) as temporary, quiet("torch.export", "torch._export", "torch.onnx"):
+                again = save(trial, temporary)
+                compared = "" if again is None else _compared(trial, again, inputs, tolerance)
+        except Exception as wrong:
+            first, error = first or f"torch's exporter takes no other ({cause(wrong)})", wrong
+        else:
+            said = sizes.without(tuple(n for n in sizes.names if n not in trial.sizes.names), first)
+            return Written(compared, "" if again else NO_RUNTIME, said.names, said.fixed)
+    raise error if isinstance(error, ArchiveError) else ArchiveError(f"{failure} ({cause(error)}); write it as .pt.")
 
 
-def exported(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
-    """The network in evaluation mode, followed by torch in one and the same way in every version of it."""
-    given = _examples(model, inputs)
-    return torch.export.export(model.eval(), given, dynamic_shapes=_free_batch(model, inputs), strict=False)
+def _trials(model: nn.Module, inputs: Inputs, sizes: Sizes) -> Iterator[Trial]:
+    """Ways to follow the network, those that leave most open first.
+
+    At sizes at which dimensions within it shrink to 1 torch follows nothing, so larger ones come second.
+    """
+    two, sides = of_two(inputs), tuple(name for name in sizes.names if name != BATCH)
+    larger = {name: 4 * size_of(inputs, sizes.open, name) + 32 * (i + 1) for i, name in enumerate(sides)}
+    batch_alone = sizes.without(sides, "")
+    yield Trial(model, two, sizes, by_name=True)
+    if sides:
+        yield Trial(model, resized(two, sizes.open, larger), sizes, by_name=False)
+        yield Trial(model, two, batch_alone, by_name=True)
+    if BATCH in sizes.names:
+        yield Trial(model, inputs, batch_alone.without((BATCH,), ""), by_name=True)
 
 
-def _examples(model: nn.Module, inputs: Inputs) -> tuple[Any, ...]:
-    """Arguments to follow a network with."""
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    return tuple(by_position(model, drawn(inputs, torch.Generator().manual_seed(0), dtype)).values())
+def _compared(trial: Trial, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> str:
+    """Compares at the example's sizes and at others, as far as they are open and the network runs there itself."""
+    found = [require_same_outputs(trial.model, again, inputs, tolerance)]
+    for what, others in _others(trial.sizes, inputs):
+        if any(
+            require_same_at(trial.model, again, resized(inputs, trial.sizes.open, one), tolerance) for one in others
+        ):
+            found.append(f"at {what}")
+    return " and ".join(filter(None, (found[0], ", ".join(found[1:]))))
 
 
-def _free_batch(model: nn.Module, inputs: Inputs) -> Any:
-    """What torch's exporters want to know of sizes: a batch that all inputs have in common may be any."""
-    free = {0: torch.export.Dim("batch", min=1)} if batch(inputs) else None
-    given = tuple(by_position(model, inputs).values())
-    return tree_map(lambda leaf: free if isinstance(leaf, Input) else None, given)
+def _others(sizes: Sizes, inputs: Inputs) -> Iterator[tuple[str, Iterator[dict[str, int]]]]:
+    """Other sizes to compare at, by what they are; of each kind the first one counts at which the network runs."""
+    known = {name: size_of(inputs, sizes.open, name) for name in sizes.names}
+    sides, one = [name for name in known if name != BATCH], {BATCH: 1} if BATCH in known else {}
+    if one:
+        yield "other batches", iter([{BATCH: 3 if known[BATCH] != 3 else 5}])
+    if sides:
+        odd = {name: known[name] + 17 + 16 * i for i, name in enumerate(sides)}
+        even = (
+            {name: known[name] * n // d + 32 * i for i, name in enumerate(sides)} for n, d in ((3, 2), (2, 1), (1, 2))
+        )
+        yield "odd sizes", iter([{**one, **odd}])
+        yield "other sizes", ({**one, **each} for each in even)
 
 
 @contextlib.contextmanager

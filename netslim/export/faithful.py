@@ -43,20 +43,28 @@ def require_same(model: nn.Module, again: nn.Module, inputs: Inputs) -> str:
 
 
 def require_same_outputs(model: nn.Module, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> str:
-    """The same for the outputs alone, in evaluation mode; `again` takes the inputs by position.
-
-    Nothing is compared where it gives None: what runs the file cannot run it.
-    """
+    """The same for the outputs alone, in evaluation mode; `again` takes the inputs by position."""
     found = _first(model, inputs, False)
     if found is None:
         return ""
-    given, wanted = found
+    _compare_outputs(model, again, *found, tolerance)
+    return f"outputs in {MODES[False]} mode"
+
+
+def require_same_at(model: nn.Module, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> bool:
+    """The same on inputs of these very sizes; whether the network runs on them at all."""
+    found = _attempted(model, inputs, False)
+    if found is not None:
+        _compare_outputs(model, again, *found, tolerance)
+    return found is not None
+
+
+def _compare_outputs(
+    model: nn.Module, again: Callable[..., Any], given: Mapping[str, Any], wanted: Seen, tolerance: float
+) -> None:
     with torch.no_grad():
         got = _attempt(lambda: again(*by_position(model, given).values()), MODES[False])
-    if got is None:
-        return ""
     _compare_tensors(wanted.outputs, list(every_tensor(got)), f"outputs in {MODES[False]} mode", tolerance)
-    return f"outputs in {MODES[False]} mode"
 
 
 def by_position(model: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def seen(module: nn.Module, given: Mapping[str, Any], mode: bool) -> Seen:
     copied = copy.deepcopy(module).train(mode)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        outputs = list(every_tensor(_called(copied, given)))
+        outputs = list(every_tensor(called(copied, given)))
         square = [out.abs().square().mean() for out in outputs if out.grad_fn is not None]
         if square:
             torch.stack([each.double() for each in square]).sum().backward()
@@ -81,7 +89,7 @@ def seen(module: nn.Module, given: Mapping[str, Any], mode: bool) -> Seen:
     return Seen([out.detach() for out in outputs], gradients, dict(copied.named_buffers()))
 
 
-def _called(module: nn.Module, given: Mapping[str, Any]) -> Any:
+def called(module: nn.Module, given: Mapping[str, Any]) -> Any:
     """By name where the arguments have the names that they have in the original."""
     named = given.keys() <= inspect.signature(module.forward).parameters.keys()
     return module(**given) if named else module(*given.values())
@@ -89,11 +97,15 @@ def _called(module: nn.Module, given: Mapping[str, Any]) -> Any:
 
 def _first(model: nn.Module, inputs: Inputs, mode: bool) -> tuple[dict[str, Any], Seen] | None:
     """Random inputs of two images, or of as many as the example's, and what the network makes of them."""
+    return _attempted(model, of_two(inputs), mode) or _attempted(model, inputs, mode)
+
+
+def _attempted(model: nn.Module, inputs: Inputs, mode: bool) -> tuple[dict[str, Any], Seen] | None:
+    """Random inputs, and what the network makes of them; None where it does not run on them in this mode."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    for wanted in (of_two(inputs), dict(inputs)):
-        given = drawn(wanted, torch.Generator().manual_seed(0), dtype)
-        with contextlib.suppress(Exception):  # a mode or batch in which the network itself does not run
-            return given, seen(model, given, mode)
+    given = drawn(inputs, torch.Generator().manual_seed(0), dtype)
+    with contextlib.suppress(Exception):
+        return given, seen(model, given, mode)
     return None
 
 

@@ -2,59 +2,76 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
-from netslim.errors import ArchiveError
-from netslim.export.exported import cause, exported, quiet
-from netslim.export.faithful import require_same_outputs
-from netslim.extras import needed, require
-from netslim.files import atomic_write
-from netslim.ir.inputs import Inputs, of_one
+from netslim.export.exported import Trial, written
+from netslim.export.runtimes import session
+from netslim.export.written import Written
+from netslim.extras import require
+from netslim.ir.inputs import Inputs, tensors_in
 from netslim.notes import KEY, Notes
 
 
-def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> str:
-    """One ONNX file with the weights inside. `inputs` are the network's; a batch that all have in common stays free.
+def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None = None) -> Written:
+    """One ONNX file with the weights inside, open in the sizes that the network, torch and ONNX allow.
 
-    Returns what was compared, by onnx's reference; nothing where that cannot run the network. Raises ArchiveError
-    where torch cannot write the network so.
+    It is compared in onnxruntime, where that is installed. Raises ArchiveError where torch cannot write the network so.
     """
-    require("onnxscript", "ONNX files")
-    with needed("onnx", "ONNX files"):
-        import onnx
-    with atomic_write(path) as temporary, quiet("torch.onnx"):
-        try:
-            # Given a model instead, some versions fall back on recording the branches of one run.
-            program = exported(model, inputs)
-            torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
-        except OSError:
-            raise
-        except Exception as error:
-            raise ArchiveError(f"torch cannot write this network as ONNX ({cause(error)}); write it as .pt.") from error
-        written = onnx.load(temporary)
-        if notes is not None:
-            onnx.helper.set_model_props(written, {KEY: notes.to_json()})
-            onnx.save(written, temporary)
-        return require_same_outputs(model, _Reference(written), of_one(inputs), tolerance=1e-3)
+    for package in ("onnxscript", "onnx"):
+        require(package, "ONNX files")
+
+    def saved(trial: Trial, temporary: Path) -> Callable[..., Any] | None:
+        save_onnx(trial, temporary, notes)
+        return session(temporary)
+
+    return written(model, inputs, path, saved, "torch cannot write this network as ONNX", tolerance=1e-4)
 
 
-class _Reference:
-    """An ONNX program as a function of torch's tensors, by onnx's reference, which lacks some operators."""
+def save_onnx(trial: Trial, path: Path, notes: Notes | None) -> None:
+    """Writes the network as it is followed in a trial; raises whatever torch does."""
+    import onnx
 
-    def __init__(self, written: Any) -> None:
-        from onnx.reference import ReferenceEvaluator
+    # Given a model instead, some versions fall back on recording the branches of one run.
+    torch.onnx.export(_program(trial), (), path, dynamo=True, external_data=False, verbose=False)
+    proto = onnx.load(path)
+    _name_dimensions(proto, trial)
+    if notes is not None:
+        onnx.helper.set_model_props(proto, {KEY: notes.to_json()})
+    onnx.save(proto, path)
 
-        self.names = [each.name for each in written.graph.input]
-        self.run = ReferenceEvaluator(written).run
 
-    def __call__(self, *args: Any) -> Any:
-        given = [leaf.detach().numpy() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
-        try:
-            return [torch.as_tensor(out) for out in self.run(None, dict(zip(self.names, given, strict=True)))]
-        except Exception:  # says nothing of the file: other runtimes have what is lacking here
-            return None
+def _program(trial: Trial) -> torch.export.ExportedProgram:
+    """Raises ValueError where sizes are open up to some end alone: a file of ONNX cannot refuse what lies beyond."""
+    program = trial.program()
+    for limits in program.range_constraints.values():
+        if limits.upper < _ENDLESS:
+            raise ValueError("a size may be so large and no larger, which ONNX cannot say")
+    return program
+
+
+_ENDLESS = 2**31
+
+
+def _name_dimensions(proto: Any, trial: Trial) -> None:
+    """Open dimensions by their own names in place of torch's symbols."""
+    names: dict[str, str] = {}
+    for value, dims, leaf in zip(proto.graph.input, trial.sizes.open, tensors_in(trial.inputs), strict=True):
+        for made, name in zip(value.type.tensor_type.shape.dim, dims, strict=True):
+            if name is not None and not made.dim_param:
+                raise ValueError(f"{name} became {made.dim_value} of {leaf.shape}")
+            if name is not None and made.dim_param.isidentifier():
+                names[made.dim_param] = name
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for made in value.type.tensor_type.shape.dim:
+            if made.dim_param:
+                made.dim_param = _renamed(made.dim_param, names)
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), text)

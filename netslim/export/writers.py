@@ -12,6 +12,7 @@ from netslim.export.exported import write_exported
 from netslim.export.folder import FILES, write_folder
 from netslim.export.onnx import write_onnx
 from netslim.export.pickled import write_module
+from netslim.export.written import Written
 from netslim.extras import require
 from netslim.files import check_writable
 from netslim.ir.inputs import Inputs
@@ -22,11 +23,11 @@ from netslim.notes import Notes
 class Writer:
     """A form that a network can be written in."""
 
-    write: Callable[[nn.Module, Inputs, Path, Notes], str | None]
+    write: Callable[[nn.Module, Inputs, Path, Notes], Written]
     """Of a plain network, the inputs of the network that it was cut from, and what is known about it.
 
-    Returns what of the file was read back and compared, in words. Raises ArchiveError, and writes nothing, where the
-    file would be another network.
+    Returns what is known of the file, with what was read back and compared. Raises ArchiveError, and writes nothing,
+    where the file would be another network.
     """
     needs: tuple[str, str] | None = None
     """A package of one of the extras, and what needs it, in the plural."""
@@ -45,12 +46,20 @@ class Writer:
             require(*self.needs)
 
 
-def _module(model: nn.Module, inputs: Inputs, path: Path, notes: Notes) -> str:
-    return write_module(model, path, notes, inputs)
+def _module(model: nn.Module, inputs: Inputs, path: Path, notes: Notes) -> Written:
+    return _said(write_module(model, path, notes, inputs))
+
+
+def _folder(model: nn.Module, inputs: Inputs, path: Path, notes: Notes) -> Written:
+    return _said(write_folder(model, inputs, path, notes))
+
+
+def _said(compared: str) -> Written:
+    return Written(compared, "" if compared else "the network runs in neither mode")
 
 
 WRITERS = {
-    "": Writer(write_folder, files=FILES),
+    "": Writer(_folder, files=FILES),
     ".pt": Writer(_module),
     ".pth": Writer(_module),
     ".pt2": Writer(write_exported),

@@ -184,11 +184,13 @@ class Standalone(Printer):
         return [text + comment(node.where), *([f"del {', '.join(over)}"] if over else [])]
 
     def _refusal(self, node: Node) -> list[str]:
-        """Lines that refuse sizes which the network was not followed for; torch's exporters take any that they can."""
+        """Lines that refuse sizes which the network was not followed for; a program that is exported asks it, too."""
         found, wanted, message = node.args
-        wrong = f"{'not ' if wanted else ''}{self._operand(found)}"
+        held = self._operand(found)
         return [
-            f"if not exporting() and {wrong}:{comment(node.where)}",
+            f"if exporting():{comment(node.where)}",
+            f"    torch._check({held if wanted else f'torch.sym_not({held})'})",
+            f"elif {'not ' if wanted else ''}{held}:",
             f"    raise ValueError({message!a})",
         ]
 

@@ -16,6 +16,7 @@ SMALLEST = {
     "detection": ["--images 2 --seeds 1 --epochs 1 --width 4 --methods plain --json a.json --markdown a.md"],
     "loader": ["--images 4 --size 32,48 --side 16 --workers 0 --repeat 1"],
     "sync": ["--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
+    "latency": ["--model squeezenet1_1 --side 32 --shares 0.9 --searches uniform --runtimes torch --quick --json"],
     "memory": ["--model gradaug.models:resnet20 --side 16 --batch-size 2"],
     "prune": [
         "--methods taylor-search;first --starts plain --seeds 1 --epochs 1 --steps 1 --evaluations 2 --json a.json"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import netslim
 from gradaug import data
 from netslim.export import WRITERS, Writer
+from netslim.export.written import Written
 from netslim.notes import Notes, notes_of
 from netslim_cli.main import gradaug as command
 from netslim_cli.main import netslim as cutter
@@ -206,7 +207,12 @@ def test_the_summary_says_what_was_compared_and_that_batch_norm_was_not_recalibr
     assert "batch norm not recalibrated" in said
     data = ("--data", "digits", "--calibration-batches", "2")
     again = run("extract", trained, "--width", "0.6", "-o", output, "--json", *data)
-    assert json.loads(again.stdout)["compared"] == f"{modes} mode"
+    told = json.loads(again.stdout)
+    assert told["compared"].startswith(f"{modes} mode")
+    assert told["open"] == (["batch", "height", "width"] if output.endswith("2") else None)
+    assert told["bytes"] > 0
+    assert told["speed"]["runtime"] == "torch"
+    assert "ms an image in torch here (the full network:" in said
 
 
 def test_a_folder_is_a_module_of_python_that_loads_its_weights(run: Run, trained: Path) -> None:
@@ -228,9 +234,16 @@ def test_a_place_that_cannot_be_a_folder_is_a_sentence(run: Run, trained: Path) 
     assert "taken is not a folder" in result.stderr
 
 
+def test_a_runtime_goes_with_a_time(run: Run, trained: Path) -> None:
+    result = run("extract", trained, "--width", "0.6", "--runtime", "torch", "-o", "slim.pt")
+    assert result.exit_code == 2
+    assert "--runtime goes with --latency" in result.stderr
+
+
 def test_a_row_is_all_that_a_form_needs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(model: nn.Module, _: object, path: Path, notes: Notes) -> None:
+    def write(model: nn.Module, _: object, path: Path, notes: Notes) -> Written:
         path.write_text(f"{len(list(model.parameters()))} {notes.width}")
+        return Written("", "nothing reads it")
 
     monkeypatch.setitem(WRITERS, ".txt", Writer(write))
     cut = ["extract", str(trained), "--width", "0.5", "-o"]

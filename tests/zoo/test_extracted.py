@@ -48,7 +48,7 @@ def check(name: str, folder: Path) -> None:
     notes = Notes(0.5, 1, (), True, (images.shape[1:],), NONE)
     for form in ("slim.pt", "slim"):
         path = folder / form
-        compared = WRITERS[path.suffix].write(small, net.plan.inputs, path, notes)
+        compared = WRITERS[path.suffix].write(small, net.plan.inputs, path, notes).compared
         assert compared == "outputs, gradients and buffers in evaluation and training mode"
     with torch.no_grad(), net.sub(0.5, track_running_stats=True):
         wanted = play(net, [images])
