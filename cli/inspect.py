@@ -17,7 +17,12 @@ PARTS = ("groups", "blocks", "frozen")
 @click.option("--groups", is_flag=True, help="Only the elastic groups.")
 @click.option("--blocks", is_flag=True, help="Only the skippable blocks.")
 @click.option("--frozen", is_flag=True, help="Only what stays at full width, and why.")
-@click.option("--why", metavar="PARAM", help="Say why the dimensions of one parameter are tied or frozen.")
+@click.option(
+    "--why",
+    metavar="NAME",
+    multiple=True,
+    help="Say what ties or froze a parameter, module or group, operator by operator; A,B: what ties these two.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the graph of the groups.")
 @source_options
 @trust_option
@@ -27,7 +32,7 @@ def inspect(
     groups: bool,
     blocks: bool,
     frozen: bool,
-    why: str | None,
+    why: tuple[str, ...],
     plot: Path | None,
     trust: bool,
     as_json: bool,
@@ -44,15 +49,18 @@ def inspect(
 
         require("matplotlib", "pictures")
         check_writable(plot)
+    names = [name.strip() for given in why for name in given.split(",")]
+    if len(names) > 2 or not all(names):
+        raise click.UsageError("--why takes one name, or two whose tie it is to explain.")
     net = open_net(target, options, trust)
     from netslim.report import inspection, inspection_dict, plot_groups, say
 
     wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)
     if as_json:
         found = inspection_dict(net, wanted)
-        click.echo(json.dumps(found | {"why": net.why(why)} if why else found, indent=2))
-    elif why:
-        say(net.why(why))
+        click.echo(json.dumps(found | {"why": net.why(*names).to_data()} if names else found, indent=2))
+    elif names:
+        say(str(net.why(*names)))
     else:
         say(inspection(net, wanted))
     if plot is not None:

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import NamedTuple
 
 Runs = tuple[tuple[int, int], ...]
 """An index set as sorted (start, length) runs, none of them empty and no two of them touching."""
@@ -36,15 +37,32 @@ _ids = itertools.count()
 
 
 class Axis:
-    """An unknown run of `size` channels, bound at most once."""
+    """An unknown run of `size` channels, bound at most once.
 
-    __slots__ = ("bound", "id", "size")
+    ties: what operators have said of it. made: whether it is a dimension of an operator's result.
+    """
+
+    __slots__ = ("bound", "id", "made", "size", "ties")
 
     def __init__(self, size: int) -> None:
         self.size, self.bound, self.id = size, None, next(_ids)  # type: int, Layout | None, int
+        self.ties, self.made = {}, False  # type: dict[tuple[Axis | Reason, int, int], Tie], bool
 
     def __repr__(self) -> str:
         return repr(self.bound) if self.bound is not None else f"a{self.id}:{self.size}"
+
+
+class Tie(NamedTuple):
+    """A part of an axis is another axis, or the whole is frozen for a reason; cause: the operator that says so.
+
+    start: where the part begins; step: its stride where it is a factor, 0 where it lies in one piece.
+    """
+
+    whole: Axis
+    part: Axis | Reason
+    start: int
+    step: int
+    cause: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +130,18 @@ def fresh(size: int, single: Reason | None = None) -> Layout:
 
 
 def product(*factors: Layout) -> Layout:
-    """The normal form of a product: flat, without factors of size 1, neighbouring constants folded."""
+    """The normal form of a product: flat, without factors of size 1, neighbouring constants folded.
+
+    Axes stay as they are, bound or not: `resolve` looks what they are bound to.
+    """
     flat: list[Layout] = []
-    for factor in map(resolve, factors):
+    for factor in factors:
         for f in factor.factors if isinstance(factor, Product) else (factor,):
             if f.size == 1:
                 continue
             if flat and isinstance(f, Const) and isinstance(flat[-1], Const):
-                flat[-1] = Const(flat[-1].size * f.size, flat[-1].reason or f.reason)
+                first, second = sorted((f, flat[-1]), key=lambda c: -c.size)  # the larger says why
+                flat[-1] = Const(flat[-1].size * f.size, first.reason or second.reason)
             else:
                 flat.append(f)
     if len(flat) < 2:
@@ -132,7 +154,7 @@ def product(*factors: Layout) -> Layout:
 def concat(*parts: Layout) -> Layout:
     """The normal form of a concatenation: flat, without empty parts, neighbouring constants joined."""
     flat: list[Layout] = []
-    for part in map(resolve, parts):
+    for part in parts:
         for p in part.parts if isinstance(part, Concat) else (part,):
             if p.size == 0:
                 continue
@@ -154,9 +176,9 @@ def resolve(layout: Layout) -> Layout:
         for axis in chain:
             axis.bound = layout
     if isinstance(layout, Product):
-        return product(*layout.factors) if _stale(layout.factors) else layout
+        return product(*map(resolve, layout.factors)) if _stale(layout.factors) else layout
     if isinstance(layout, Concat):
-        return concat(*layout.parts) if _stale(layout.parts) else layout
+        return concat(*map(resolve, layout.parts)) if _stale(layout.parts) else layout
     return layout
 
 
@@ -227,8 +249,11 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
         freeze(product(a, b), why)
 
 
+MEETS_FIXED = "meets a dimension of fixed size"
+
+
 def _meets_fixed(why: Why) -> Why:
-    return lambda: replace(why(), text="meets a dimension of fixed size")
+    return lambda: replace(why(), text=MEETS_FIXED)
 
 
 def _unify_parts(parts: Layout, other: Layout, why: Why) -> None:

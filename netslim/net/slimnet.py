@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from netslim.errors import InputError, SubnetError, did_you_mean
-from netslim.ir.plan import Block, Frozen, Group, Plan, why
+from netslim.errors import InputError
+from netslim.ir.plan import Block, Frozen, Group, Plan
 from netslim.ir.program import LIFTED
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
+from netslim.ir.why import Why
 from netslim.layouts.axes import Runs, count, positions
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import flattened
@@ -186,14 +187,15 @@ class SlimNet(nn.Module):
 
         return group_graph(runtime(self).plan)
 
-    def why(self, name: str) -> str:
-        """Why the dims of a parameter are tied or frozen, a line per dim. Raises SubnetError for an unknown name."""
-        if name not in runtime(self).plan.layouts:
-            known = self.state_dict().keys()
-            if name in known:
-                return f"{name}: frozen: never used by forward"
-            raise SubnetError(f"this network has no parameter {name!r}{did_you_mean(name, known)}")
-        return why(runtime(self).plan, name)
+    def why(self, name: str, other: str | None = None) -> Why:
+        """What ties or froze the dimensions of a name: the operators and lines of the model; `str()` of it is text.
+
+        name: a parameter or buffer, one dimension of it (fc.weight.1), a module (all its parameters) or a group. With
+        `other`, the chain of operators between the two. Raises SubnetError for an unknown name.
+        """
+        from netslim.net.names import asked
+
+        return asked(self, name, other)
 
     # -- plain networks
 
