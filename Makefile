@@ -11,7 +11,7 @@ SAMPLE := tests/laws tests/archive tests/cli tests/test_trace.py tests/test_proo
 	$(patsubst %,tests/gradaug/test_%.py,any_loop boxes checkpoint decode detection digits evaluate log losses masks models \
 	optim pictures step)
 
-.PHONY: demo test test-lowest lint zoo zoo-table properties fuzz clean
+.PHONY: demo test test-lowest lint nodes zoo zoo-table properties fuzz clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
@@ -32,6 +32,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## nodes: two machines in network namespaces as one run: equal to one process, a dead machine, a cut link; needs root
+nodes: $(READY)
+	$(BIN)/python -m pytest -m nodes -rs -s tests/gradaug/test_nodes.py
 
 ## zoo: the long runs over many real networks
 zoo: $(READY)

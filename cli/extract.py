@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .options import WidthType, calibration_options, json_option, require_data, trust_option
+from .budgets import Chosen, SizeOptions, chosen, ranking_of, require_ranking, size_options
+from .options import calibration_options, json_option, require_data, trust_option
+from .training_data import TrainingData, training_data
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from gradaug.data import Batches
     from netslim import SlimNet
+    from netslim.choosing.ranking import Ranked
+    from netslim.export import Writer
+    from netslim.files import JSON
+    from netslim.notes import Notes
+
+PLACE = "{width}"
+"""In the name of an output: where the width goes."""
 
 
 @click.command()
 @click.argument("archive", metavar="converted.pt")
-@click.option("--width", type=WidthType(), required=True, help="Share of the channels to keep, in (0, 1].")
+@size_options
 @click.option("--depth", multiple=True, metavar="BLOCK", help="Leave out this block; repeat.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="slim.pt, slim.onnx, slim.pt2: the suffix says the form; a name without one is a folder.",
+    help="slim.pt, slim.onnx, slim.pt2: the suffix says the form; a name without one is a folder. Of several widths "
+    "each is put where {width} stands in it, else before the suffix: slim-0.5.pt.",
 )
 @click.option("--data", help="Recalibrate batch norm on training images of these, as gradaug eval does: digits, ...")
 @calibration_options
@@ -36,7 +47,7 @@ if TYPE_CHECKING:
 def extract(
     context: click.Context,
     archive: str,
-    width: float,
+    size: SizeOptions,
     depth: tuple[str, ...],
     output: Path,
     data: str | None,
@@ -47,7 +58,7 @@ def extract(
     calibration_batches: int,
     seed: int,
 ) -> None:
-    """Cut a plain, smaller network out of a converted one.
+    """Cut a plain, smaller network out of a converted one: of a width, or what a budget allows.
 
     A folder holds model.py, the network as source, and weights.safetensors; import model, and call model.load(). A .pt
     file holds the whole module: it needs no netslim, and opens with torch.load(FILE, weights_only=False). Both train
@@ -58,72 +69,148 @@ def extract(
     Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
     file holds the very network that gradaug eval scores at this width.
     """
+    require_ranking(size.ranking, data is not None, "--ranking")
     if data is None:
-        require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, "seed": seed})
+        seeded = {} if size.ranking == "random" else {"seed": seed}
+        require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, **seeded})
     import netslim
+    from netslim.choosing.latency import torch_seconds
     from netslim.export import WRITERS
-    from netslim.net.runtime import runtime
-    from netslim.notes import FULL, Notes, is_cut, statistics
-    from netslim.report import say
 
     if output.suffix not in WRITERS:
         forms = ", ".join(filter(None, WRITERS))
         raise click.BadParameter(f"{output} does not end in {forms}, nor is it a folder (no suffix)", param_hint="-o")
+    if size.budget is not None and PLACE in output.name:
+        raise click.BadParameter(f"{PLACE} in it is for --width", param_hint="-o")
     writer = WRITERS[output.suffix]
-    writer.check(output)
+    outputs = [_named(output, width, len(size.widths) > 1) for width in size.widths] or [output]
+    for path in outputs:
+        writer.check(path)
     net = netslim.load(archive, trust=trust)
-    blocks = dict.fromkeys(depth, False)
-    model = net.extract(width, blocks, round_to=round_to)
-    found, images = statistics(net, width, blocks, round_to), None
-    if data is not None:
-        batches = _batches(net, data, batch_size, calibration_batches, seed)
-        if found == FULL:
-            found = _recalibrate(model, batches)
-            images = f"{len(batches)} batches of {batch_size} training images of {data}"
-    plan, cut = runtime(net).plan, is_cut(net, width, blocks, round_to)
-    shapes = tuple(shape[1:] for shape in plan.input_shapes)
-    notes = Notes(width, round_to, depth, cut, shapes, found, images)
-    compared = writer.write(model, plan.inputs, output, notes) or None
-    kept, full = (sum(p.numel() for p in module.parameters()) for module in (model, net))
+    images = None if data is None else training_data(net, data, batch_size, calibration_batches, seed)
+    ranking = ranking_of(net, size.ranking, images, seed)
+    found = chosen(net, size, dict.fromkeys(depth, False), round_to, ranking, images, seed, torch_seconds)
+    told: list[JSON] = []
+    for one, path in zip(found, outputs, strict=True):
+        made = _written(net, one, round_to, ranking, images, writer, path)
+        told.append(made.to_dict())
+        if not as_json:
+            _say(net, made, images is not None)
     if as_json:
-        sizes = {"params": kept, "params_full": full, "output": str(output), "compared": compared}
-        click.echo(json.dumps({**notes.to_dict(), **sizes}, indent=2))
-        return
-    say(f"{kept:,} of {full:,} parameters ({kept / full:.1%}) written to {output}")
-    say(f"read back and found to be the same: {compared}" if compared else "not read back and compared")
+        click.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+
+
+def _named(output: Path, width: float, several: bool) -> Path:
+    """The path for a width: put where {width} stands, or before the suffix where there are several."""
+    if PLACE in output.name:
+        return output.with_name(output.name.replace(PLACE, f"{width}"))
+    return output.with_name(f"{output.stem}-{width}{output.suffix}") if several else output
+
+
+def _written(
+    net: SlimNet, one: Chosen, round_to: int, ranking: Ranked | None, images: TrainingData | None, writer: Writer,
+    output: Path,
+) -> Made:  # fmt: skip
+    """Extracts, recalibrates and writes one network."""
+    from netslim import cost
+    from netslim.net.runtime import runtime
+    from netslim.net.subnet import keep_counts
+    from netslim.notes import FULL, Notes, is_cut, statistics
+
+    plan = runtime(net).plan
+    model = net.extract(one.width, one.depth, round_to=round_to, ranking=ranking)
+    found, calibration = statistics(net, one.width, one.depth, round_to), None
+    if images is not None and found == FULL:
+        found, calibration = images.recalibrate(model), images.said
+    counts = dict(zip((g.name for g in plan.groups), keep_counts(plan, one.width, round_to), strict=True))
+    shapes = tuple(shape[1:] for shape in plan.input_shapes)
+    share = sum(counts.values()) / max(1, sum(group.size for group in plan.groups))
+    notes = Notes(
+        width=share if isinstance(one.width, Mapping) else one.width,
+        round_to=round_to,
+        skipped=tuple(name for name, runs in one.depth.items() if not runs),
+        cut=is_cut(net, one.width, one.depth, round_to),
+        shapes=shapes,
+        statistics=found,
+        calibration=calibration,
+        groups=counts if isinstance(one.width, Mapping) else None,
+        ranking=None if ranking is None else ranking.by,
+    )
+    compared = writer.write(model, plan.inputs, output, notes) or None
+    full, kept = cost.count(net), cost.count(net, one.width, one.depth, round_to=round_to)
+    params = _params(model), _params(net)
+    return Made(one, notes, output, compared, params, (kept.flops, full.flops), counts)
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One network that was written. params, flops: its own, and the full network's."""
+
+    chosen: Chosen
+    notes: Notes
+    output: Path
+    compared: str | None
+    params: tuple[int, int]
+    flops: tuple[int, int]
+    counts: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, JSON]:
+        found = {"seconds": self.chosen.seconds, "score": self.chosen.score, "tried": self.chosen.tried}
+        return {
+            **self.notes.to_dict(),
+            "params": self.params[0],
+            "params_full": self.params[1],
+            "flops": self.flops[0],
+            "flops_full": self.flops[1],
+            "widths": self.counts,
+            **({} if self.chosen.budget is None else {"budget": self.chosen.budget, **found}),
+            "output": str(self.output),
+            "compared": self.compared,
+        }
+
+
+def _say(net: SlimNet, made: Made, has_data: bool) -> None:
+    """The summary of one network."""
+    from netslim.notes import FULL
+    from netslim.report import say
+
+    notes = made.notes
+    costs = (f"{kept:,} of {full:,} {what} ({kept / max(1, full):.1%})" for (kept, full), what in (
+        (made.params, "parameters"), (made.flops, "FLOPs")))  # fmt: skip
+    say(f"{' and '.join(costs)} written to {made.output}")
+    for line in _choice(net, made):
+        say(line)
+    say(f"read back and found to be the same: {made.compared}" if made.compared else "not read back and compared")
     if notes.calibration:
         say(f"batch norm recalibrated on {notes.calibration}")
     elif notes.statistics == FULL:
         say("batch norm not recalibrated")
-    elif data is not None:
+    elif has_data:
         say(f"nothing to recalibrate (running statistics: {notes.statistics})")
     if notes.warning:
         click.echo(f"warning: {notes.warning}", err=True)
 
 
-def _batches(net: SlimNet, data: str, batch_size: int, calibration_batches: int, seed: int) -> Batches:
-    """The training images on which `gradaug eval` recalibrates, after the same checks."""
-    from gradaug.data import calibration_batches as batches_of
-    from gradaug.data import load
-    from gradaug.evaluation.score import require_fit
-    from gradaug.inputs import image_shape
-    from gradaug.tasks import TASKS
+def _choice(net: SlimNet, made: Made) -> Iterator[str]:
+    """What was chosen, where that was not said on the command line."""
+    from netslim.net.runtime import runtime
 
-    source = load(data, image_shape(net), seed)
-    require_fit(net, source, TASKS[source.task].load()())
-    return batches_of(source, batch_size, calibration_batches, seed)
-
-
-def _recalibrate(model: nn.Module, batches: Batches) -> str:
-    """Gives the extracted network the statistics that `gradaug eval` would; RECALIBRATED or PARTLY."""
-    import torch
-
-    from gradaug.evaluation.score import recalibrate
-    from netslim.notes import PARTLY, RECALIBRATED, Normalised
-
-    seen = Normalised()
-    with torch.no_grad(), seen:
-        model(next(iter(batches))[0])
-    before = [mean.clone() for mean in seen.means]
-    recalibrate(model, batches)
-    return PARTLY if any(map(torch.equal, before, seen.means)) else RECALIBRATED
+    one, groups = made.chosen, runtime(net).plan.groups
+    if one.budget is not None:
+        yield f"budget: {one.budget}" + ("" if one.seconds is None else f"; measured: {one.seconds * 1e3:.3g} ms")
+        if isinstance(one.width, Mapping) and groups:
+            shares = {group.name: made.counts[group.name] / group.size for group in groups}
+            low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+            yield f"widths: {shares[low]:.2f} ({low}) to {shares[high]:.2f} ({high})"
+        else:
+            yield f"width: {one.width:g} in all groups"
+        if made.notes.skipped:
+            yield f"left out: {', '.join(made.notes.skipped)}"
+    if one.score is not None:
+        yield f"the best of {one.tried} sub-networks on the training images"
+    if made.notes.ranking:
+        yield f"channels kept by {made.notes.ranking}"

@@ -32,7 +32,7 @@ class Entry:
 class Failure(click.ClickException):
     """A mistake the user can mend: the message on stderr, exit code 1 or the error's own.
 
-    Of several processes of a run, the first speaks for all; the others report only that a process is gone.
+    Of several processes on a machine, the first speaks for all; the others report only that a process is gone.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -51,8 +51,8 @@ class Failure(click.ClickException):
 
 
 def _follows() -> bool:
-    """Whether this is one of several processes of a run, and not the first."""
-    return int(os.environ.get("RANK", "0")) > 0
+    """Whether this is one of several processes of a run, and not the first of its machine."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) > 0
 
 
 class LazyGroup(click.Group):
@@ -123,7 +123,12 @@ def _with_version(group: click.Group) -> click.Group:
             "verify",
             "Prove that every sub-network equals the masked full network, and the full network the model.",
         ),
-        "extract": Entry("extract", "extract", "Cut a plain, smaller network out of a converted one."),
+        "rank": Entry("rank", "rank", "Order the channels of each group by their importance."),
+        "extract": Entry(
+            "extract",
+            "extract",
+            "Cut a plain, smaller network out of a converted one: of a width, or what a budget allows.",
+        ),
         "restore": Entry("restore", "restore", "Write the trained weights under the original model's keys."),
     },
 )

@@ -140,15 +140,24 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def calibration_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds what says which sub-network a width is, and on which images its batch norm is recalibrated."""
-    count = click.IntRange(min=1)
+    round_to = click.option(
+        "--round-to", type=_COUNT, default=1, show_default=True, help="Round widths to so many channels."
+    )
+    return round_to(data_options(command))
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what says which training images are taken."""
     for option in (
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses them."),
-        click.option("--batch-size", type=count, default=64, show_default=True, help="Images in each of them."),
-        click.option("--calibration-batches", type=count, default=16, show_default=True, help="Batches for it."),
-        click.option("--round-to", type=count, default=1, show_default=True, help="Round widths to so many channels."),
+        click.option("--batch-size", type=_COUNT, default=64, show_default=True, help="Images in each of them."),
+        click.option("--calibration-batches", type=_COUNT, default=16, show_default=True, help="Batches for it."),
     ):
         command = option(command)
     return command
+
+
+_COUNT = click.IntRange(min=1)
 
 
 def explicit(context: click.Context, values: dict[str, object]) -> dict[str, object]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradaug.config.registry import TASKS
 from netslim.errors import InputError
 
 from .options import explicit, json_option, trust_option
@@ -79,8 +78,7 @@ def train(
     if model is None and (chosen is None or chosen.model is None):
         raise click.UsageError("say what to train: --model FILE (from netslim convert), or a --recipe with a network")
     out = out or Path("runs") / (recipe or str(values["mode"])).replace(",", "-")
-    begun = chosen.settings if chosen else TASKS[str(given["task"])].usual if given.get("task") in TASKS else {}
-    config = _continued(out, given) if resume else checked({**values, **begun, **given})
+    config = _continued(out, given) if resume else checked({**(chosen.settings if chosen else {}), **given})
 
     if dry_run:
         net = _network(model, chosen, allow_code, out, trust, overwrite, dry_run)

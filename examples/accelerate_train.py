@@ -18,16 +18,15 @@ import netslim
 def train(accelerator: Accelerator, epochs: int = 4) -> netslim.SlimNet:
     set_seed(0)  # the same weights in every process
     training, _ = loaders()
-    net = netslim.convert(DigitNet(width=8), torch.randn(2, 1, 32, 32)).to(accelerator.device).train()
+    net = netslim.convert(DigitNet(width=8), torch.randn(2, 1, 32, 32)).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs * len(training))
-    optimizer, training, schedule = accelerator.prepare(optimizer, training, schedule)
-    ga = gradaug.GradAug(net, mode="both", backward=accelerator.backward)
+    model, optimizer, training, schedule = accelerator.prepare(net, optimizer, training, schedule)
+    ga = gradaug.GradAug(model, mode="both", backward=accelerator.backward)
     for images, labels in (batch for _ in range(epochs) for batch in training):
-        with accelerator.accumulate(net), accelerator.autocast():
+        with accelerator.accumulate(model), accelerator.autocast():
             ga.backward(images, labels)
             if accelerator.sync_gradients:
-                gradaug.average_gradients(net.parameters())
                 accelerator.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
             schedule.step()

@@ -21,6 +21,15 @@ def one_number(loss: object) -> Tensor:
     return loss.reshape(())
 
 
+def learnable(loss: Tensor) -> Tensor:
+    if not loss.requires_grad:
+        raise InputError(
+            "the loss has no gradient: all parameters are frozen, gradients are off (torch.no_grad) or the "
+            "criterion returns a detached number"
+        )
+    return loss
+
+
 def drawn(draws: Sequence[Draw]) -> tuple[Draw, ...]:
     for one in draws:
         if not isinstance(one, Draw):

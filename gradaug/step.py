@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from gradaug.arguments import (
     drawn,
+    learnable,
     loss_scaler,
     one_number,
     precision,
@@ -34,7 +35,8 @@ from gradaug.arguments import (
 from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
-from gradaug.inputs import device_of
+from gradaug.distributed.sharding import begin
+from gradaug.inputs import copied, device_of
 from gradaug.losses import Losses as Losses
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
@@ -43,7 +45,7 @@ from gradaug.tasks.classification import Classification
 from gradaug.tasks.losses import without_autocast
 from gradaug.tasks.task import AnyTask, adapted
 from netslim import SlimNet
-from netslim.errors import InputError
+from netslim.source.sharded import settle
 
 _TASKS: Any = object()
 """Default of a setting that is the task's own."""
@@ -53,8 +55,9 @@ class GradAug:
     """Trains `net` and sub-networks of it that share its weights.
 
     Args:
-        net: a converted network, alone or in DistributedDataParallel (then :meth:`backward` ends with the mean over the
-            processes) or torch.compile; batch norm keeps the running statistics of the full network alone.
+        net: a converted network, alone, sharded by fully_shard or in DistributedDataParallel (:meth:`backward` then
+            ends with the mean over the processes) or torch.compile; batch norm keeps the running statistics of the
+            full network alone.
         space: what sub-networks are drawn from, or a mode alone: "randwidth" (the default), "randdepth", "both", or
             "none" for the plain step.
         settings: in place of a space, those of :class:`gradaug.SubnetSettings`: mode, alpha, num_subnets, resolutions,
@@ -112,6 +115,7 @@ class GradAug:
         called = net if forward is None else function("forward", forward)
         self.reduction = Reduction(net, called, function("backward", backward))
         self.net: SlimNet = network_in(net)
+        self.reduction.require(self.net, self.net)  # a space is tried out on it
         own = {"criterion": criterion, "temperature": temperature, "divergence": divergence}
         said = {name: value for name, value in own.items() if value is not _TASKS}
         self.task: AnyTask = adapted(Classification() if task is None else task, said)
@@ -128,8 +132,7 @@ class GradAug:
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
         self._part = 0
-        self._seen = self._own = False
-        self.reduction.require(self.net)
+        self._seen = False
 
     def backward(
         self,
@@ -145,11 +148,8 @@ class GradAug:
         labels, which take part in the sub-networks' losses only, with the full network's output on them as the target
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
-        if not self._own:  # once more: a wrapper may have come after this object
-            self.reduction.require(self.net)
-            self._own = True
         done, found = self._part == self.accumulate - 1, list[Losses]()
-        with self.reduction.quiet(), closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
+        with closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
             for loss, last in passes:
                 self._add(loss, done and last)
                 del loss  # and its graph, before the next pass
@@ -168,10 +168,15 @@ class GradAug:
         graph is alive at a time. First comes the full network's; then those of the sub-networks, times their weight;
         one in which nothing learns is left out. `accumulate` and `scaler` are not in them. What was measured is the
         generator's return value. Arguments and errors are those of :meth:`backward`.
+
+        With DistributedDataParallel the backward of the last loss, of its own or of a sum that it is in, ends with the
+        mean over the processes of all that was added up, unless the loop is under its ``no_sync``. InputError for the
+        gradient of another loss after that.
         """
-        found: list[Losses] = []
+        found, tied = list[Losses](), self.reduction.tied(self._part == self.accumulate - 1)
         with closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
-            for loss, _ in passes:
+            for loss, last in passes:
+                loss = tied(loss, last)
                 if loss.requires_grad:
                     yield loss
                 del loss
@@ -184,16 +189,18 @@ class GradAug:
 
         What was measured is added to `found` at the end.
         """
+        self.reduction.require_once(self.net, self.forward)
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
+        begin(self.net, [chosen.skip for chosen in draws])
         every, count, total = self.task.batch(images, unlabelled)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
-            output = self.task.answer(self.forward, every, labels)
+            output = self.task.answer(self._forward, every, labels)
             target = self.task.target(output)
             answer = self.task.first(target, count, total)
             if draws:
                 self._require_target(answer, labels)
-            full = self._learnable(one_number(self.task.loss(self.task.first(output, count, total), labels)))
+            full = learnable(one_number(self.task.loss(self.task.first(output, count, total), labels)))
         del output
         yield full, not draws
         full, subnets = full.detach(), list[Tensor]()
@@ -202,6 +209,7 @@ class GradAug:
                 subnets.append(loss.detach())
                 yield self.subnet_weight * loss, i == len(draws) - 1
                 del loss
+        settle(self.net)  # a pass without anything that learns has left it gathered
         self._part = (self._part + 1) % self.accumulate
         self.steps += self._part == 0
         found.append(Losses(full, tuple(subnets), answer, self.subnet_weight))
@@ -221,6 +229,7 @@ class GradAug:
         holds none of the network's parameters.
         """
         if self._part == 0:
+            settle(self.net)
             require_common(optimizer, self.net)
             optimizer.zero_grad()
         losses = self.backward(images, labels)
@@ -239,23 +248,29 @@ class GradAug:
     @contextlib.contextmanager
     def _subnet_pass(self, images: Any, target: object, chosen: Draw, number: int) -> Iterator[Tensor]:
         """The loss of a sub-network, with the network at that one as long as it is open."""
-        images = self.transform(images) if self.transform else images
-        images, mix = self.view(images, (self.seed, self.steps, self._part, number)) if self.view else (images, None)
+        images = self.transform(copied(images)) if self.transform else images
+        key = (self.seed, self.steps, self._part, number)
+        images, mix = self.view(copied(images), key) if self.view else (images, None)
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
         with self._passing(1 + number), scaled as (images, target):
             with self._autocast():
                 target = self.task.at_images(self.net, images, target)
             with self.net.sub(**chosen.sub(), track_running_stats=self.track_stats):
                 with self._autocast():
-                    output = self.task.subnet_answer(self.net, self.forward, images, target)
+                    output = self.task.subnet_answer(self.net, self._forward, images, target)
                 yield self.task.subnet_loss(output, target, mix)
+
+    def _forward(self, *args: object, **kwargs: object) -> Any:
+        """What tasks call: a pass may write to its images and targets, and the next one has those of the batch."""
+        with self.reduction.quiet():
+            return self.forward(*copied(args), **copied(kwargs))
 
     def _passing(self, number: int) -> contextlib.AbstractContextManager[object]:
         return self.task.passing(self.net, (self.seed, self.steps, self._part, number, self.rank, current().rank))
 
     def accumulate_loss(self, loss: Tensor) -> None:
         """Adds the gradient of a further loss on this part of the step's batch, before :meth:`backward` or after it."""
-        loss = self._learnable(loss) / self.accumulate
+        loss = learnable(loss) / self.accumulate
         with without_autocast(loss):
             self.reduction.aside(self._scaled(loss))
 
@@ -271,14 +286,6 @@ class GradAug:
 
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
-
-    def _learnable(self, loss: Tensor) -> Tensor:
-        if not loss.requires_grad:
-            raise InputError(
-                "the loss has no gradient: all parameters are frozen, gradients are off (torch.no_grad) or the "
-                "criterion returns a detached number"
-            )
-        return loss
 
     def _require_target(self, target: object, labels: object) -> None:
         """InputError unless the full network's output is a target for sub-networks."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from netslim.analysis.analyse import analyse as analyse
     from netslim.archive.network import load as load
     from netslim.archive.network import save as save
+    from netslim.choosing.importance import importance as importance
+    from netslim.choosing.ranking import rank as rank
+    from netslim.choosing.searched import choose as choose
     from netslim.conversion import convert as convert
     from netslim.net.slimnet import SlimNet as SlimNet
     from netslim.proof.equivalence import verify as verify
@@ -22,12 +25,15 @@ if TYPE_CHECKING:
 _HOME = {
     "SlimNet": "netslim.net.slimnet",
     "analyse": "netslim.analysis.analyse",
+    "choose": "netslim.choosing.searched",
     "convert": "netslim.conversion",
+    "importance": "netslim.choosing.importance",
     "load": "netslim.archive.network",
+    "rank": "netslim.choosing.ranking",
     "save": "netslim.archive.network",
     "verify": "netslim.proof.equivalence",
 }
-__all__ = ["SlimNet", "analyse", "convert", "load", "save", "verify"]
+__all__ = ["SlimNet", "analyse", "choose", "convert", "importance", "load", "rank", "save", "verify"]
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from netslim.ir.transform import remade, targets, without
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import Width, running
+from netslim.source.sharded import unsharded
 from netslim.trace.meta import OneDevice, meta_copy
 
 
@@ -79,7 +81,7 @@ def light(net: SlimNet, inputs: Inputs) -> tuple[SlimNet, Arguments]:
     """
     given = drawn(inputs, torch.Generator().manual_seed(0), _dtype(net))
     if runtime(net).plan.whole is None:
-        return copy.deepcopy(net).to("cpu"), given
+        return copy.deepcopy(unsharded(net)).to("cpu"), given
     given = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, given)
     return meta_copy(net), given  # type: ignore[return-value]
 
@@ -104,14 +106,11 @@ def _dtype(net: nn.Module) -> torch.dtype:
 
 def _kept_params(net: SlimNet, width: Width, round_to: int | None, depth: Mapping[str, bool] | None) -> int:
     cuts = net.kept_shapes(width, round_to=round_to)
+    return sum(prod(cuts.get(name, parameter.shape)) for name, parameter in used(net, depth))
+
+
+def used(net: SlimNet, depth: Mapping[str, bool] | None) -> list[tuple[str, nn.Parameter]]:
+    """Parameters by name, each once, without those that the skipped blocks alone use."""
     plan, run = runtime(net).plan, running(runtime(net).plan, depth)
     gone = targets(remade(plan, (True,) * len(run), without)) - targets(remade(plan, run, without))
-    total = 0
-    for name, param in net.named_parameters():
-        if name in gone or name.rpartition(".")[0] in gone:
-            continue
-        size = 1
-        for n in cuts.get(name, param.shape):
-            size *= n
-        total += size
-    return total
+    return [(n, p) for n, p in net.named_parameters() if n not in gone and n.rpartition(".")[0] not in gone]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from netslim.net.subnet import keep_counts
 from netslim.source.shapes import Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch._ops import OpOverload
 
@@ -52,6 +53,7 @@ class Notes:
     """Of one extracted network."""
 
     width: float
+    """Of all groups, or the mean share of the channels where groups have widths of their own."""
     round_to: int
     skipped: tuple[str, ...]
     """Names of the blocks that were left out."""
@@ -63,6 +65,10 @@ class Notes:
     """NONE, OWN, FULL, RECALIBRATED or PARTLY."""
     calibration: str | None = None
     """The images of a recalibration."""
+    groups: Mapping[str, int] | None = None
+    """Channels of each group, where these have widths of their own."""
+    ranking: str | None = None
+    """By what channels were kept; None for the first ones."""
 
     @property
     def warning(self) -> str | None:
@@ -85,8 +91,11 @@ def notes_from(text: str) -> Notes | None:
         skipped = tuple(str(name) for name in values["skipped"])
         width, round_to, calibration = float(values["width"]), int(values["round_to"]), values["calibration"]
         cut, found = bool(values["cut"]), str(values["statistics"])
-        return Notes(width, round_to, skipped, cut, shapes, found, calibration and str(calibration))
-    except (ValueError, TypeError, KeyError):
+        groups, ranking = values.get("groups"), values.get("ranking")
+        counts = None if groups is None else {str(name): int(count) for name, count in groups.items()}
+        calibration, ranking = calibration and str(calibration), ranking and str(ranking)
+        return Notes(width, round_to, skipped, cut, shapes, found, calibration, counts, ranking)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

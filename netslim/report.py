@@ -6,7 +6,6 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -15,9 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from netslim.cost import elastic_share
-from netslim.errors import InputError
-from netslim.extras import needed
-from netslim.files import JSON, atomic_write
+from netslim.files import JSON
 from netslim.net.runtime import runtime
 
 if TYPE_CHECKING:
@@ -259,35 +256,3 @@ def _frozen_dict(frozen: Frozen) -> dict[str, JSON]:
         "size": frozen.size,
         "slots": [list(slot) for slot in frozen.slots],
     }
-
-
-# ------------------------------------------------------------------------------------------------ pictures
-
-
-def plot_groups(net: SlimNet, path: str | Path) -> None:
-    """Draws `net.graph()`: a node per group, larger with more channels; an edge where two meet in a parameter.
-
-    The suffix of `path` chooses the format. InputError when it is no format, MissingError without matplotlib.
-    """
-    with needed("matplotlib", "pictures"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    import networkx as nx
-
-    path, graph = Path(path), net.graph()
-    side = 4 + 1.2 * max(1, len(graph)) ** 0.5
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = FigureCanvasAgg(figure).figure.add_subplot()
-    axes.axis("off")
-    sizes = [20 + 4 * size for _, size in graph.nodes(data="size")]
-    places = nx.spring_layout(graph, seed=0, k=2 / max(1, len(graph)) ** 0.5)
-    axes.margins(0.15)
-    nx.draw_networkx_edges(graph, places, ax=axes, edge_color="#9aa5b1")
-    nx.draw_networkx_nodes(graph, places, ax=axes, node_size=sizes, node_color="#4c78a8", alpha=0.8)
-    labels = {name: f"{name}\n{size}" for name, size in graph.nodes(data="size")}
-    nx.draw_networkx_labels(graph, places, labels, ax=axes, font_size=7)
-    formats = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:] not in formats:
-        raise InputError(f"{path} cannot be drawn: the name must end in one of .{', .'.join(sorted(formats))}.")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)

@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-TOOLS = {"test", "notebooks", "all", "thirdparty", "ultralytics", "wandb", "mlflow"}
+TOOLS = {"test", "notebooks", "all", "thirdparty", "ultralytics", "wandb", "mlflow", "browser"}
 """Extras whose packages the tests with the lowest versions do not ask for, or take as they come."""
 WITH_THEM = ("protobuf<6.31",)
 """What the lowest versions need besides: onnxscript 0.2 gives newer ones truth values for numbers."""

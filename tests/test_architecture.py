@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "netslim": (
         "errors extras versions", "files", "layouts", "ir", "ops", "source", "trace", "analysis", "net", "cost",
-        "proof", "archive", "notes", "export", "conversion", "report", "__init__", "__main__",
+        "choosing", "proof", "archive", "notes", "export", "conversion", "pictures report", "__init__", "__main__",
     ),
     "gradaug": (
         "errors", "config", "scopes inputs", "data distributed regularizers recipes models", "subnets", "tasks",
@@ -37,7 +37,7 @@ PACKAGES = {"netslim": {"netslim"}, "gradaug": {"netslim", "gradaug"}, "cli": {"
 EVERYWHERE = {"torch"} | set(sys.stdlib_module_names)
 THIRD_PARTY = {
     "rich": "netslim/report.py gradaug/report.py gradaug/training/progress.py cli/*.py",
-    "networkx": "netslim/net/graph.py netslim/net/slimnet.py netslim/report.py",
+    "networkx": "netslim/net/graph.py netslim/net/slimnet.py",
     "torchvision": "netslim/source/spec.py netslim/ops/*.py netslim/archive/modules.py netslim/ir/program.py "
     "gradaug/data/*.py gradaug/regularizers/*.py gradaug/subnets/views.py gradaug/tasks/*.py",
     "timm": "netslim/source/spec.py",
@@ -47,7 +47,7 @@ THIRD_PARTY = {
     "mlflow": "gradaug/training/trackers.py",
     "msgspec": "netslim/archive/*.py gradaug/training/checkpoint.py gradaug/data/*.py",
     "safetensors": "netslim/archive/container.py netslim/export/folder.py netslim/source/weights.py",
-    "matplotlib": "netslim/report.py gradaug/plots.py",
+    "matplotlib": "netslim/pictures/lanes.py gradaug/plots.py",
     "torchmetrics": "gradaug/tasks/*.py",
     "imagecorruptions": "gradaug/evaluation/robustness.py",
     "numba": "gradaug/evaluation/robustness.py",

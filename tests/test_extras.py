@@ -158,7 +158,7 @@ def test_the_table_is_that_of_pyproject() -> None:
         assert package in names(OPTIONAL[extra]), package
     assert set(CORE) == names(PROJECT["dependencies"])
     tools = {"netslim-gradaug", "jupyterlab", "ipykernel"}
-    apart = "test", "all", "thirdparty"  # no command needs the last: what the benchmark converts
+    apart = "test", "all", "browser", "thirdparty"  # no command needs the last: what the benchmark converts
     assert {n for extra in OPTIONAL if extra not in apart for n in names(OPTIONAL[extra])} - tools == set(EXTRAS)
 
 

@@ -44,7 +44,7 @@ class TaskRow(Row):
     """What is learned, a gradaug.tasks.task.Task."""
 
     usual: Mapping[str, float] = field(default_factory=dict)
-    """Settings that a run on the command line begins with, where it and a recipe say nothing else."""
+    """Settings that a run begins with, where neither a recipe nor a person says anything else."""
 
 
 @dataclass(frozen=True, slots=True)

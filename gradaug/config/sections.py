@@ -14,6 +14,7 @@ from gradaug.config.fields import setting
 from gradaug.config.ranges import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, POSITIVE, RATIO, one_of, some_of
 from gradaug.config.registry import REGULARIZERS, SCHEDULES, SOURCES, TASKS, TRACKERS, VIEWS
 
+_PATIENCE: ranges.Range[float] = ranges.Range("from 1 to 604800 seconds (a week)", lambda value: 1 <= value <= 604_800)
 _EPOCHS: ranges.Range[Sequence[int]] = ranges.each("a list of epochs, such as 150,225", lambda epoch: epoch >= 1)
 
 
@@ -53,7 +54,7 @@ class DataSettings:
     task: str = setting(
         "classification",
         "Data",
-        f"What is learned: {', '.join(TASKS)}. On the command line detectors begin with "
+        f"What is learned: {', '.join(TASKS)}. Detectors begin with "
         f"{', '.join(f'{name} {value:g}' for name, value in TASKS['detection'].usual.items())}.",
         one_of(*TASKS),
     )
@@ -180,6 +181,13 @@ class RunSettings:
         one_of("flat", "ddp"),
     )
     subnets_per_rank: bool = setting(False, "Run", "Every process draws sub-networks of its own.")
+    dist_timeout: float = setting(
+        600.0,
+        "Run",
+        "Seconds that a process waits for the others, longer than the first batch or a checkpoint takes any of them.",
+        _PATIENCE,
+        runtime=True,
+    )
     device: str = setting("auto", "Run", "Where to compute: auto, cpu, cuda, cuda:1, ...", runtime=True)
     workers: int = setting(
         0, "Run", "Processes that prepare images; the result does not depend on it.", NATURAL, runtime=True

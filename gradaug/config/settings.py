@@ -7,12 +7,13 @@ compares it, so a setting is described nowhere else. Importing this file does no
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradaug.config import fields, kinds
-from gradaug.config.registry import SCHEDULES
+from gradaug.config.registry import SCHEDULES, TASKS
 from gradaug.config.sections import DataSettings, OptimSettings, RegularizerSettings, RunSettings, StepSettings
 from gradaug.config.subnets import SubnetSettings
 from netslim.errors import InputError, did_you_mean
@@ -24,12 +25,30 @@ AUTOMATIC = ("round_to", "resolutions", "scope", "channels_last")
 """Settings whose None is a choice left to the network and the machine; every other None means "not used"."""
 
 
+def begun_by_its_task(cls: type[Any]) -> type[Any]:
+    """A class of settings whose task says what it begins with, and its fields what that leaves open."""
+    build, names = cls.__init__, [field.name for field in dataclasses.fields(cls)]
+
+    @functools.wraps(build)
+    def begin(self: object, *args: object, **given: object) -> None:
+        said = dict(zip(names, args, strict=False)) | given
+        task = said.get("task", cls.task)
+        usual = TASKS[task].usual if isinstance(task, str) and task in TASKS else {}
+        build(self, *args, **{name: value for name, value in usual.items() if name not in said}, **given)
+
+    cls.__init__ = begin
+    return cls
+
+
+@begun_by_its_task
 @dataclass(frozen=True)
 class TrainConfig(RunSettings, RegularizerSettings, OptimSettings, DataSettings, StepSettings, SubnetSettings):
     """The settings of one run, checked when built (:class:`netslim.errors.InputError` names the setting and its range).
 
-    Those of the last base come first. ``None`` means "chosen from the network and the hardware" for those in AUTOMATIC,
-    which :func:`gradaug.training.run.resolve` fills in, and "not used" for the others.
+    Those of the last base come first. One that is not given is what its task begins with
+    (:data:`gradaug.config.registry.TASKS`), or else what is listed. ``None`` means "chosen from the network and the
+    hardware" for those in AUTOMATIC, which :func:`gradaug.training.run.resolve` fills in, and "not used" for the
+    others.
     """
 
     def __post_init__(self) -> None:

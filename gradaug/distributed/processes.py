@@ -25,11 +25,9 @@ from torch import Tensor, nn
 
 from gradaug.errors import TrainingError
 from netslim.errors import NetslimError
+from netslim.source.sharded import is_spread
 
 T = TypeVar("T")
-
-TIMEOUT = dt.timedelta(minutes=10)
-"""How long a process waits for the others before the run fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +53,11 @@ def current(group: dist.ProcessGroup | None = None) -> World:
 
 
 @contextlib.contextmanager
-def joined(cuda: bool) -> Iterator[World]:
+def joined(cuda: bool, patience: float = 600.0) -> Iterator[World]:
     """Joins the processes that torchrun started (NCCL between GPUs, gloo between CPUs), and leaves them at the end.
 
-    Without torchrun's environment, or where the caller has joined already, nothing happens.
+    Without torchrun's environment, or where the caller has joined already, nothing happens. `patience`: seconds that
+    each waits for the others, now and in every exchange; where they do not come, TrainingError.
     """
     started = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if not (started and dist.is_available()) or dist.is_initialized():
@@ -66,17 +65,21 @@ def joined(cuda: bool) -> Iterator[World]:
         return
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    store, rank, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
-    if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        # The launcher's store outlives a restart, with the addresses of processes that are gone. On one machine all
-        # processes count the restarts alike.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    with peers():
+        _join("cpu:gloo,cuda:nccl" if cuda else "gloo", dt.timedelta(seconds=patience))
     try:
         yield current()
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str, timeout: dt.timedelta) -> None:
+    store, rank, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # The launcher's store outlives a restart, with the addresses of processes that are gone. On one machine all
+        # processes count the restarts alike.
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
 
 
 def restarted() -> bool:
@@ -96,10 +99,15 @@ def share_buffers(net: nn.Module) -> None:
     _share(list(net.buffers()))
 
 
+def _own(tensors: Iterable[T]) -> list[T]:
+    """Those that each process has for itself; what processes hold together (fully_shard), they also exchange."""
+    return [tensor for tensor in tensors if not is_spread(tensor)]
+
+
 def _share(tensors: list[Tensor]) -> None:
     if current().size == 1:
         return
-    for tensor in tensors:
+    for tensor in _own(tensors):
         plain = tensor.detach().to(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype).contiguous().clone()
         with peers():
             dist.broadcast(plain, src=0)
@@ -114,7 +122,8 @@ def average_gradients(
 
     One all-reduce (one more where some parameters are double, or on another device). Gradients in half precision are
     added up in single, and rounded once. Figures travel as bytes, so that their sum is exact to double. A parameter
-    without gradient counts as zeros where another process has one, and stays without where none has. With equal parts
+    without gradient counts as zeros where another process has one, and stays without where none has; those that
+    processes hold together (fully_shard) are left alone, since their gradients are means already. With equal parts
     of a batch in every process the result is the gradient of the joined batch's mean loss. `group`: the processes, all
     if not given.
     """
@@ -123,7 +132,7 @@ def average_gradients(
     if world.size == 1:
         return figures
     kinds: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
-    for parameter in parameters:
+    for parameter in _own(parameters):
         if parameter.requires_grad:
             kinds.setdefault((parameter.device, _wide(parameter.dtype)), []).append(parameter)
     sums = figures
@@ -207,6 +216,8 @@ def from_main(call: Callable[[], T]) -> T:
 
 _LOST = re.compile(r"connect|timed? ?out|socket|broken pipe|by peer|remote process", re.IGNORECASE)
 """In the messages of exchanges that failed because a process is gone: gloo's errors have no class of their own."""
+_ADDED = re.compile(r"^\[\S+:\d+\] | This is typically caused by.*")
+"""What gloo puts around a reason: a place in its source, and a guess."""
 
 
 @contextlib.contextmanager
@@ -217,8 +228,10 @@ def peers() -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistNetworkError | dist.DistStoreError) or _LOST.search(str(error))):
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = _ADDED.sub("", str(error).strip().splitlines()[0]).rstrip(".")
+        alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
         raise TrainingError(
-            f"another process of this run has ended or does not answer ({reason}); see its own message. Continue with "
-            "--resume, or let torchrun do it with --max-restarts"
+            f"process {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')}: another process of this "
+            f"run has ended or does not answer ({reason}); see its own message. Continue with --resume"
+            + (", or let torchrun do it with --max-restarts" if alone else " on every machine")
         ) from error

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradaug.data import evaluation_batches
 from gradaug.data.pictures import grid
 from gradaug.data.source import Subset
-from gradaug.inputs import device_of, on_device
+from gradaug.inputs import copied, device_of
 from gradaug.scopes import evaluating
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def examples(net: nn.Module, source: DataSource, task: AnyTask, count: int = COU
     pictures: list[Tensor] = []
     with evaluating(net):
         for images, labels in evaluation_batches(first):
-            found = task.pictures(net(on_device(images, device_of(net))), images, labels, source)
+            found = task.pictures(net(copied(images, device_of(net))), images, labels, source)
             if not found:
                 return None
             pictures += found

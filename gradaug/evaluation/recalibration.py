@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradaug.inputs import device_of, on_device
+from gradaug.inputs import copied, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +47,7 @@ def estimate(net: nn.Module, batches: Iterable[Batch]) -> int:
     found = _Estimating()
     for images, _ in batches:
         with found:
-            net(on_device(images, device_of(net)))
+            net(copied(images, device_of(net)))
         if not found.calls:
             break
     for module in net.modules():

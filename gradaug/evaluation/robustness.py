@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gradaug.data import DataSource, Images, Key, evaluation_batches, one_tensor
 from gradaug.evaluation.score import CLASSIFICATION, score
-from gradaug.inputs import device_of, on_device
+from gradaug.inputs import copied, device_of, on_device
 from gradaug.scopes import evaluating
 from gradaug.tasks.task import AnyTask, TaskScore
 from netslim.errors import InputError
@@ -73,9 +73,9 @@ def attack(
     """Normalised images (N, C, H, W) after the step, on the network's device; its gradients stay untouched."""
     device = device_of(net)
     centre, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
-    moved = images.to(device).requires_grad_()
+    moved = copied(images, device).requires_grad_()
     with torch.enable_grad(), evaluating(net):
-        loss = task.loss(net(moved), on_device(labels, device))
+        loss = task.loss(net(copied(moved)), on_device(labels, device))
         (gradient,) = torch.autograd.grad(loss, moved)
     pixels = moved.detach() * scale + centre
     return ((pixels + epsilon * gradient.sign()).clamp(0, 1) - centre) / scale

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradaug.config.values import whole
 from gradaug.evaluation.recalibration import estimate
 from gradaug.evaluation.recalibration import recalibrate as recalibrate
-from gradaug.inputs import device_of, images_in_example, on_device
+from gradaug.inputs import copied, device_of, images_in_example, on_device
 from gradaug.scopes import evaluating
 from gradaug.subnets.limits import narrowed
 from gradaug.tasks.classification import Classification
@@ -78,7 +78,7 @@ def measure(
     device, meter = device_of(net), task.meter(calibration)
     with evaluating(net):
         for images, labels in batches:
-            meter.add(net(on_device(images, device)), on_device(labels, device))
+            meter.add(net(copied(images, device)), on_device(labels, device))
     return meter
 
 

@@ -20,6 +20,7 @@ from netslim import SlimNet, cost
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
+from netslim.source.sharded import settle, sharded
 
 
 def hardware_grid(device: torch.device) -> int:
@@ -150,7 +151,7 @@ def runs_channels_last(net: SlimNet, scaling: Scaling = PLAIN) -> bool:
     images = scaling.blank(net)
     if not isinstance(images, Tensor) or images.ndim != 4:
         return False
-    return _runs(net, images.contiguous(memory_format=torch.channels_last)) is None
+    return _runs(net, images.contiguous(memory_format=torch.channels_last), scaling) is None
 
 
 @torch.no_grad()
@@ -158,17 +159,22 @@ def _failure(net: SlimNet, side: int, scaling: Scaling) -> str | None:
     """Why the network cannot take images of this side; None if it can."""
     try:
         with scaling.scaled(net, scaling.blank(net), None, side) as (images, _):
-            return _runs(net, images)
+            return _runs(net, images, scaling)
     except InputError as error:
         return str(error)
 
 
 @torch.no_grad()
-def _runs(net: SlimNet, images: object) -> str | None:
+def _runs(net: SlimNet, images: object, scaling: Scaling) -> str | None:
     """Why the network cannot take these images; None if it can."""
     try:
         with evaluating(net):
             net(images)
         return None
     except Exception as error:
+        if sharded(net.modules()):  # what has gathered parameters lets go of them when a forward comes to its end
+            with torch.no_grad(), evaluating(net):
+                net(scaling.blank(net))
         return (str(error) or type(error).__name__).splitlines()[0]
+    finally:
+        settle(net)

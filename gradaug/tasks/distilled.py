@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradaug.inputs import copied
 from gradaug.tasks.losses import kl, wide, without_autocast
 from netslim.errors import InputError
 from netslim.net.runtime import runtime
@@ -104,7 +105,7 @@ def require_parts(net: nn.Module) -> None:
 def taught(net: SlimNet, images: Images) -> Taught:
     """The full network's answers to images (C, H, W), whatever sub-network `net` is at; running statistics stay."""
     with net.sub(), _parts(net) as top:
-        resized, _ = top.transform(images)
+        resized, _ = top.transform(copied(images))
         features = _features(top, resized)
         if not hasattr(top, "rpn"):
             return Taught(_one_stage(top, features), Places(resized))
@@ -187,7 +188,7 @@ def _parts(net: SlimNet) -> contextlib.AbstractContextManager[Any]:
 
 
 def _features(top: Any, images: Any) -> Mapping[str, Tensor]:
-    found = top.backbone(images.tensors)
+    found = top.backbone(copied(images.tensors))
     return {"0": found} if isinstance(found, Tensor) else found
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from gradaug.inputs import copied
 from gradaug.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class MeanTeacher(Average):
         """`images` (2M, ...): M images for the student, and the same M, augmented differently, for the teacher."""
         images, others = images.chunk(2)
         with torch.no_grad(), self.net.train().sub():
-            target = self.task.comparable(self.net(others))
-        answer = self.task.comparable(student(images))
+            target = self.task.comparable(self.net(copied(others)))
+        answer = self.task.comparable(student(copied(images)))
         return self.weight * ramp(step / (RAMP * self.steps)) * F.mse_loss(answer, target)
 
 

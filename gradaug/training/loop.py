@@ -70,7 +70,8 @@ def train(
     """
     folder = out if isinstance(out, RunFolder) else RunFolder(Path(out))
     require_all(config.trackers)
-    with sync.joined(wants_cuda(config.device)) as world, stop_requests() as asked, contextlib.ExitStack() as stack:
+    joined = sync.joined(wants_cuda(config.device), config.dist_timeout)
+    with joined as world, stop_requests() as asked, contextlib.ExitStack() as stack:
         warning = sync.from_main(lambda: stack.enter_context(folder.held()))
         if sync.restarted() and folder.checkpoint.exists():
             resume, overwrite = True, False

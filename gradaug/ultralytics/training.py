@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradaug.config.subnets import SUBNET_SETTINGS, SubnetSettings
 from gradaug.config.values import checked, truth
+from gradaug.inputs import copied
 from gradaug.subnets.resize import default_resolutions
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space
@@ -114,7 +115,7 @@ class Criterion:
         images = scaled(batch["img"], chosen.resolution, self.training.args.imgsz, self.training.stride)
         torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph
         with self.net.sub(**chosen.sub(), track_running_stats=self.training.track_stats):
-            loss = self.own(self.net(images), {**batch, "img": images})[0].sum()
+            loss = self.own(self.net(copied(images)), copied({**batch, "img": images}))[0].sum()
             if loss.requires_grad:
                 share = self.training.subnet_weight * max(self.training.world_size, 1)  # Ultralytics takes a sum
                 with without_autocast(loss):

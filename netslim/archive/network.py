@@ -32,6 +32,7 @@ from netslim.ir.proof import Case, Proof
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
+from netslim.source.sharded import unsharded
 from netslim.source.weights import is_of_torch
 
 FORMAT, VERSION = "netslim", 3
@@ -40,7 +41,11 @@ LARGEST_INPUT = 1 << 27
 
 
 def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
-    """Write a converted network, atomically. Raises ArchiveError when it cannot be stored or the file not written."""
+    """Write a converted network, atomically; where it is sharded, every process calls this, for a path of its own.
+
+    Raises ArchiveError when it cannot be stored or the file not written.
+    """
+    net = unsharded(net)
     found, held = stored(net), runtime(net)
     constants = {n: b for n, b in net.named_buffers(remove_duplicate=False) if LIFTED in n.split(".")}
     tensors = found.tensors | constants

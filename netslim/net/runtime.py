@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypedDict, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 from torch import Tensor, nn
 from torch._ops import OpOverloadPacket
@@ -21,13 +22,12 @@ from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, by_block, continued_plan
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import RegionForward, Run, compiled
+from netslim.net.sharding import passed, require_unsharded
 from netslim.net.subnet import Point, Resolver
 from netslim.net.tree import SlimLayer, Table, is_slim, walk
 from netslim.net.turns import Turns
 from netslim.ops import RULES
 from netslim.trace.meta import at
-
-T = TypeVar("T")
 
 KEY = "netslim.runtime"
 """A name with a dot, which torch allows for no child, parameter or buffer."""
@@ -54,6 +54,41 @@ class State(TypedDict):
     rules: Mapping[Operator, Rule]
 
 
+Steps = tuple[tuple[str, Further], ...]
+"""What follows blocks, by their names."""
+
+
+@dataclass(eq=False)
+class Functions:
+    """What the programs are compiled into: the root's, unless the shell runs, and those of the regions by path."""
+
+    root: Run | None = None
+    regions: dict[str, Run] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a thread runs: a sub-network, by functions that have further steps in them or not."""
+
+    point: Point
+    functions: Functions
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Setting) and self.point is other.point and self.functions is other.functions
+
+    def __hash__(self) -> int:
+        return hash((id(self.point), id(self.functions)))
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An open context: whose it is, and the point or the steps that it is for."""
+
+    thread: int
+    point: Point | None = None
+    steps: Steps = ()
+
+
 class Runtime:
     """Runs the modules below `root` by the plan.
 
@@ -64,12 +99,13 @@ class Runtime:
     root: nn.Module
     layers: dict[str, SlimLayer]  # slim layers by path, each once
     regions: dict[str, nn.Module]  # modules below the root that run a program
+    passed: list[nn.Module]  # modules that programs go through without calling them
     resolver: Resolver
-    run: Run | None  # the root's functions, unless the shell runs
     full: Point
-    turns: Turns[Point]
-    points: dict[object, tuple[int, Point]]  # of the open contexts, with their threads, as they were opened
-    steps: dict[object, tuple[tuple[str, Further], ...]]  # likewise: what follows blocks
+    plain: Functions  # without further steps
+    turns: Turns[Setting]
+    opened: dict[object, Opened]  # the open contexts, as they were opened
+    functions: dict[int, Functions]  # by thread, of those that have contexts with steps open
 
     def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
         self.plan, self.shell = plan, shell
@@ -85,66 +121,109 @@ class Runtime:
         """Work everything out for these modules. Raises PlanError where the plan is none of theirs."""
         check_plan(self.plan, {"": root, **dict(walk(root))}, named_tensors(root))
         first = {id(m): path for path, m in reversed(list(walk(root)))}
-        self.root, self.points, self.steps = root, {}, {}
+        self.root, self.opened, self.functions = root, {}, {}
         self.layers = {path: m for path, m in walk(root) if is_slim(m) and first[id(m)] == path}
         names = {p: {a: f"{p}.{a}" for a in [*m._parameters, *m._buffers]} for p, m in self.layers.items()}
         self.resolver = Resolver(self.plan, names, _tables(root))
         self.regions = {path: at(root, path) for path in self.plan.regions if path}
+        self.passed = passed(self.plan, root)
+        for path, module in self.regions.items():
+            module.__dict__["forward"] = RegionForward(module, path, self.plan)
         self.full, self.turns = self.resolver.full(), Turns(self._move, self._idle)
-        self.turns.at = self.full
-        self.compile()
+        self.plain = self._compiled(())
+        self.turns.settle()
 
     def rebuilt(self, plan: Plan) -> None:
         """Go on by another plan of the same modules. Raises PlanError where it is none of theirs."""
         self.plan = plan
         self.ready(self.root)
 
-    def compile(self) -> None:
-        """Let the regions run their programs, with the steps that follow blocks."""
-        steps, functions = by_block(step for opened in self.steps.values() for step in opened)
-        plan = self.plan
+    def _compiled(self, further: Steps) -> Functions:
+        """The functions of the programs with these steps in them."""
+        steps, through = by_block(further)
+        plan, made = self.plan, Functions()
         regions, blocks = continued_plan(plan, steps) if steps else (plan.regions, plan.blocks)
-        self.run = compiled(regions[""], "", self.root, blocks, functions, self.turns) if "" in regions else None
+
+        def at(point: Point) -> contextlib.AbstractContextManager[None]:
+            return self.turns(Setting(point, made))
+
+        made.root = compiled(regions[""], "", self.root, blocks, through, at) if "" in regions else None
         for path, module in self.regions.items():
-            run = compiled(regions[path], path, module, blocks, functions, self.turns)
-            module.__dict__["forward"] = RegionForward(module, path, plan, run)
-        self._move(self.point)
+            made.regions[path] = compiled(regions[path], path, module, blocks, through, at)
+        return made
 
     @property
     def point(self) -> Point:
         """Where the layers are now."""
-        return self.turns.at
+        return self.turns.at.point
 
     @property
-    def mine(self) -> Point:
-        """Of the contexts that this thread has open, the one that was opened last; else full width."""
-        me = threading.get_ident()
-        return next((point for thread, point in reversed(list(self.points.values())) if thread == me), self.full)
+    def run(self) -> Run | None:
+        """The root's functions now, unless the shell runs."""
+        return self.turns.at.functions.root
 
-    def _idle(self) -> Point:
-        """That of the context that was opened last and is still open, whichever thread's; else full width."""
-        return next((point for _, point in reversed(list(self.points.values()))), self.full)
+    @property
+    def mine(self) -> Setting:
+        """What this thread's open contexts are for: the point of the last one that has one, the steps of all."""
+        return self._of(threading.get_ident())
 
-    def _move(self, point: Point) -> None:
+    def _of(self, thread: int) -> Setting:
+        points = (opened.point for opened in reversed(list(self.opened.values())) if opened.thread == thread)
+        point = next((point for point in points if point is not None), self.full)
+        return Setting(point, self.functions.get(thread, self.plain))
+
+    def _idle(self) -> Setting:
+        """That of the thread which opened the last context that is still open; else the full width."""
+        last = next(reversed(list(self.opened.values())), None)
+        return Setting(self.full, self.plain) if last is None else self._of(last.thread)
+
+    def _move(self, setting: Setting) -> None:
         for path, layer in self.layers.items():
-            vars(layer)["kept"] = None if point.layers is None else point.layers[path]
-        for module in self.regions.values():
-            module.__dict__["forward"].point = point
+            vars(layer)["kept"] = None if setting.point.layers is None else setting.point.layers[path]
+        for path, module in self.regions.items():
+            forward: RegionForward = module.__dict__["forward"]
+            forward.point, forward.run = setting.point, setting.functions.regions[path]
 
     def at_point(self, point: Point) -> contextlib.AbstractContextManager[None]:
         """Run at `point` inside, in this thread."""
-        return _open(self.points, (threading.get_ident(), point), self.turns.settle)
+        return self._open(Opened(threading.get_ident(), point))
+
+    def continued(self, steps: Steps) -> contextlib.AbstractContextManager[None]:
+        """Run with a further step after each of these blocks, in this thread, beside those of its open contexts."""
+        return self._open(Opened(threading.get_ident(), steps=steps)) if steps else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _open(self, context: Opened) -> Iterator[None]:
+        """With a context among the opened ones; they may close in any order, and in another thread."""
+        key = object()
+        self.opened[key] = context
+        try:
+            self._changed(context)
+            yield
+        finally:
+            del self.opened[key]
+            self._changed(context)
+
+    def _changed(self, context: Opened) -> None:
+        with self.turns.changed:
+            if context.steps:
+                every = [opened.steps for opened in list(self.opened.values()) if opened.thread == context.thread]
+                steps = tuple(step for opened in every for step in opened)
+                self.functions[context.thread] = self._compiled(steps) if steps else self.plain
+            if all(opened.thread != context.thread for opened in list(self.opened.values())):
+                self.functions.pop(context.thread, None)
+            self.turns.settle()
 
     @contextlib.contextmanager
     def parts(self) -> Iterator[nn.Module]:
-        """The module that is called, for those who call modules below it: inside, these run where the network would."""
+        """The module that is called, for those who call modules below it: inside, these run where the network would.
+
+        Raises InputError where the network, or what its programs go through, is sharded.
+        """
+        require_unsharded([self.root, *self.passed])
         with self.turns(self.mine):
             self.top.training = self.root.training
             yield self.top
-
-    def continued(self, steps: tuple[tuple[str, Further], ...]) -> contextlib.AbstractContextManager[None]:
-        """Run with a further step after each of these blocks, beside those of other open contexts."""
-        return _open(self.steps, steps, self.compile) if steps else contextlib.nullcontext()
 
     # -- copies
 
@@ -172,19 +251,6 @@ def _tables(root: nn.Module) -> dict[str, Table]:
         for table in (module._buffers, module._parameters):
             found |= dict.fromkeys((f"{path}.{name}" if path else name for name in table), table)
     return found
-
-
-@contextlib.contextmanager
-def _open(opened: dict[object, T], value: T, change: Callable[[], None]) -> Iterator[None]:
-    """With `value` among the opened ones; contexts may close in any order."""
-    key = object()
-    opened[key] = value
-    try:
-        change()
-        yield
-    finally:
-        del opened[key]
-        change()
 
 
 def _spelt(name: Operator) -> Operator:

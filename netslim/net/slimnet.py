@@ -22,10 +22,12 @@ from netslim.ir.transform import Further, scaling
 from netslim.ir.why import Why
 from netslim.layouts.axes import Runs, count, positions
 from netslim.layouts.engine import Operator, Rule
-from netslim.net.region import flattened
+from netslim.net.region import Run, flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
+from netslim.net.sharding import gathered
 from netslim.net.subnet import IndexSets, Point, Ranking, Width, keep_counts, kept_channels, running
 from netslim.net.tree import Namesake, beside, lift
+from netslim.source.sharded import unsharded, whole
 from netslim.source.wrapped import unwrapped
 from netslim.trace.meta import at
 
@@ -61,16 +63,18 @@ class SlimNet(nn.Module):
         """The original's forward, at the width of the `sub()` context it runs in."""
         held: Runtime = self.__dict__[KEY]
         if torch.compiler.is_compiling():  # for one thread: that of the context that is open
-            return self._run(held, held.point, args, kwargs)
-        point = held.mine
-        with held.turns(point):
-            return self._run(held, point, args, kwargs)
+            return self._run(held, held.run, held.point, args, kwargs)
+        mine = held.mine
+        with held.turns(mine), gathered(held.passed, self):
+            return self._run(held, mine.functions.root, mine.point, args, kwargs)
 
-    def _run(self, held: Runtime, point: Point, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
-        if held.run is None:
+    def _run(
+        self, held: Runtime, run: Run | None, point: Point, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Any:
+        if run is None:
             held.shell.training = self.training  # type: ignore[union-attr]
             return held.shell(*args, **kwargs)  # type: ignore[misc]
-        return held.run[self.training](self, point, *flattened(held.plan.regions[""], args, kwargs))
+        return run[self.training](self, point, *flattened(held.plan.regions[""], args, kwargs))
 
     @contextlib.contextmanager
     def sub(
@@ -100,6 +104,7 @@ class SlimNet(nn.Module):
     def scaled(self, factors: Mapping[str, float]) -> Iterator[SlimNet]:
         """Run with the results of blocks multiplied by factors ({block: factor}); nothing stays changed on exit.
 
+        As with `sub`, it is this thread's, and contexts may close in any order; all that are open act.
         Stochastic depth (Huang et al., 2016) evaluates so: a residual is scaled by the probability that it was kept.
         Raises SubnetError for an unknown block.
         """
@@ -110,8 +115,9 @@ class SlimNet(nn.Module):
     def through(self, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[SlimNet]:
         """Run with the results of blocks passed through functions ({block: function}); nothing stays changed on exit.
 
-        What a block adds to its shortcut goes through its function first, in `sub()` too; a skipped block's gets
-        nothing, or the zeros that stand for its features. A copy made inside has none. Raises as `scaled` does.
+        It is this thread's, as `scaled` is. What a block adds to its shortcut goes through its function first, in
+        `sub()` too; a skipped block's gets nothing, or the zeros that stand for its features. A copy made inside has
+        none. Raises as `scaled` does.
         """
         with self._continued(functions):
             yield self
@@ -215,11 +221,14 @@ class SlimNet(nn.Module):
         from netslim.net.extract import extract
 
         run = running(runtime(self).plan, depth)
-        return extract(self, runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
+        return extract(unsharded(self), runtime(self).resolver.point(self._chosen(width, round_to, ranking), True, run))
 
     def original_state_dict(self) -> dict[str, Tensor]:
-        """The full network's weights under the original model's keys, detached."""
-        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        """The full network's weights under the original model's keys, detached.
+
+        Of a network that fully_shard has spread every process calls this, as it does `extract` and `restore`.
+        """
+        return {name: whole(tensor.detach()) for name, tensor in self.state_dict().items()}
 
     def restore(self, model: nn.Module) -> nn.Module:
         """Write the trained weights back into the original model, in place. Raises InputError on another model."""

@@ -28,7 +28,7 @@ class Turns(Generic[P]):
         """Run at a point inside."""
         me = threading.get_ident()
         with self.changed:
-            self.changed.wait_for(lambda: self.at is point or not self._others())
+            self.changed.wait_for(lambda: self.at == point or not self._others())
             before = self.at
             self._go(point)
             self.running[me] += 1
@@ -52,6 +52,6 @@ class Turns(Generic[P]):
         return bool(self.running.keys() - {threading.get_ident()})
 
     def _go(self, point: P) -> None:
-        if getattr(self, "at", None) is not point:
+        if getattr(self, "at", None) != point:
             self.at = point
             self.move(point)

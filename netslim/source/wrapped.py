@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from netslim.errors import InputError
+from netslim.source.sharded import sharded
 
 
 def shells(model: object) -> Iterator[object]:
@@ -33,6 +34,11 @@ def unwrapped(model: object) -> nn.Module:
     """
     *_, model = shells(model)
     if isinstance(model, nn.Module):
+        if sharded(model.modules()):
+            raise InputError(
+                "the model is sharded by fully_shard, and a plain one is wanted here: convert a model before it is "
+                "sharded, and shard the converted network"
+            )
         return _with_python(model)
     if isinstance(model, torch.export.ExportedProgram):
         raise InputError("the model is a program of torch.export; convert the module that was exported, or .module().")

@@ -51,10 +51,12 @@ def _of_process(_modules: int) -> list[_Cached]:
 
     Looking through all objects takes long: it is done again when modules have been imported.
     """
-    if _known.get("modules") != _modules:
-        found = [o for o in _objects() if type(o) is _KIND and _is_users(o.__module__)]
-        _known.update(modules=_modules, found=[weakref.ref(o) for o in found])
-    return [o for ref in _known["found"] if (o := ref()) is not None]
+    found = _known.get(_modules)
+    if found is None:
+        found = [weakref.ref(o) for o in _objects() if type(o) is _KIND and _is_users(o.__module__)]
+        _known.clear()
+        _known[_modules] = found
+    return [o for ref in found if (o := ref()) is not None]
 
 
 def _objects() -> list[object]:
@@ -69,7 +71,8 @@ def _objects() -> list[object]:
             gc.freeze()
 
 
-_known: dict[str, Any] = {}
+_known: dict[int, list[weakref.ref[Any]]] = {}
+"""By the number of modules that there were: one entry."""
 
 
 def _beside(model: nn.Module) -> Iterator[_Cached]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.utils.parametrize import is_parametrized
@@ -14,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from netslim.errors import TraceError
 from netslim.ir.program import LIFTED
 from netslim.layouts.engine import Args, Kwargs, on_one_device
+from netslim.source.sharded import blank, copied
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -28,12 +27,12 @@ def meta_copy(model: nn.Module) -> nn.Module:
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise TraceError(f"{type(model).__name__} has lazy layers: run it once on an image before converting it.")
         if isinstance(tensor, nn.Parameter):
-            memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
+            memo[id(tensor)] = nn.Parameter(blank(tensor), tensor.requires_grad)
         elif tensor.is_floating_point():
-            memo[id(tensor)] = torch.empty_like(tensor, device="meta")
+            memo[id(tensor)] = blank(tensor)
     memo |= computed(model)
     try:
-        return copy.deepcopy(model, memo)
+        return copied(model, memo)
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."

@@ -17,6 +17,9 @@ SMALLEST = {
     "loader": ["--images 4 --size 32,48 --side 16 --workers 0 --repeat 1"],
     "sync": ["--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
     "memory": ["--model gradaug.models:resnet20 --side 16 --batch-size 2"],
+    "prune": [
+        "--methods taylor-search;first --starts plain --seeds 1 --epochs 1 --steps 1 --evaluations 2 --json a.json"
+    ],
     "regularizers": [
         "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"
     ],

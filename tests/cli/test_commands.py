@@ -79,6 +79,18 @@ def test_inspect_draws(run: Run, converted: str) -> None:
     assert "the name must end in one of" in bad.stderr
 
 
+def test_inspect_writes_a_page(run: Run, converted: str, source: str) -> None:
+    done = run("inspect", converted, "--html", "out/page.html", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["groups"]
+    assert "drawn in out/page.html" in done.stderr
+    assert Path("out/page.html").read_text().startswith("<!doctype html>")
+    assert run("inspect", source, "--input-shape", "1,12,12", "--html", "second.html").exit_code == 0
+    bad = run("inspect", converted, "--html", "out/page.html/page.html")
+    assert bad.exit_code == 1
+    assert "cannot write out/page.html/page.html" in bad.stderr
+
+
 def test_verify_proves(run: Run, converted: str) -> None:
     result = run("verify", converted)
     assert result.exit_code == 0, result.output

@@ -80,3 +80,14 @@ def test_a_bug_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(failing(ZeroDivisionError("oops"), monkeypatch), ["fail"])
     assert isinstance(result.exception, ZeroDivisionError)
     assert result.exception.__notes__ == ["This is a bug in tool: please report it with the lines above."]
+
+
+@pytest.mark.parametrize(("local", "told"), [("0", True), ("1", False)])
+def test_the_first_process_of_every_machine_tells_of_its_mistake(
+    monkeypatch: pytest.MonkeyPatch, local: str, told: bool
+) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("LOCAL_RANK", local)
+    result = CliRunner().invoke(main.gradaug, ["train", "--model", "not-here.pt"])
+    assert result.exit_code == 1
+    assert ("not-here.pt" in result.stderr) == told

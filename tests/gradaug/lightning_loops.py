@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+import gradaug
 from gradaug.distributed.processes import current
 from gradaug.lightning import GradAugMixin
 
@@ -17,6 +18,7 @@ from .loops import SETTINGS, batches, network, optimizer_of
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import lightning
+    from lightning.fabric import strategies as fabric_strategies
     from lightning.fabric.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
@@ -56,3 +58,17 @@ def in_a_pair() -> tuple[list[Tensor], dict[str, float]]:
     options = {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2, "use_distributed_sampler": False, "devices": 2}
     trainer = fitted(module, Path("nowhere"), halves, strategy=strategy, barebones=False, **options)
     return [p.detach() for p in module.parameters()], {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+
+def fabric_in_a_pair() -> list[Tensor]:
+    """The same with Fabric, whose module stands around "ddp"."""
+    rank, cluster = current().rank, TorchElasticEnvironment()
+    strategy = fabric_strategies.DDPStrategy(cluster_environment=cluster, process_group_backend="gloo")
+    fabric = lightning.Fabric(accelerator="cpu", devices=2, strategy=strategy)
+    fabric.launch()
+    net = network(seed=rank)
+    model, optimizer = fabric.setup(net, optimizer_of(net))
+    ga = gradaug.GradAug(net, forward=model, backward=fabric.backward, **SETTINGS)
+    for images, labels in batches():
+        ga.step(images[rank::2], labels[rank::2], optimizer)
+    return [p.detach() for p in net.parameters()]

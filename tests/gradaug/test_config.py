@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from gradaug.config import kinds
+from gradaug.config.registry import TASKS
 from gradaug.config.settings import TrainConfig, differences, flag
 from netslim.errors import InputError
+from netslim_cli.main import gradaug as command
 
 
 @pytest.mark.parametrize(
@@ -137,3 +142,53 @@ def test_reading_the_settings_does_not_import_torch() -> None:
         "import gradaug.config.settings, gradaug.errors, gradaug.subnets.sampler, sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def of_a_task(name: str, **given: object) -> TrainConfig:
+    return TrainConfig(task=name, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_what_its_settings_begin_with_however_they_are_built(name: str) -> None:
+    usual = TASKS[name].usual
+    by_position = [getattr(TrainConfig(), field.name) for field in dataclasses.fields(TrainConfig)]
+    by_position = [*by_position[: [*TrainConfig.__dataclass_fields__].index("task")], name]
+    for config in (of_a_task(name), TrainConfig.from_dict({"task": name}), TrainConfig(*by_position)):
+        for field in dataclasses.fields(TrainConfig):
+            if field.name != "task":
+                assert getattr(config, field.name) == usual.get(field.name, field.default), field.name
+
+
+def test_what_is_said_stands_whatever_the_task_begins_with() -> None:
+    default = TrainConfig()
+    assert default.lr != TASKS["detection"].usual["lr"]
+    config = of_a_task("detection", lr=default.lr, clip_norm=None)
+    assert (config.lr, config.clip_norm) == (default.lr, None)
+    assert config.epochs == TASKS["detection"].usual["epochs"]
+    for copy in (
+        TrainConfig.from_dict(config.to_dict()),
+        dataclasses.replace(config),
+        pickle.loads(pickle.dumps(config)),
+    ):
+        assert copy == config
+    assert dataclasses.replace(default, task="detection").lr == default.lr
+
+
+def test_the_command_line_begins_where_python_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built: list[TrainConfig] = []
+    monkeypatch.setattr("netslim_cli.train._network", lambda *_: None)
+    monkeypatch.setattr("netslim_cli.train._show_estimate", lambda _, config, *__: built.append(config))
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("about: mine\nsettings: {task: detection, lr: 0.5}\n", encoding="utf-8")
+    for more in (["--task", "detection"], ["--task", "detection", "--epochs", "3"], [], ["--recipe", str(recipe)]):
+        CliRunner().invoke(command, ["train", "--model", "n.pt", "--dry-run", *more], catch_exceptions=False)
+    wanted: list[dict[str, Any]] = [
+        {"task": "detection"}, {"task": "detection", "epochs": 3}, {}, {"task": "detection", "lr": 0.5},
+    ]  # fmt: skip
+    assert built == [TrainConfig(**settings) for settings in wanted]
+
+
+@pytest.mark.parametrize("task", [None, 5, ["detection"], {"detection"}, "detecting"])
+def test_a_task_that_is_none_is_refused_as_any_setting_is(task: Any) -> None:
+    with pytest.raises(InputError, match=r"^--task must be "):
+        TrainConfig(task=task)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from .processes import MODES, in_processes
-from .wrapped import NORMS, WRAPPERS, answers
+from .wrapped import NORMS, WRAPPERS
+from .wrapped_loops import LOOPS, UNDER, answers
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -55,6 +56,21 @@ def test_a_last_pass_without_anything_that_is_trained_ends_the_exchange(found: l
     for process in found:
         for pair in process["frozen"]:
             assert_equal(pair)
+
+
+@pytest.mark.parametrize("wrapper", UNDER)
+@pytest.mark.parametrize("name", LOOPS)
+def test_gradients_that_a_loop_takes_itself_are_exact_however_it_does(
+    found: list[dict[str, Any]], name: str, wrapper: str
+) -> None:
+    for process in found:
+        assert_equal(process["loops"][f"{name}, {wrapper}"])
+
+
+@pytest.mark.parametrize("name", ["parts in turn", "parts summed", "frozen last", "waiting", "another's exchange"])
+def test_so_they_are_where_not_every_loop_ends_a_step(found: list[dict[str, Any]], name: str) -> None:
+    for process in found:
+        assert_equal(process["loops"][name])
 
 
 @pytest.mark.parametrize("name", ["steps", "scaled"])
@@ -121,6 +137,11 @@ SAID = {
     "copies": "DataParallel runs copies",
     "no network": "Linear is no converted network",
     "later": "would exchange nothing",
+    "later, in a loop": "would exchange nothing",
+    "left at once": "fine",
+    "left then": "the gradients of the step before were not exchanged",
+    "left before": "fine",
+    "last first": "take them in the order in which losses() gives them, or of their sum",
     "left": "fine",
 }
 

@@ -101,6 +101,11 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found, alone)
 
 
+def test_two_processes_of_fabric_are_one(tmp_path: Path) -> None:
+    for found in in_processes(2, tmp_path, lightning_loops.fabric_in_a_pair):
+        torch.testing.assert_close(found, by_hand(batches()))
+
+
 @pytest.mark.parametrize("name", ["accumulate", "scaler", "amp", "backward"])
 def test_what_the_trainer_says_is_not_said_twice(name: str) -> None:
     with pytest.raises(InputError, match=f"leave {name} out"):

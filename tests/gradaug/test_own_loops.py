@@ -45,6 +45,8 @@ def test_the_example_learns() -> None:
         "timm_train.py",
         "transformers_train.py",
         "reference_train.py --amp --model-ema",
+        "fabric_train.py",
+        "fabric_train.py --devices 2",
         "accelerate_train.py",
         "-m torch.distributed.run --nproc-per-node 2 accelerate_train.py",
     ],

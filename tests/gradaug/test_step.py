@@ -167,7 +167,7 @@ def test_a_transform_of_ones_own_sees_the_batch_once_per_subnetwork(net: netslim
     own = gradaug.GradAug(net, transform=flip, resolutions=(), round_to=1)
     flipped = own.backward(IMAGES, LABELS)
     assert len(seen) == 3
-    assert all(images is IMAGES for images in seen)
+    assert all(torch.equal(images, IMAGES) for images in seen)
     assert gradaug.GradAug(net, resolutions=(), round_to=1).backward(IMAGES, LABELS).subnets != flipped.subnets
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 import torch
 
-from gradaug.distributed.processes import peers
+from gradaug.distributed.processes import joined, peers
 from gradaug.errors import TrainingError
 
 from .processes import LAST_SKIPS, MODES, answers, in_processes, one_step
@@ -104,6 +105,30 @@ def test_a_running_mean_is_one_network_in_all_processes(found: list[dict[str, An
 def test_an_exchange_that_lost_a_process_says_so(text: str) -> None:
     with pytest.raises(TrainingError, match="another process of this run has ended or does not answer"), peers():
         raise RuntimeError(text)
+
+
+def test_it_says_which_process_waited_and_what_to_do_on_several_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError) as caught, peers():
+        raise RuntimeError(
+            "[/a/pair.cc:545] Read error [10.0.0.2]:58504: Connection reset by peer. This is typically caused by x."
+        )
+    assert str(caught.value) == (
+        "process 3 of 4: another process of this run has ended or does not answer (Read error [10.0.0.2]:58504: "
+        "Connection reset by peer); see its own message. Continue with --resume on every machine"
+    )
+
+
+def test_processes_that_never_come_end_the_wait_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    world = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    for name, value in world.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="process 0 of 2: another process"), joined(cuda=False, patience=1):
+        raise AssertionError("nobody else has come")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Invalid scalar type"), ValueError("wrong"), RuntimeError("op.nbytes")])

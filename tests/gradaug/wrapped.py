@@ -21,6 +21,7 @@ from gradaug.subnets.sampler import Draw
 from gradaug.training.folder import RunFolder
 from gradaug.training.run import Run
 from netslim.errors import InputError
+from netslim.versions import COMPILES
 
 from .processes import LAST_SKIPS, MODES, Blocks, Digitals, batch, doubled, step_of
 
@@ -64,7 +65,7 @@ Draws = Callable[[int, int], tuple[Draw, ...] | None]
 """Of a step and a process."""
 
 
-def _sampled(*_: int) -> None:
+def sampled(*_: int) -> None:
     return None
 
 
@@ -72,7 +73,7 @@ def optimizer_of(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
 
 
-def expected(net: netslim.SlimNet, mode: str, steps: int, draws: Draws = _sampled, **options: Any) -> list[Any]:
+def expected(net: netslim.SlimNet, mode: str, steps: int, draws: Draws = sampled, **options: Any) -> list[Any]:
     """The gradients of every step, and the weights at last, of one process that takes the mean over both's batches."""
     optimizer, found = optimizer_of(net), []
     own = options.pop("own", False)
@@ -85,15 +86,15 @@ def expected(net: netslim.SlimNet, mode: str, steps: int, draws: Draws = _sample
                 ga.backward(images, labels, draws(step, rank))
             every.append({name: p.grad for name, p in net.named_parameters()})
         for name, parameter in net.named_parameters():
-            gradients = [gradient for one in every if (gradient := one[name]) is not None]
-            parameter.grad = sum(gradients[1:], start=gradients[0]) / 2 if gradients else None
-        found.append(_gradients(net))
+            each = [gradient for one in every if (gradient := one[name]) is not None]
+            parameter.grad = sum(each[1:], start=each[0]) / 2 if each else None
+        found.append(gradients(net))
         optimizer.step()
-    return [*found, _weights(net)]
+    return [*found, weights(net)]
 
 
 def given(
-    net: netslim.SlimNet, ga: gradaug.GradAug, steps: int, draws: Draws = _sampled
+    net: netslim.SlimNet, ga: gradaug.GradAug, steps: int, draws: Draws = sampled
 ) -> list[dict[str, Tensor | None]]:
     """The same from this process's part, through the wrapper that `ga` was given."""
     optimizer, found, rank = optimizer_of(net), [], sync.current().rank
@@ -101,16 +102,16 @@ def given(
         optimizer.zero_grad()
         for images, labels in parts(step, rank, ga.accumulate):
             ga.backward(images, labels, draws(step, rank))
-        found.append(_gradients(net))
+        found.append(gradients(net))
         optimizer.step()
-    return [*found, _weights(net)]
+    return [*found, weights(net)]
 
 
-def _gradients(net: nn.Module) -> dict[str, Tensor | None]:
+def gradients(net: nn.Module) -> dict[str, Tensor | None]:
     return {name: None if p.grad is None else p.grad.clone() for name, p in net.named_parameters()}
 
 
-def _weights(net: nn.Module) -> dict[str, Tensor | None]:
+def weights(net: nn.Module) -> dict[str, Tensor | None]:
     return {name: p.detach().clone() for name, p in net.named_parameters()}
 
 
@@ -118,7 +119,7 @@ def pair(
     mode: str,
     wrapper: dict[str, Any] | None = None,
     frozen_norms: bool = True,
-    draws: Draws = _sampled,
+    draws: Draws = sampled,
     steps: int = 2,
     **options: Any,
 ) -> tuple[Any, Any]:
@@ -159,7 +160,7 @@ def steps() -> tuple[Any, Any]:
     for step in range(3):
         for images, labels in parts(step, rank, 2):
             ga.step(images, labels, optimizer)
-    return [_weights(net)], expected(network(), "both", 3, accumulate=2)[-1:]
+    return [weights(net)], expected(network(), "both", 3, accumulate=2)[-1:]
 
 
 def scaled() -> tuple[Any, Any]:
@@ -173,13 +174,13 @@ def scaled() -> tuple[Any, Any]:
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
-    good = _weights(net)
+    good = weights(net)
     optimizer.zero_grad()
-    (images, labels), before = parts(0, rank)[0], _weights(net)
+    (images, labels), before = parts(0, rank)[0], weights(net)
     ga.backward(images * (float("inf") if rank else 1.0), labels)
     scaler.step(optimizer)
     scaler.update()
-    assert all(torch.equal(value, before[name]) for name, value in _weights(net).items())  # type: ignore[arg-type]
+    assert all(torch.equal(value, before[name]) for name, value in weights(net).items())  # type: ignore[arg-type]
     return [good, {"scale": torch.tensor(scaler.get_scale())}], [
         *expected(network(), "both", 3)[-1:],
         {"scale": torch.tensor(32.0)},
@@ -231,8 +232,8 @@ def other_ways() -> list[tuple[Any, Any]]:
 
 
 def _compiled(model: nn.Module) -> Any:
-    """By torch.compile, with a compiler that hands every graph back as it is."""
-    return torch.compile(model, backend=lambda graph, _: graph.forward)
+    """By torch.compile, with a compiler that hands every graph back as it is; the model itself where that fails."""
+    return torch.compile(model, backend=lambda graph, _: graph.forward) if COMPILES else model
 
 
 def further(first: bool) -> tuple[Any, Any]:
@@ -252,7 +253,7 @@ def further(first: bool) -> tuple[Any, Any]:
             if not first:
                 ga.accumulate_loss(net(images).square().mean())
             share = 1 if wrapped else 2
-            for name, gradient in _gradients(net).items():
+            for name, gradient in gradients(net).items():
                 more = None if gradient is None else gradient / share
                 total[name] = more if total.get(name) is None else total[name] + more
         found.append([total])
@@ -316,7 +317,7 @@ def runs() -> tuple[Any, Any]:
         for _ in range(3):
             figures.append(run.backward(batches, tally, stop=False))
             run.update()
-        found.append([_weights(run.net) | {"figures": torch.stack(figures)}])
+        found.append([weights(run.net) | {"figures": torch.stack(figures)}])
     return found[0], found[1]
 
 
@@ -352,6 +353,14 @@ def said() -> dict[str, str]:
     late = step_of("both", network())
     wrapper = DistributedDataParallel(nn.Sequential(late.net))
     tried("later", lambda: late.backward(images, labels))
+    tried("later, in a loop", lambda: next(late.losses(images, labels)))
     del wrapper
     tried("left", lambda: late.backward(images, labels))
+    turned = step_of("both", DistributedDataParallel(network()))  # type: ignore[arg-type]
+    begun = step_of("both", DistributedDataParallel(network()))  # type: ignore[arg-type]
+    next(begun.losses(images, labels))  # given up before any gradient, as where it is not finite
+    tried("left at once", lambda: next(begun.losses(images, labels)).backward())
+    tried("left then", lambda: begun.backward(images, labels))
+    tried("left before", lambda: begun.backward(images, labels))
+    tried("last first", lambda: [loss.backward() for loss in reversed(list(turned.losses(images, labels)))])
     return found

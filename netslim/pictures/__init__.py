@@ -1,0 +1,1 @@
+"""A network in pictures: a page that a browser opens offline, and the lanes of its groups."""
