@@ -12,6 +12,10 @@ from torch.nn import functional as F
 
 import netslim
 from netslim.errors import SubnetError
+from netslim.ir.plan import freeze_groups
+from netslim.ir.ties import Slot
+from netslim.ir.why import why
+from netslim.layouts.axes import Reason
 
 IMAGES = torch.zeros(2, 3, 8, 8)
 
@@ -80,6 +84,16 @@ def test_frozen_places_have_the_way_from_what_froze_them() -> None:
     (part,) = net.why("norm.bias").parts
     assert part.reason == "frozen on request (side)"
     assert [step.op for step in part.steps] == ["batch_norm", "add", "conv2d"]
+
+
+def test_what_the_proof_has_frozen_is_told_with_its_reason_alone() -> None:
+    plan = converted(Residual()).plan
+    (group,) = [i for i, group in enumerate(plan.groups) if ("norm.bias", 0) in group.slots]
+    frozen = freeze_groups(plan, {group: Reason("frozen by the proof")})
+    assert str(why(frozen, "norm.bias", [Slot("norm.bias", 0)])) == "norm.bias dim 0 (6): frozen: frozen by the proof"
+    left = why(frozen, "stem.bias", [Slot("stem.bias", 0)])
+    assert [part.group for part in left.parts] == ["stem"]
+    assert all(chain.steps for chain in left.parts[0].ties)
 
 
 class Sorted(Residual):

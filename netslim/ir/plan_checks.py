@@ -63,6 +63,7 @@ def _check_ties(plan: Plan) -> None:
     """Ties are between places that there are, and what lies in a dimension fits into it."""
     known, sizes = plan.ties, plan.ties.sizes
     need(len(known.places) <= len(sizes), "its ties name a place without a size")
+    need(all(sizes), "its ties name a dimension of no channels")
     need(len(set(known.places)) == len(known.places), "its ties name a place twice")
     for slot, size in zip(known.places, sizes, strict=False):
         dims = plan.layouts.get(slot.param, ())

@@ -107,7 +107,7 @@ def _stopped(layouts: tuple[Layout, ...], asked: _Asked) -> None:
 
 def _cause(reason: Reason) -> Reason:
     """Why two axes are tied: the operator, or else what a person has asked for."""
-    return replace(reason, text="") if reason.op else reason
+    return Reason("", reason.op, reason.where) if reason.op else reason
 
 
 def _node(layout: Layout) -> Axis:

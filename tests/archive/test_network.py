@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim.errors import ArchiveError
+from tests.archive.nets import edited
 
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -51,6 +52,16 @@ def test_a_loaded_network_is_the_saved_one(net: netslim.SlimNet, path: Path) -> 
     for width in (1.0, 0.5):
         with net.sub(width), loaded.sub(width):
             assert torch.equal(loaded(IMAGES)["logits"], net(IMAGES)["logits"])
+
+
+def test_a_file_that_knows_no_ties_tells_groups_without_chains(tmp_path: Path) -> None:
+    loaded = netslim.load(edited(tmp_path, lambda document: document["plan"].pop("ties")))
+    assert netslim.verify(loaded).passed
+    (part,) = [part for part in loaded.why("stem.weight.0").parts if part.group]
+    group = next(group for group in loaded.groups if group.name == part.group)
+    assert {(chain.last.param, chain.last.dim) for chain in part.ties} == set(group.slots) - {("stem.weight", 0)}
+    assert not any(chain.steps for chain in part.ties)
+    assert str(loaded.why("head.bias")) == "head.bias dim 0 (5): frozen: model output"
 
 
 def test_sharing_and_buffers_survive(path: Path) -> None:

@@ -12,6 +12,7 @@ is in `found.py`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +21,11 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
+from torch import nn
 
 import netslim
-from netslim.ir.plan import Slot
+from netslim.ir.plan import Plan, Slot
+from netslim.ir.why import between, why
 from netslim.layouts.axes import Concat, Elastic, concat
 from netslim.net.runtime import runtime
 from netslim.net.subnet import Point, Resolver
@@ -78,6 +81,37 @@ def test_most_channels_are_elastic() -> None:
     can, total = map(sum, zip(*found, strict=True))
     assert can / total > 0.8
     assert sum(can > 0 for can, _ in found) / len(found) > 0.9
+
+
+@drawn(10)
+@given(networks())
+def test_every_two_places_of_a_group_are_tied_by_operators_and_no_others(network: Network) -> None:
+    plan, _ = netslim.analyse(build(network), torch.zeros(network.image))
+    tied_by_operators(plan)
+
+
+def tied_by_operators(plan: Plan) -> None:
+    for slot in dict.fromkeys(slot for group in plan.groups for slot in group.slots):
+        for part in why(plan, slot.param, [slot]).parts:
+            group = plan.group(part.group)
+            others = {(chain.last.param, chain.last.dim) for chain in part.ties}
+            assert others - {slot} == (set(group.slots) - {slot} if group else set())
+            for chain in part.ties:
+                assert chain.steps, str(chain)
+                assert all(step.op and step.where for step in chain.steps), str(chain)
+    for one, other in itertools.permutations(plan.groups, 2):
+        pair = {one.slots[0], other.slots[0]}
+        if not any(pair <= set(group.slots) for group in plan.groups):
+            assert not between(plan, (one.name, other.name), one.slots[:1], other.slots[:1]).chains
+
+
+def test_a_tie_that_is_lost_is_missed() -> None:
+    plan, _ = netslim.analyse(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)), torch.zeros(1, 3, 8, 8))
+    known = plan.ties
+    lost = [
+        replace(plan, ties=replace(known, ties=known.ties[:i] + known.ties[i + 1 :])) for i in range(len(known.ties))
+    ]
+    assert any(not chain.steps for plan in lost for chain in why(plan, "0.bias", [Slot("0.bias", 0)]).parts[0].ties)
 
 
 # ----------------------------------------------------------------------------------------- the proof can fail
