@@ -5,13 +5,14 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 WORKERS ?= auto
 LOWEST := build/lowest
-# What depends most on the versions around it: following, running, writing and reading networks, data, steps, commands.
-SAMPLE := tests/laws tests/archive tests/cli tests/test_trace.py tests/test_proof.py tests/test_extract.py \
-	tests/test_export.py tests/test_extras.py tests/test_versions.py \
-	$(patsubst %,tests/gradaug/test_%.py,any_loop boxes checkpoint decode detection digits evaluate log losses masks models \
-	optim pictures step)
+# What depends most on the versions around it: following, printing and reading networks, steps, processes, runs.
+SAMPLE := tests/test_trace.py tests/test_proof.py tests/test_extract.py tests/test_versions.py \
+	$(patsubst %,tests/gradaug/test_%.py,checkpoint digits lightning step)
+# More of it: laws of operators, files, commands, data.
+WIDE := $(SAMPLE) tests/laws tests/archive tests/cli tests/test_export.py tests/test_extras.py \
+	$(patsubst %,tests/gradaug/test_%.py,any_loop boxes ddp decode detection evaluate log losses masks models optim pictures)
 
-.PHONY: demo test test-lowest lint nodes zoo zoo-table properties fuzz clean
+.PHONY: demo test test-lowest test-lowest-wide lint nodes zoo zoo-table properties fuzz clean
 
 ## demo: a model file becomes an elastic network, which GradAug then trains on real images, with random width and depth
 demo: export OMP_WAIT_POLICY ?= PASSIVE# threads that spin while they wait stand still on a busy machine
@@ -27,6 +28,10 @@ test: lint
 ## test-lowest: a sample of the tests with the lowest versions that pyproject.toml allows, in an environment of its own
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) $(SAMPLE)
+
+## test-lowest-wide: a larger sample
+test-lowest-wide: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) $(WIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -64,10 +69,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
-$(LOWEST)/.ready: pyproject.toml tests/lowest.py
+$(LOWEST)/.ready: tests/lowest.py $(READY)
 	mkdir -p build
-	$(PYTHON) tests/lowest.py > build/lowest.txt
-	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
-	$(LOWEST)/bin/python -m pip install --quiet --constraint build/lowest.txt --editable '.[test]'
+	$(BIN)/python tests/lowest.py > build/lowest.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python -r build/lowest.txt --editable .
 	touch $@

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from .budgets import Chosen, SizeOptions, chosen, ranking_of, require_ranking, size_options
-from .options import calibration_options, json_option, require_data, trust_option
-from .training_data import TrainingData, training_data
+from .options import calibration_options, json_option, trust_option
+from .training_data import DataOptions, TrainingData, together
 
 if TYPE_CHECKING:
     from torch import nn
 
     from netslim import SlimNet
     from netslim.choosing.ranking import Ranked
+    from netslim.cost import Count
     from netslim.export import Writer
     from netslim.files import JSON
     from netslim.notes import Notes
@@ -43,20 +44,16 @@ PLACE = "{width}"
 @calibration_options
 @trust_option
 @json_option
-@click.pass_context
+@together
 def extract(
-    context: click.Context,
     archive: str,
     size: SizeOptions,
     depth: tuple[str, ...],
     output: Path,
-    data: str | None,
+    images: DataOptions,
     round_to: int,
     trust: bool,
     as_json: bool,
-    batch_size: int,
-    calibration_batches: int,
-    seed: int,
 ) -> None:
     """Cut a plain, smaller network out of a converted one: of a width, or what a budget allows.
 
@@ -69,11 +66,10 @@ def extract(
     Batch norm of a smaller network needs running statistics of its own, which take training images: with --data the
     file holds the very network that gradaug eval scores at this width.
     """
-    require_ranking(size.ranking, data is not None, "--ranking")
-    if data is None:
-        seeded = {} if size.ranking == "random" else {"seed": seed}
-        require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, **seeded})
+    require_ranking(size.ranking, images.data is not None, "--ranking")
+    images.require(seeded=size.ranking == "random")
     import netslim
+    from netslim import cost
     from netslim.choosing.latency import torch_seconds
     from netslim.export import WRITERS
 
@@ -87,15 +83,15 @@ def extract(
     for path in outputs:
         writer.check(path)
     net = netslim.load(archive, trust=trust)
-    images = None if data is None else training_data(net, data, batch_size, calibration_batches, seed)
-    ranking = ranking_of(net, size.ranking, images, seed)
-    found = chosen(net, size, dict.fromkeys(depth, False), round_to, ranking, images, seed, torch_seconds)
+    data, full = images.of(net), cost.count(net)
+    ranking = ranking_of(net, size.ranking, data, images.seed)
+    found = chosen(net, size, dict.fromkeys(depth, False), round_to, ranking, data, images.seed, torch_seconds)
     told: list[JSON] = []
     for one, path in zip(found, outputs, strict=True):
-        made = _written(net, one, round_to, ranking, images, writer, path)
+        made = _written(net, full, one, round_to, ranking, data, writer, path)
         told.append(made.to_dict())
         if not as_json:
-            _say(net, made, images is not None)
+            _say(net, made, data is not None)
     if as_json:
         click.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
 
@@ -108,8 +104,8 @@ def _named(output: Path, width: float, several: bool) -> Path:
 
 
 def _written(
-    net: SlimNet, one: Chosen, round_to: int, ranking: Ranked | None, images: TrainingData | None, writer: Writer,
-    output: Path,
+    net: SlimNet, full: Count, one: Chosen, round_to: int, ranking: Ranked | None, images: TrainingData | None,
+    writer: Writer, output: Path,
 ) -> Made:  # fmt: skip
     """Extracts, recalibrates and writes one network."""
     from netslim import cost
@@ -137,7 +133,7 @@ def _written(
         ranking=None if ranking is None else ranking.by,
     )
     compared = writer.write(model, plan.inputs, output, notes) or None
-    full, kept = cost.count(net), cost.count(net, one.width, one.depth, round_to=round_to)
+    kept = cost.count(net, one.width, one.depth, round_to=round_to)
     params = _params(model), _params(net)
     return Made(one, notes, output, compared, params, (kept.flops, full.flops), counts)
 

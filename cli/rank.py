@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .budgets import CRITERIA, ranking_of, require_ranking
-from .options import data_options, json_option, require_data, trust_option
-from .training_data import training_data
+from .options import data_options, json_option, trust_option
+from .training_data import DataOptions, together
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,28 +37,15 @@ _SHOWN = 5
 @data_options
 @trust_option
 @json_option
-@click.pass_context
-def rank(
-    context: click.Context,
-    archive: str,
-    by: str,
-    output: Path | None,
-    data: str | None,
-    trust: bool,
-    as_json: bool,
-    batch_size: int,
-    calibration_batches: int,
-    seed: int,
-) -> None:
+@together
+def rank(archive: str, by: str, output: Path | None, images: DataOptions, trust: bool, as_json: bool) -> None:
     """Order the channels of each group by their importance.
 
     A channel counts at all its places: the filter that makes it, its norm, and everything that reads it. Importance is
     relative to the mean of the group, that of taylor to the mean of all channels.
     """
-    require_ranking(by, data is not None, "--by")
-    if data is None:
-        seeded = {} if by == "random" else {"seed": seed}
-        require_data(context, {"batch_size": batch_size, "calibration_batches": calibration_batches, **seeded})
+    require_ranking(by, images.data is not None, "--by")
+    images.require(seeded=by == "random")
     import netslim
     from netslim.choosing.ranking import write_ranking
     from netslim.files import check_writable
@@ -67,8 +54,7 @@ def rank(
     if output is not None:
         check_writable(output)
     net = netslim.load(archive, trust=trust)
-    images = None if data is None else training_data(net, data, batch_size, calibration_batches, seed)
-    found = ranking_of(net, by, images, seed)
+    found = ranking_of(net, by, images.of(net), images.seed)
     assert found is not None
     if output is not None:
         write_ranking(found, output)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import click
+
+from .options import require_data
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -12,6 +17,39 @@ if TYPE_CHECKING:
     from gradaug.data import Batches
     from gradaug.tasks.task import AnyTask
     from netslim import SlimNet
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """What says which training images are taken, if any are."""
+
+    data: str | None
+    batch_size: int
+    calibration_batches: int
+    seed: int
+
+    def require(self, seeded: bool) -> None:
+        """UsageError for options that choose images where no data was named; seeded: the seed is for chance, too."""
+        if self.data is None:
+            seed = {} if seeded else {"seed": self.seed}
+            sizes = {"batch_size": self.batch_size, "calibration_batches": self.calibration_batches}
+            require_data(click.get_current_context(), {**sizes, **seed})
+
+    def of(self, net: SlimNet) -> TrainingData | None:
+        """The images for a network, after the same checks as in `gradaug eval`."""
+        if self.data is None:
+            return None
+        return training_data(net, self.data, self.batch_size, self.calibration_batches, self.seed)
+
+
+def together(command: Callable[..., None]) -> Callable[..., None]:
+    """The command gets --data and the options of `data_options` together, as `images`."""
+
+    @functools.wraps(command)
+    def gathering(data: str | None, batch_size: int, calibration_batches: int, seed: int, **others: object) -> None:
+        command(images=DataOptions(data, batch_size, calibration_batches, seed), **others)
+
+    return gathering
 
 
 @dataclass(frozen=True, eq=False)

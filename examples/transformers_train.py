@@ -1,6 +1,7 @@
 """GradAug in transformers' Trainer: a ResNet for digits, converted; what is saved is opened by from_pretrained.
 
 python examples/transformers_train.py
+torchrun --nproc-per-node 2 examples/transformers_train.py
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def train(folder: str = "digits_resnet", epochs: int = 4, **options: object) -> 
     )
     trainer.train()
     trainer.save_model()
+    trainer.accelerator.wait_for_everyone()  # the first process alone writes: the others read what is whole
     return trainer
 
 

@@ -90,7 +90,7 @@ def _facts(net: SlimNet) -> Iterator[tuple[str, str]]:
     else:
         yield "frozen", "nothing"
     if plan.specialised:
-        yield "sizes", f"those that take another way than the example's are refused: {_listed(plan.specialised)}"
+        yield "refused", f"sizes and dtypes that take another way than the example's: {_listed(plan.specialised)}"
     if plan.refusal:
         yield "python", f"stays in part, and a file of it needs --trust: {plan.refusal}"
     yield "proof", "not done" if proof is None else proof.summary()
@@ -138,7 +138,7 @@ def _specialised(net: SlimNet) -> Iterator[Text | str]:
     """Where the program holds for inputs like the example only."""
     if found := runtime(net).plan.specialised:
         yield ""
-        yield Text("decided by a size of the example input; other sizes must agree", style="bold")
+        yield Text("decided by a size or the dtype of the example; others must agree, or are refused", style="bold")
         yield from map(Text, found)
 
 

@@ -51,7 +51,7 @@ def test_options_and_files_that_a_document_names_exist(document: Path) -> None:
 
 
 def test_the_commands_of_the_makefile_can_be_typed() -> None:
-    targets = "demo test test-lowest zoo properties zoo-table".split()
+    targets = "demo test test-lowest test-lowest-wide zoo properties zoo-table".split()
     make = ["make", "--dry-run", "PYTHON=python", *targets]
     said = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line.strip().removeprefix("OMP_NUM_THREADS=1 ") for line in said.replace("\\\n", " ").splitlines()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
@@ -90,11 +90,13 @@ def as_it_was(net: netslim.SlimNet) -> bool:
     return all(layer.kept is None for layer in net.modules() if is_slim(layer))
 
 
-def test_the_width_of_another_thread_is_not_seen(net: netslim.SlimNet) -> None:
-    full, opened, close = outputs(net), threading.Event(), threading.Event()
+@contextlib.contextmanager
+def in_another_thread(net: netslim.SlimNet, context: AbstractContextManager[object]) -> Iterator[Future[Tensor]]:
+    """Another thread has opened a context; what the network gives there is known at the end."""
+    opened, close = threading.Event(), threading.Event()
 
     def other() -> Tensor:
-        with net.sub(0.5):
+        with context:
             opened.set()
             assert close.wait(LIMIT)
             return outputs(net)
@@ -103,12 +105,18 @@ def test_the_width_of_another_thread_is_not_seen(net: netslim.SlimNet) -> None:
         found = pool.submit(other)
         assert opened.wait(LIMIT)
         try:
-            meanwhile = outputs(net)
-            with net.sub(0.25):
-                quarter = outputs(net)
+            yield found
         finally:
             close.set()
-        half = found.result(LIMIT)
+
+
+def test_the_width_of_another_thread_is_not_seen(net: netslim.SlimNet) -> None:
+    full = outputs(net)
+    with in_another_thread(net, net.sub(0.5)) as found:
+        meanwhile = outputs(net)
+        with net.sub(0.25):
+            quarter = outputs(net)
+    half = found.result(LIMIT)
     assert torch.equal(meanwhile, full)
     assert as_it_was(net)
     for width, seen in ((0.5, half), (0.25, quarter), (1.0, full)):
@@ -195,25 +203,13 @@ def seen(net: netslim.SlimNet, *contexts: AbstractContextManager[object]) -> Ten
 
 @pytest.mark.parametrize("follow", FOLLOWING.values(), ids=FOLLOWING)
 def test_what_another_thread_has_follow_a_block_is_not_seen(residual: netslim.SlimNet, follow: Following) -> None:
-    net, opened, close = residual, threading.Event(), threading.Event()
+    net = residual
     wanted = [seen(net, follow(net, by)) for by in (1.0, 2.0, 3.0)]
     assert not torch.equal(wanted[0], wanted[1])
-
-    def other() -> Tensor:
-        with follow(net, 2.0):
-            opened.set()
-            assert close.wait(LIMIT)
-            return outputs(net)
-
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(other)
-        assert opened.wait(LIMIT)
-        try:
-            meanwhile, mine = outputs(net), seen(net, follow(net, 3.0))
-            narrow = seen(net, net.sub(0.5))
-        finally:
-            close.set()
-        theirs = found.result(LIMIT)
+    with in_another_thread(net, follow(net, 2.0)) as found:
+        meanwhile, mine = outputs(net), seen(net, follow(net, 3.0))
+        narrow = seen(net, net.sub(0.5))
+    theirs = found.result(LIMIT)
     assert torch.equal(meanwhile, wanted[0])
     assert torch.equal(theirs, wanted[1])
     assert torch.equal(mine, wanted[2])

@@ -15,6 +15,7 @@ import contextlib
 import datetime as dt
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -70,7 +71,13 @@ def joined(cuda: bool, patience: float = 600.0) -> Iterator[World]:
     try:
         yield current()
     finally:
+        time.sleep(_LETTING_GO)
         dist.destroy_process_group()
+
+
+_LETTING_GO = 0.1
+"""Seconds for gloo's thread to let go of the last exchange's tensors: for that it wants Python's lock, which the end of
+a group holds in torch 2.6 while it waits for the thread, for ever."""
 
 
 def _join(backend: str, timeout: dt.timedelta) -> None:

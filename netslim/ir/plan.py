@@ -117,7 +117,8 @@ class Plan:
     regions: by path; the whole network ('') where forward could be followed, else its largest parts that could, and
     `refusal` says why. sizes: what `Size(i)` counts: kept channels of a layout below a position. cuts: the tensors that
     `param` nodes read in part. ints: settings of leaf modules that count channels. inputs: arguments of forward.
-    specialised: lines where the trace depended on a size of the example. ties: what ties the places to each other.
+    specialised: lines where the trace depended on a size of the example, or on its dtype. ties: what ties the places
+    to each other.
     """
 
     groups: tuple[Group, ...]

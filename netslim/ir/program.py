@@ -15,7 +15,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, EllipsisType
 from typing import Any, TypeAlias, overload
@@ -167,13 +167,28 @@ _REACHES_OUT = re.compile(
 """What reads files or memory, keeps Python's functions or gives out torch's own objects: no part of a forward."""
 
 REQUIRE = "netslim.require"
-"""The function by which a program refuses sizes that it was not followed for."""
+"""The function by which a program refuses sizes and dtypes that it was not followed for."""
 
 
 def require(found: object, wanted: bool, message: str) -> None:
     """Raises InputError with `message` where `found` is not true or false as `wanted`."""
     if not found if wanted else found:  # which torch.compile can decide for a symbolic size too
         raise InputError(message)
+
+
+BY_DTYPE = "netslim.by_dtype"
+"""The function by which a program has what forward decides by a dtype."""
+
+PRECISIONS = {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+"""By name: the dtypes that a network may run in."""
+
+
+def by_dtype(dtype: torch.dtype, table: Mapping[str, object], otherwise: object) -> object:
+    """What the table has for a precision, by its name."""
+    for name, value in table.items():  # which torch.compile follows
+        if PRECISIONS.get(name) == dtype:
+            return value
+    return otherwise
 
 
 _OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem lt le gt ge eq ne truth"
@@ -211,7 +226,7 @@ def _names() -> dict[Function, str]:
         importlib.import_module("torchvision")
         for name in _VISION.split():
             named[getattr(torch.ops.torchvision, name)] = f"torch.ops.torchvision.{name}"
-    named[require] = REQUIRE
+    named |= {require: REQUIRE, by_dtype: BY_DTYPE}
     for module, names in ((operator, _OPERATOR), (math, _MATH), (builtins, _BUILTINS)):
         for name in names.split():
             named.setdefault(getattr(module, name), f"{module.__name__}.{name}")

@@ -24,7 +24,6 @@ import torch
 from netslim.ir.functions import ITEMS, attribute_of, memory, method_of
 from netslim.ir.program import (
     AUTOCAST,
-    REQUIRE,
     RESERVED,
     Function,
     Literal,
@@ -215,8 +214,8 @@ class Printer:
         """How a function is called: by its own name where netslim knows it, else by a number."""
         if target.startswith("builtins."):
             return target.removeprefix("builtins.")
-        if target == REQUIRE:
-            return self._bind("require", function(target))
+        if target.startswith("netslim."):
+            return self._bind(target.rpartition(".")[2], function(target))
         if is_listed(target) or _THROUGH.fullmatch(target):
             return target
         return self._bind("operator", function(target))
@@ -263,7 +262,7 @@ def is_printable(word: str) -> bool:
     return is_word(word) and not (mine or hasattr(builtins, word))
 
 
-_NUMBERED = re.compile(r"(v|struct_|operator_|require_)\d+|words")
+_NUMBERED = re.compile(r"(v|struct_|operator_|require_|by_dtype_)\d+|words")
 _THROUGH = re.compile(r"through\[\d+\]")
 
 

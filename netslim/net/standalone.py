@@ -12,7 +12,9 @@ from netslim.errors import InputError
 from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Inputs
 from netslim.ir.program import (
+    BY_DTYPE,
     OPERATORS,
+    PRECISIONS,
     REQUIRE,
     RESERVED,
     Literal,
@@ -205,6 +207,8 @@ class Standalone(Printer):
     # -- expressions
 
     def call(self, node: Node) -> str:
+        if node.target == BY_DTYPE:
+            return self._by_dtype(*node.args)
         if node.op == "call" and not node.kwargs:
             name, args = _python_operator(node.target), node.args
             if name == "getitem" and len(args) == 2:
@@ -216,6 +220,12 @@ class Standalone(Printer):
             if name in _UNARY and len(args) == 1:
                 return f"{_UNARY[name]}{self._operand(args[0])}"
         return super().call(node)
+
+    def _by_dtype(self, dtype: Literal, table: Literal, otherwise: Literal) -> str:
+        """A table of Python's, by torch's own dtypes."""
+        known = table.items() if isinstance(table, dict) else ()
+        pairs = [f"{PRECISIONS[name]}: {self.expr(value)}" for name, value in known if name in PRECISIONS]
+        return f"{{{', '.join(pairs)}}}.get({self.expr(dtype)}, {self.expr(otherwise)})"
 
     def _operand(self, value: Literal) -> str:
         text = self.expr(value)

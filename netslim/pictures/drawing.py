@@ -99,6 +99,6 @@ def _notes(net: SlimNet, found: tuple[Step, ...]) -> Iterator[str]:
         yield f"Followed in parts: {plan.refusal}"
         yield "What Python does between the parts is not drawn; dashed lines say who calls whom."
     if plan.specialised:
-        yield "Sizes that take another way than the example's are refused: " + "; ".join(plan.specialised)
+        yield "Sizes and dtypes that take another way than the example's are refused: " + "; ".join(plan.specialised)
     if not found:
         yield "Nothing of this network could be followed."

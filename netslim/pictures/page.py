@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from netslim.files import atomic_write
+from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.pictures.drawing import drawing
 from netslim.pictures.scene import Scene, document
@@ -22,7 +23,7 @@ def write_page(
     progress: called with a stage and the fraction of it that is done. Raises ArchiveError where `path` cannot be
     written.
     """
-    text = page(drawing(net, title or net.plan.model, progress))
+    text = page(drawing(net, title or runtime(net).plan.model, progress))
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from netslim.errors import InputError
 from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller
 from netslim.ir.plan import groups_in
 from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
@@ -182,7 +183,7 @@ def to_double(bench: Bench) -> None:
     bench.net, bench.tolerance, bench.single_precision = net.double(), TOLERANCE, False
     try:
         _run_full(bench)
-    except RuntimeError as error:  # it makes float32 tensors of its own
+    except (RuntimeError, InputError) as error:  # it makes float32 tensors of its own, or decides by the dtype
         must_be_the_networks(error)
         bench.net, bench.inputs, bench.tolerance = net.to(was), inputs, TOLERANCE_FLOAT32
         _run_full(bench)

@@ -55,7 +55,7 @@ def unsharded(model: M) -> M:
     spread = [parameter for parameter in model.parameters() if is_spread(parameter)]
     if not spread and not sharded(model.modules()):
         return model
-    return copied(model, {id(p): nn.Parameter(whole(p.detach()), p.requires_grad) for p in spread})
+    return plain_copy(model, {id(p): nn.Parameter(whole(p.detach()), p.requires_grad) for p in spread})
 
 
 def blank(tensor: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def blank(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta")
 
 
-def copied(model: M, memo: dict[int, Any]) -> M:
+def plain_copy(model: M, memo: dict[int, Any]) -> M:
     """``copy.deepcopy(model, memo)``, but that the copy of a sharded model is plain; `memo` has its parameters."""
     found = sharded(model.modules())
     memo |= {id(module): plain_class(module).__new__(plain_class(module)) for module in found}

@@ -50,7 +50,7 @@ def confirmed(
     if found is None:
         raise TraceError(_unexplained(base, kept))
     guards = _settled_guards(base, _guards(base, held, kept), kept)
-    return dropped(written(base, found, guards, pins))
+    return written(base, found, guards, pins)
 
 
 _FEW = 3

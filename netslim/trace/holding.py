@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
-from netslim.ir.merging import alike
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
 from netslim.trace.amending import Pin
 from netslim.trace.confirmation import confirmed
@@ -271,19 +270,6 @@ _IMAGE = 3
 
 def _scales(scales: Sequence[Scale], family: Family, batched: bool) -> list[tuple[Scale, Family]]:
     return [(scale if batched else replace(scale, batch=None), family) for scale in scales]
-
-
-def held_in_both_modes(traces: Mapping[bool, Trace], witnesses: Callable[[bool], Witnesses]) -> dict[bool, Trace]:
-    """A module's traces by mode, held to further recordings; training mode to as many as evaluation.
-
-    Where both take the same steps, and evaluation takes them at every size, training mode is held to few.
-    """
-    evaluation, training = witnesses(False), witnesses(True)
-    held = evaluation.hold(traces[False])
-    training.least = evaluation.made
-    if not evaluation.made and traces[True].comparisons == traces[False].comparisons:
-        training.alike = evaluation if alike(traces[True].program, traces[False].program) else None
-    return {True: training.hold(traces[True]), False: held}
 
 
 def _refusal(name: str, dim: int, size: int, why: str) -> str:

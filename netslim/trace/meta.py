@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netslim.errors import TraceError
+from netslim.errors import TraceError, is_interruption
 from netslim.ir.program import LIFTED
 from netslim.layouts.engine import Args, Kwargs, on_one_device
-from netslim.source.sharded import blank, copied
+from netslim.source.sharded import blank, plain_copy
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -31,12 +32,32 @@ def meta_copy(model: nn.Module) -> nn.Module:
         elif tensor.is_floating_point():
             memo[id(tensor)] = blank(tensor)
     memo |= computed(model)
+    return copied(model, memo)
+
+
+def copied(model: nn.Module, memo: Mapping[int, object]) -> nn.Module:
+    """A copy of a model. Raises TraceError, with the attribute, where there is none."""
     try:
-        return copied(model, memo)
+        return plain_copy(model, dict(memo))
     except Exception as error:
+        if is_interruption(error):
+            raise
+        place = next(_uncopied(model, memo), "")
         raise TraceError(
-            f"{type(model).__name__} cannot be copied ({error}); remove what copy.deepcopy refuses."
+            f"{type(model).__name__} cannot be copied{place and f', because of {place}'} "
+            f"({type(error).__name__}: {error}); keep what copy.deepcopy refuses outside of the model."
         ) from error
+
+
+def _uncopied(model: nn.Module, memo: Mapping[int, object]) -> Iterator[str]:
+    """The attributes that cannot be copied."""
+    known = {**memo, **{id(module): module for module in model.modules()}}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            try:
+                copy.deepcopy(value, {**known})
+            except Exception:
+                yield f"its attribute {f'{path}.{name}' if path else name!s} of class {type(value).__name__}"
 
 
 class OneDevice(TorchDispatchMode):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from math import ceil, floor, trunc
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -79,6 +79,18 @@ def _both(reflected: bool) -> Callable[..., object]:
     return method
 
 
+_plain_power = _arithmetic(operator.pow, False)
+
+
+def _power(self: TracedNumber, exponent: Any, modulus: Any = None) -> object:
+    """A power; one that is taken modulo a number is the remainder of the power, but for an inverse."""
+    if modulus is None:
+        return _plain_power(self, exponent)
+    if not all(isinstance(o, int) for o in (self, exponent, modulus)) or exponent < 0:
+        return pow(*(plain(o) for o in (self, exponent, modulus)))  # type: ignore[call-overload]
+    return self**exponent % modulus
+
+
 def _shift(name: str, by: Function) -> Callable[..., object]:
     """A shift by a plain number is a product or a quotient."""
 
@@ -111,6 +123,7 @@ def _equip(cls: type, base: type) -> None:
     for name in "add sub mul truediv floordiv mod pow".split():
         methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
         methods[f"__r{name}__"] = _arithmetic(getattr(operator, name), True)
+    methods["__pow__"] = _power
     for name in "neg pos abs".split():
         methods[f"__{name}__"] = _arithmetic(getattr(operator, name), False)
     for name, fn in (("floor", floor), ("ceil", ceil), ("trunc", trunc)):

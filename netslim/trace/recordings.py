@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ class Held:
 
     numbers: what the base's numbers are there; shapes: of the base's tensors; literals: what stands at each place;
     asked: by comparison of the base, the numbers that it was of there; flipped: comparisons with another outcome there.
-    differs: the line where other steps are taken, or "".
+    differs: the line where other steps are taken, or ""; alike: how many steps are the same. dtypes: literals that are
+    others there, where they may be.
     """
 
     numbers: Mapping[str, Number]
@@ -38,15 +39,18 @@ class Held:
     asked: Mapping[int, tuple[Number | None, ...]]
     flipped: frozenset[int]
     differs: str | None = None
+    alike: int = 0
+    dtypes: Mapping[Place, torch.dtype] = field(default_factory=dict)
 
 
-def against(base: Trace, other: Trace) -> Held:
-    """The base held against another recording."""
+def against(base: Trace, other: Trace, precise: bool = False) -> Held:
+    """The base held against another recording; precise: of another precision, where dtypes may be others."""
     names: dict[str, str] = {}  # of the base's values in the other
     literals: dict[Place, Number] = {}
+    dtypes: dict[Place, torch.dtype] = {}
     ours, theirs, differs = base.steps, other.steps, None
     for i, (a, b) in enumerate(itertools.zip_longest(ours, theirs)):
-        if a is None or b is None or not _same(a, b, i, (base, other), names, literals):
+        if a is None or b is None or not _same(a, b, i, (base, other), names, literals, dtypes if precise else None):
             differs = next((n.where for n in (*ours[i:], *theirs[i:]) if n and n.where), "")
             break
         names[a.name] = b.name
@@ -57,7 +61,7 @@ def against(base: Trace, other: Trace) -> Held:
     asked = {i: tuple(number(o, other) for o in there.operands) for i, there in met.items()}
     outcomes = {i: met[i].outcome if i in met else _outcome(c, numbers) for i, c in enumerate(base.comparisons)}
     flipped = {i for i, c in enumerate(base.comparisons) if outcomes[i] not in (None, c.outcome)}
-    return Held(numbers, known, literals, asked, frozenset(flipped), differs)
+    return Held(numbers, known, literals, asked, frozenset(flipped), differs, len(names), dtypes)
 
 
 def _met(base: Trace, other: Trace) -> Iterator[tuple[int, Comparison]]:
@@ -74,9 +78,10 @@ def shape_of(value: object) -> tuple[int, ...] | None:
 
 
 def _same(
-    a: Node, b: Node, i: int, traces: tuple[Trace, Trace], names: Mapping[str, str], literals: dict[Place, Number]
-) -> bool:
-    """Whether two steps are one, but for numbers, which are collected."""
+    a: Node, b: Node, i: int, traces: tuple[Trace, Trace], names: Mapping[str, str], literals: dict[Place, Number],
+    dtypes: dict[Place, torch.dtype] | None,
+) -> bool:  # fmt: skip
+    """Whether two steps are one, but for numbers, and dtypes where they may differ, which are collected."""
     base, other = traces
     if (a.op, a.grad, a.cast, a.again) != (b.op, b.grad, b.cast, b.again):
         return False
@@ -96,6 +101,8 @@ def _same(
         elif isinstance(x, Ref) and isinstance(y, Ref):
             if names.get(x.name) != y.name:
                 return False
+        elif dtypes is not None and isinstance(x, torch.dtype) and isinstance(y, torch.dtype):
+            dtypes |= {(i, path): y} if x != y else {}
         elif type(x) is not type(y) or not (x == y or (x != x and y != y)):
             return False
     return True

@@ -10,7 +10,6 @@ parameter of its own is recorded too, so that the analysis can leave that alone.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,9 +30,10 @@ from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped
 from netslim.trace.contexts import alone, fast_path_off, prepared
 from netslim.trace.follow import call_the_model, patched, trace
-from netslim.trace.holding import Sizes, TableKept, Witnesses, held_in_both_modes
-from netslim.trace.meta import at, computed, is_leaf, meta_copy
+from netslim.trace.holding import Sizes, TableKept, Witnesses
+from netslim.trace.meta import at, computed, copied, is_leaf, meta_copy
 from netslim.trace.permissive import PermissiveTracer
+from netslim.trace.precisions import held_in_both_modes
 from netslim.trace.recordings import ConstantDiffers
 from netslim.trace.result import Trace
 from netslim.trace.state import kept, require_decidable
@@ -144,7 +144,9 @@ def _followed_whole(
     engine, constants = Engine(rules), Constants()
     traces = {mode: trace(root, given, engine, _leaf, mode, constants, Tracer, making) for mode in (True, False)}
     require_decidable(traces.values(), constants)
-    held = held_in_both_modes(traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size, kept=tables))
+    held = held_in_both_modes(
+        traces, lambda mode: Witnesses(root, given, mode, _leaf, making, fixed_size, kept=tables), whole=True
+    )
     return Recording(root, engine, {"": Traced(described(inputs), held)}, constants)
 
 
@@ -160,7 +162,7 @@ def _in_regions(
     python: Mapping[str, str],
 ) -> Recording:  # fmt: skip
     engine, constants = Engine(rules), Constants()
-    real, meta = copy.deepcopy(model, computed(model)).to("cpu"), meta_copy(model)
+    real, meta = copied(model, computed(model)).to("cpu"), meta_copy(model)
     for ours, theirs in zip(_tensors(real), _tensors(meta), strict=True):
         engine.set(theirs, engine.dims(ours))
     calls = _survey(real, tree_map_only(Tensor, lambda t: t.cpu(), dict(inputs)), engine)
@@ -241,13 +243,9 @@ def _regions(
 
 
 def _followed(
-    module: nn.Module,
-    path: str,
-    calls: list[Arguments],
-    engine: Engine,
-    constants: Constants,
+    module: nn.Module, path: str, calls: list[Arguments], engine: Engine, constants: Constants,
     kept_for: Sizes | None = None,
-) -> Traced | None:
+) -> Traced | None:  # fmt: skip
     """The module's traces by mode, when they are the same for all its calls; None when it cannot be followed."""
     if module._forward_hooks or module._forward_pre_hooks or not all(map(_only_tensors, calls)):
         return None

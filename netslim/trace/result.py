@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from netslim.ir.functions import without_unused
@@ -25,6 +26,15 @@ class Comparison(NamedTuple):
     after: str
 
 
+class Read(NamedTuple):
+    """Python was told a tensor's dtype, at a line, after the step `after`; node: the step that has it, if any."""
+
+    node: str
+    dtype: torch.dtype
+    where: str
+    after: str
+
+
 @dataclass
 class Trace:
     """A program and what is known about its values."""
@@ -35,7 +45,8 @@ class Trace:
     notes: dict[str, dict[str, Layout]] = field(default_factory=dict)  # node name -> what the rules noted
     constants: dict[str, Tensor] = field(default_factory=dict)  # lifted constants by path
     comparisons: tuple[Comparison, ...] = ()  # what Python has asked of sizes
-    specialised: tuple[str, ...] = ()  # lines whose branch depended on a size
+    reads: tuple[Read, ...] = ()  # what Python has asked of dtypes
+    specialised: tuple[str, ...] = ()  # lines whose branch depended on a size or a dtype
     decided: tuple[tuple[str, str], ...] = ()  # values that Python has read: nodes or paths, with the lines
     made: frozenset[str] = frozenset()  # paths of lifted constants that forward itself has made
     dropped: Mapping[str, Tensor] = field(default_factory=dict)  # what forward has replaced unread, by name

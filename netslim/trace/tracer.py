@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import TraceError
-from netslim.ir.functions import CONVERSIONS, DTYPE, ENTRIES, MAKERS, SIZES, effect, gives_values
+from netslim.ir.functions import CONVERSIONS, ENTRIES, MAKERS, SIZES, effect, gives_values
 from netslim.ir.program import Function, Program, name_of
 from netslim.layouts.axes import Const, Reason
 from netslim.layouts.engine import Args, Kwargs
 from netslim.trace.contexts import attention_in_python
+from netslim.trace.dtypes import WIDER, tells_dtype
 from netslim.trace.numbers import TracedInt, is_computed, plain, traced
 from netslim.trace.result import Trace
 from netslim.trace.values import with_values
@@ -51,8 +52,6 @@ class Tracer(Writing):
             return self.hooked(func)
         if name == REQUIRES_GRAD:
             return self.requires_grad(args[0])
-        if name == DTYPE:
-            self._dtype_read = args[0]
         if name == "torch.nn.functional.multi_head_attention_forward":
             with attention_in_python(), self:
                 return func(*args, **kwargs)
@@ -70,7 +69,7 @@ class Tracer(Writing):
             with self.silenced():
                 out = out.detach()
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)) and not (name and effect(name).writes - {"out"}):
-            return out
+            return self._learnt(func, args, kwargs, out)
         if name in MAKERS and not (self.making or out.is_meta or is_computed((args, kwargs))):
             with self.silenced():
                 self._made[id(out)] = out.clone()
@@ -152,6 +151,15 @@ class Tracer(Writing):
         finally:
             self.again = before
 
+    # -- dtypes
+
+    def _learnt(self, func: Function, args: Args, kwargs: Kwargs, out: object) -> object:
+        """What Python is told of a tensor; noted where that tells the dtype, as `element_size` and `type` do."""
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dtype in WIDER]
+        if given and tells_dtype(func, args, kwargs, out):
+            self.told(given[0])
+        return out.replace("torch.meta.", "torch.") if isinstance(out, str) else out  # as it is in memory
+
     # -- numbers
 
     def _size(self, name: str, args: Args, kwargs: Kwargs) -> int | float | torch.Size:
@@ -183,6 +191,7 @@ class Tracer(Writing):
             constants=self.constants,
             comparisons=tuple(self.comparisons),
             decided=tuple(self.decided),
+            reads=tuple(self.reads),
             made=frozenset(self._lifted[i] for i in self._made if i in self._lifted),
         )
 

@@ -20,7 +20,7 @@ from netslim.layouts.axes import Layout
 from netslim.layouts.engine import Engine
 from netslim.layouts.lines import user_line
 from netslim.trace.numbers import TracedFloat, TracedInt, plain, traced
-from netslim.trace.result import Comparison
+from netslim.trace.result import Comparison, Read
 
 
 class Writing(TorchFunctionMode):
@@ -43,7 +43,7 @@ class Writing(TorchFunctionMode):
         self.decided: dict[tuple[str, str], None] = {}
         self._made: dict[int, Tensor] = {}  # constants that this forward makes, as they were when they were made
         self._node_of: dict[int, str] = {}
-        self._dtype_read: Tensor | None = None
+        self.reads: list[Read] = []
         self._alive: list[Tensor] = []
         self._used: set[str] = set(RESERVED)
         self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
@@ -108,8 +108,6 @@ class Writing(TorchFunctionMode):
             return slice(self.encode(value.start), self.encode(value.stop), self.encode(value.step))
         if isinstance(value, torch.device):
             return self.device(value)
-        if isinstance(value, torch.dtype):
-            return self._dtype(value)
         if value is None or isinstance(value, (bool, complex, *_PLAIN)):
             return value
         if isinstance(value, str):
@@ -150,12 +148,11 @@ class Writing(TorchFunctionMode):
         first = next(node.name for node in self.nodes if node.op == "input")
         return Ref(self.add("call", "torch.Tensor.device.__get__", "device", (Ref(first),)))
 
-    def _dtype(self, dtype: torch.dtype) -> Ref | torch.dtype:
-        """A dtype; one that was just read from a tensor stands for that tensor's, so that other precisions run."""
-        read, self._dtype_read = self._dtype_read, None
-        if read is None or read.dtype != dtype or not dtype.is_floating_point:
-            return dtype
-        return Ref(self.add("call", DTYPE, "dtype", (Ref(self._tensor(read)),)))
+    def told(self, tensor: Tensor) -> None:
+        """Note that Python has learnt a tensor's dtype: what it does with it, only further recordings show."""
+        after = self.nodes[-1].name if self.nodes else ""
+        node = self.add("call", DTYPE, "dtype", (Ref(self._tensor(tensor)),)) if self.known(tensor) else ""
+        self.reads.append(Read(node, tensor.dtype, self.line(), after))
 
     def unnamed(self, func: Function) -> str:
         """The name to record for a function that is not on the allowlist."""

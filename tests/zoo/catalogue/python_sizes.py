@@ -105,6 +105,7 @@ def _of_integers() -> Mapping[str, Middle]:
         "right shift": lambda h: h[:, :, : h.shape[2] >> 1],
         "left shift": lambda h: resized(h, h.shape[2] << 1, 8),
         "divmod": lambda h: h[:, :, divmod(h.shape[2], 5)[1] :],
+        "a power modulo": lambda h: h[:, :, pow(h.shape[2], 2, 7) :],
         "negative remainder": lambda h: F.pad(h, (0, -h.shape[3] % 20)),
         "bits": lambda h: h * (h.shape[2] & 7),
         "up to a multiple": lambda h: F.pad(h, (0, math.ceil(h.shape[3] / 16) * 16 - int(h.shape[3]))),
