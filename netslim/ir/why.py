@@ -8,7 +8,8 @@ from typing import Any
 
 from netslim.ir.plan import Plan
 from netslim.ir.ties import Slot, Tie, digits
-from netslim.layouts.axes import MEETS_FIXED, Const, Elastic, Layout, Reason
+from netslim.layouts.axes import Const, Elastic, Layout, Reason
+from netslim.layouts.binding import MEETS_FIXED
 
 NEVER_USED = "never used by forward"
 _SHOWN, _SHOWN_ALIKE = 8, 4

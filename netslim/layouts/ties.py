@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from netslim.layouts import axes
+from netslim.layouts import binding
 from netslim.layouts.axes import (
-    MEETS_FIXED,
     Axis,
     Concat,
     Const,
@@ -24,8 +23,10 @@ from netslim.layouts.axes import (
     Tie,
     Why,
     is_fixed,
+    leaves,
     resolve,
 )  # fmt: skip
+from netslim.layouts.binding import MEETS_FIXED
 
 Known = dict[tuple[object, ...], Axis]
 """The axes that results of operators have got, so that the same operator on the same axes names one axis."""
@@ -42,14 +43,14 @@ def unify(a: Layout, b: Layout, why: Why) -> None:
         _met(whole, a, why)
         _met(whole, b, why)
     asked = _Asked(why)
-    axes.unify(a, b, asked)
+    binding.unify(a, b, asked)
     _stopped((a, b), asked)
 
 
 def freeze(layout: Layout, why: Why) -> None:
     """Bind every free axis of `layout` to a constant. Raises Misaligned when a solved group is among them."""
     asked = _Asked(why)
-    axes.freeze(layout, asked)
+    binding.freeze(layout, asked)
     _stopped((layout,), asked)
 
 
@@ -58,7 +59,7 @@ def split(layout: Layout, outer: int, inner: int, why: Why, known: Known) -> tup
     if outer == 1 or inner == 1:
         return (Const(1), layout) if outer == 1 else (layout, Const(1))
     asked = _Asked(why)
-    factors = axes.split(layout, outer, inner, asked)
+    factors = binding.split(layout, outer, inner, asked)
     _stopped((layout,), asked)
     return _parts(layout, factors, ((0, inner), (0, 1)), why, known)
 
@@ -67,7 +68,7 @@ def cut(layout: Layout, at: int, why: Why, known: Known) -> tuple[Layout, Layout
     """The layouts of `[:at]` and `[at:]`; always possible."""
     if at <= 0 or at >= layout.size:
         return (Const(0), layout) if at <= 0 else (layout, Const(0))
-    return _parts(layout, axes.cut(layout, at), ((0, 0), (at, 0)), why, known)
+    return _parts(layout, binding.cut(layout, at), ((0, 0), (at, 0)), why, known)
 
 
 def named(layout: Layout, why: Why, known: Known) -> Layout:
@@ -100,7 +101,7 @@ class _Asked:
 
 def _stopped(layouts: tuple[Layout, ...], asked: _Asked) -> None:
     for axis in (axis for layout in layouts for axis in _axes_in(layout)) if asked.reason else ():
-        for leaf in axes.leaves(axis):
+        for leaf in leaves(axis):
             if isinstance(leaf, Const) and leaf.reason:
                 stop(axis, leaf.reason)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from netslim.layouts.axes import Const, Layout, Reason, freeze, product
+from netslim.layouts.axes import Const, Layout, Reason, product
+from netslim.layouts.binding import freeze
 from netslim.layouts.engine import Call
 from netslim.layouts.slices import Kept, take
 from netslim.ops.family import Examples, Fits, Modules, Rules

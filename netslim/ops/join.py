@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netslim.ir.program import Literal, Node, Ref
-from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
+from netslim.layouts.axes import Const, Layout, concat, fresh, is_fixed
+from netslim.layouts.binding import cut
 from netslim.layouts.engine import Call
 from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting
