@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 import netslim
 from netslim.errors import SubnetError
+from netslim.ir.links import Links, Tie
 from netslim.ir.plan import freeze_groups
 from netslim.ir.ties import Slot
-from netslim.ir.why import why
+from netslim.ir.why import Explainer, why
 from netslim.layouts.axes import Reason
 
 IMAGES = torch.zeros(2, 3, 8, 8)
@@ -173,14 +174,107 @@ def test_heads_and_channels_are_told_apart() -> None:
     net = converted(Attention())
     heads, channels = net.why("q.weight.0").parts
     assert (heads.place.part, heads.group, heads.reason) == (
-        "[2] × 8", "", "another factor of the same dimension is elastic",
+        "[2 heads] × 8 channels per head", "", "another factor of the same dimension is elastic",
     )  # fmt: skip
-    assert (channels.place.part, channels.group) == ("2 × [8]", "q")
+    assert (channels.place.part, channels.group) == ("2 heads × [8 channels per head]", "q")
     (chain,) = net.why("q.weight.0", "k.bias").chains
     assert [step.op for step in chain.steps] == ["linear", "view", "scaled_dot_product_attention", "view", "linear"]
     (chain,) = net.why("v.weight.0", "out.weight.1").chains
-    assert (chain.first.part, chain.last.part) == ("2 × [8]", "2 × [8]")
+    assert (chain.first.part, chain.last.part) == ("2 heads × [8 channels per head]",) * 2
     assert not net.why("q.weight.0", "v.weight.0").chains
+
+
+class Packed(Attention):
+    """One layer for queries, keys and values; the products are written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        q, k, v = self.q(x).view(2, 64, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        x = (q @ k.transpose(2, 3)).softmax(-1) @ v
+        return self.out(x.transpose(1, 2).reshape(2, 64, 16))
+
+
+def test_heads_are_known_by_the_products_of_attention_too() -> None:
+    heads, channels, _ = converted(Packed()).why("q.weight").parts
+    assert heads.place.part == "[3 × 2 heads] × 8 channels per head"
+    assert channels.place.part == "3 × 2 heads × [8 channels per head]"
+
+
+class Grouped(Residual):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(8, 6, 1, groups=2)
+
+
+def test_groups_of_a_layer_are_told_apart_from_their_channels() -> None:
+    parts = {part.place.part for part in converted(Grouped()).why("body.bias").parts}
+    assert parts == {"[2 groups] × 3 channels per group", "2 groups × [3 channels per group]"}
+
+
+def test_a_module_is_told_by_its_groups() -> None:
+    at = {part: line(Residual, part) for part in ("self.body(x)", "self.norm(y)", "self.side(x)", "y + z")}
+    text = str(converted(Residual()).why("norm"))
+    first, *ways = text.splitlines()
+    assert first == (
+        "group body (6): norm.weight dim 0, norm.bias dim 0, norm.running_mean dim 0, norm.running_var dim 0; tied to"
+    )
+    way = f"batch_norm, {at['self.norm(y)']} → conv2d, {at['self.body(x)']}"
+    assert ways[0] == f"    — {way} → body.weight dim 0, body.bias dim 0"
+    assert not any("norm." in way for way in ways)
+
+
+def test_a_module_says_what_of_it_is_frozen() -> None:
+    lines = str(converted(Residual()).why("head")).splitlines()
+    assert lines[0].startswith("group body (6): head.weight dim 1; tied to")
+    assert lines[-1] == "frozen: model output: head.weight dim 0, head.bias dim 0"
+
+
+@pytest.mark.parametrize("kind", [Residual, Joined, Shuffled, Attention, Packed])
+def test_a_brief_answer_reads_as_the_whole_one(kind: type[nn.Module]) -> None:
+    plan = converted(kind()).plan
+    explainer = Explainer(plan)
+    for name, dims in plan.layouts.items():
+        slots = [Slot(name, dim) for dim in range(len(dims))]
+        assert str(explainer.brief(name, slots)) == str(why(plan, name, slots))
+
+
+def test_the_nearest_are_told_and_the_others_counted() -> None:
+    class Long(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(3, 8, 1, bias=False) for _ in range(40))
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, *more = [layer(x) for layer in self.layers]
+            for i, each in enumerate(more):
+                a = (a + each) if i % 2 else (a - each)
+                a = torch.mul(a, 2) if i % 3 else torch.div(a, 2)
+            return a.sum(1)
+
+    plan = converted(Long()).plan
+    (brief,) = Explainer(plan).brief("layers.0.weight", [Slot("layers.0.weight", 0)]).parts
+    (whole,) = why(plan, "layers.0.weight", [Slot("layers.0.weight", 0)]).parts
+    assert len(whole.ties) == 39
+    assert not whole.more
+    assert brief.ties == whole.ties[: len(brief.ties)]
+    assert len(brief.ties) + brief.more == 39
+
+
+def test_the_graph_is_made_once_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = converted(Residual())
+    made: list[Tie] = []
+    join = Links._join
+    monkeypatch.setattr(Links, "_join", lambda self, tie: [made.append(tie), join(self, tie)][1])
+    for name in net.state_dict():
+        net.why(name)
+    assert not made
+    frozen = freeze_groups(net.plan, {0: Reason("frozen by the proof")})
+    why(frozen, "norm.bias", [Slot("norm.bias", 0)])
+    assert made == list(frozen.ties.ties)
 
 
 def test_a_request_ties_as_an_operator_does() -> None:

@@ -79,7 +79,7 @@ def analyse(
         specialised=tuple(dict.fromkeys(line for traced in recording.traces for line in traced.specialised)),
         unknown=dict(engine.unknown),
         model=type(model).__name__,
-        ties=_ties(engine, met),
+        ties=_ties(engine, solution, met),
     ), constants
 
 
@@ -158,10 +158,11 @@ def _solved(
             return solution, rewriter
 
 
-def _ties(engine: Engine, met: Mapping[str, Tensor]) -> Ties:
+def _ties(engine: Engine, solution: Solution, met: Mapping[str, Tensor]) -> Ties:
     """What ties the dimensions of these tensors to each other."""
     dims = {Slot(name, dim): layout for name, t in met.items() for dim, layout in enumerate(engine.dims(t))}
-    return collected({slot: layout for slot, layout in dims.items() if isinstance(layout, Axis)})
+    axes = {slot: layout for slot, layout in dims.items() if isinstance(layout, Axis)}
+    return collected(axes, solution.solved)
 
 
 def _programs(traces: Mapping[bool, Trace], rewriter: Rewriter) -> dict[bool, Program]:

@@ -52,7 +52,7 @@ def plan_data(plan: Plan) -> s.PlanData:
         unknown={text(name): n for name, n in plan.unknown.items()},
         model=text(plan.model),
         distinct=distinct,
-        ties=_ties_data(plan.ties),
+        ties=_ties_data(plan.ties, list(map(place, plan.ties.layouts))),
     )
 
 
@@ -81,7 +81,7 @@ def plan_from(data: s.PlanData) -> Plan:
         specialised=tuple(map(text, data.specialised)),
         unknown={text(name): n for name, n in data.unknown.items()},
         model=text(data.model),
-        ties=Ties() if data.ties is None else _ties_from(data.ties),
+        ties=Ties() if data.ties is None else _ties_from(data.ties, tuple(map(layout, data.ties.layouts))),
     )
 
 
@@ -89,6 +89,7 @@ def _check_places(data: s.PlanData) -> None:
     """Every layout that is named is there, and the other way round."""
     named = {place for dims in data.layouts.values() for place in dims} | {place for place, _ in data.sizes}
     named |= {place for ints in data.ints.values() for place in ints.values()}
+    named |= set(data.ties.layouts) if data.ties else set()
     if named != set(range(len(data.distinct))):
         raise ValueError("the layouts that it names are not those that it holds")
 
@@ -114,14 +115,16 @@ def _reason_from(data: s.ReasonData) -> Reason:
     return Reason(text(data.text), text(data.op), text(data.where))
 
 
-def _ties_data(ties: Ties) -> s.TiesData:
+def _ties_data(ties: Ties, layouts: list[int]) -> s.TiesData:
     reasons, causes = (list(map(_reason_data, found)) for found in (ties.reasons, ties.causes))
-    return s.TiesData(_slots_data(ties.places), list(ties.sizes), reasons, causes, list[s.TieData](ties.ties))
+    places, edges = _slots_data(ties.places), list[s.TieData](ties.ties)
+    return s.TiesData(places, layouts, reasons, causes, edges, list(ties.roles))  # type: ignore[arg-type]
 
 
-def _ties_from(data: s.TiesData) -> Ties:
+def _ties_from(data: s.TiesData, layouts: tuple[Layout, ...]) -> Ties:
     reasons, causes = (tuple(map(_reason_from, found)) for found in (data.reasons, data.causes))
-    return Ties(_slots_from(data.places), tuple(data.sizes), reasons, causes, tuple(Tie(*tie) for tie in data.ties))
+    edges = tuple(Tie(*tie) for tie in data.ties)
+    return Ties(_slots_from(data.places), layouts, reasons, causes, edges, tuple(data.roles))
 
 
 # ------------------------------------------------------------------------------------------------- layouts

@@ -73,18 +73,18 @@ class FrozenData(Part, frozen=True):
 Count = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
-Ways = Annotated[int, Meta(ge=1, le=8)]
-TieData = tuple[Count, Count, Count, Count, Count, Ways, Ways]
+TieData = tuple[Count, Count, Count, Count, Count]
 
 
 class TiesData(Part, frozen=True):
-    """What ties places to each other: nodes by number; (whole, part, start, step, cause, outer, inner)."""
+    """What ties places to each other: nodes by number, with their layouts; (whole, part, start, step, cause)."""
 
     places: Annotated[list[SlotData], Meta(max_length=LAYOUTS)]
-    sizes: Annotated[list[Count], Meta(max_length=LAYOUTS)]
+    layouts: Annotated[list[Which], Meta(max_length=LAYOUTS)]
     reasons: Annotated[list[ReasonData], Meta(max_length=LAYOUTS)]
     causes: Annotated[list[ReasonData], Meta(max_length=LAYOUTS)]
     ties: Annotated[list[TieData], Meta(max_length=2 * LAYOUTS)]
+    roles: Annotated[list[tuple[Count, Literal["head", "group"]]], Meta(max_length=LAYOUTS)]
 
 
 class NodeData(Part, frozen=True):

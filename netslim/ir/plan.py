@@ -177,6 +177,7 @@ def freeze_groups(plan: Plan, reasons: Mapping[int, Reason]) -> Plan:
         layouts={name: tuple(map(fix, dims)) for name, dims in plan.layouts.items()},
         sizes=tuple((fix(layout), at) for layout, at in plan.sizes),
         ints={path: {name: fix(layout) for name, layout in ints.items()} for path, ints in plan.ints.items()},
+        ties=replace(plan.ties, layouts=tuple(map(fix, plan.ties.layouts))),
     )
 
 

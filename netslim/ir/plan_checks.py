@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program_checks import Placed, Walk, is_identifier, need
+from netslim.ir.tie_checks import check_ties
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, leaves
 
 
@@ -38,7 +39,7 @@ def _skips(plan: Plan, path: str, mode: bool) -> tuple[tuple[int, Skip], ...]:
 def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
     """Raises PlanError unless the plan is one of a network with these modules and tensors, by path."""
     _check_layouts(plan, tensors)
-    _check_ties(plan)
+    check_ties(plan)
     need("" in modules, "it has no network")
     for path in plan.regions:
         need(path in modules, f"it has a program for {path!r}, which it does not hold")
@@ -57,22 +58,6 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
 
 
 # ------------------------------------------------------------------------------------------------- layouts
-
-
-def _check_ties(plan: Plan) -> None:
-    """Ties are between places that there are, and what lies in a dimension fits into it."""
-    known, sizes = plan.ties, plan.ties.sizes
-    need(len(known.places) <= len(sizes), "its ties name a place without a size")
-    need(all(sizes), "its ties name a dimension of no channels")
-    need(len(set(known.places)) == len(known.places), "its ties name a place twice")
-    for slot, size in zip(known.places, sizes, strict=False):
-        dims = plan.layouts.get(slot.param, ())
-        need(slot.dim < len(dims) and dims[slot.dim].size == size, f"its ties are not those of {slot.param!r}")
-    for tie in known.ties:
-        need(tie.whole < len(sizes) and tie.part < len(sizes) + len(known.reasons), "a tie of it leads nowhere")
-        need(tie.cause < len(known.causes), "a tie of it has no cause")
-        last = tie.start + (sizes[tie.part] - 1) * max(1, tie.step) if tie.part < len(sizes) else 0
-        need(0 <= last < max(1, sizes[tie.whole]), "a tie of it does not fit into its dimension")
 
 
 MOST_RUNS = 1 << 20
@@ -122,6 +107,8 @@ def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             dims = plan.layouts.get(slot.param, ())
             need(slot.dim < len(dims), f"its group {group.name!r} is in no dim {slot.dim} of {slot.param!r}")
             need(number in inside[id(dims[slot.dim])], f"its group {group.name!r} is not in {slot.param!r}")
+    for layout in plan.ties.layouts:
+        check(layout)
     for layout, at in plan.sizes:
         check(layout)
         need(0 <= at <= layout.size, "a size is counted beyond the end of its layout")

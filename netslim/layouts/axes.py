@@ -38,13 +38,15 @@ _ids = itertools.count()
 class Axis:
     """An unknown run of `size` channels, bound at most once.
 
-    ties: what operators have said of it. made: whether it is a dimension of an operator's result.
+    ties: what operators have said of it. made: whether it is a dimension of an operator's result;
+    role: "head" or "group" where it counts these.
     """
 
-    __slots__ = ("bound", "id", "made", "size", "ties")
+    __slots__ = ("bound", "id", "made", "role", "size", "ties")
 
     def __init__(self, size: int) -> None:
         self.size, self.bound, self.id = size, None, next(_ids)  # type: int, Layout | None, int
+        self.role = ""
         self.ties, self.made = {}, False  # type: dict[tuple[Axis | Reason, int, int], Tie], bool
 
     def __repr__(self) -> str:

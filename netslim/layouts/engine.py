@@ -12,7 +12,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -228,6 +228,10 @@ class Call:
     def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
         """The layouts of `[:at]` and `[at:]`."""
         return ties.cut(layout, at, self._cause, self.engine.named)
+
+    def count(self, layout: Layout, role: Literal["head", "group"]) -> None:
+        """Say what a dimension counts, for those who ask why it is so."""
+        ties.count(layout, role)
 
     def note(self, argument: str, layout: Layout) -> None:
         """Tell the rewriter that an integer argument of this call counts the channels of `layout`."""

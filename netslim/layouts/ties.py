@@ -88,6 +88,12 @@ def stop(axis: Axis, reason: Reason) -> None:
     axis.ties.setdefault((reason, 0, 0), Tie(axis, reason, 0, 0, reason))
 
 
+def count(layout: Layout, role: str) -> None:
+    """Say that the axes in a layout count heads or groups."""
+    for axis in _axes_in(layout):
+        axis.role = axis.role or role
+
+
 class _Asked:
     """Works out a reason, and remembers it: so something was frozen for it."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netslim.errors import SubnetError, did_you_mean
+from netslim.ir.answers import Why
 from netslim.ir.ties import Slot
-from netslim.ir.why import Why, between, why
+from netslim.ir.why import between, why
 from netslim.net.runtime import named_tensors, runtime
 
 if TYPE_CHECKING:

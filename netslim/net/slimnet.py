@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import InputError
+from netslim.ir.answers import Why
 from netslim.ir.plan import Block, Frozen, Group, Plan
 from netslim.ir.program import LIFTED
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
-from netslim.ir.why import Why
 from netslim.layouts.axes import Runs, count, positions
 from netslim.layouts.engine import Operator, Rule
 from netslim.net.region import Run, flattened

@@ -40,6 +40,8 @@ def _convolve(call: Call, transposed: bool) -> None:
     by_group, within = call.split(channels, groups, channels.size // groups)
     w_group, w_within = call.split(w_dims[0], groups, w_dims[0].size // groups)
     call.unify(by_group, w_group)
+    if 1 < groups < channels.size:
+        call.count(by_group, "group")
     call.unify(within, w_within if transposed else w_dims[1])
     out: Layout = product(by_group, w_dims[1]) if transposed else w_dims[0]
     if bias is not None:

@@ -24,9 +24,11 @@ from hypothesis import HealthCheck, Phase, assume, event, given, settings
 from torch import nn
 
 import netslim
+from netslim.ir.links import Came, Tie
 from netslim.ir.plan import Plan, Slot
 from netslim.ir.why import between, why
-from netslim.layouts.axes import Concat, Elastic, concat
+from netslim.layouts.axes import Concat, Elastic, Layout, concat
+from netslim.layouts.channels import NO_CHANNEL, channels
 from netslim.net.runtime import runtime
 from netslim.net.subnet import Point, Resolver
 
@@ -103,6 +105,52 @@ def tied_by_operators(plan: Plan) -> None:
         pair = {one.slots[0], other.slots[0]}
         if not any(pair <= set(group.slots) for group in plan.groups):
             assert not between(plan, (one.name, other.name), one.slots[:1], other.slots[:1]).chains
+
+
+@drawn(10)
+@given(networks())
+def test_every_link_of_a_chain_ties_the_same_channels(network: Network) -> None:
+    plan, _ = netslim.analyse(build(network), torch.zeros(network.image))
+    every_link_holds(plan)
+
+
+def every_link_holds(plan: Plan) -> None:
+    """Chains lead through dimensions that have the group, from one to the next by a tie of the cause that is told."""
+    ties, links = plan.ties, plan.ties.links
+    at = [indices(layout) for layout in ties.layouts]
+    known = {(tie.whole, tie.part, tie.cause) for tie in ties.ties}
+    for tie in (tie for tie in ties.ties if tie.part < len(at)):
+        whole, part = at[tie.whole], at[tie.part]
+        for i in range(len(whole)) if tie.step else range(tie.start, tie.start + len(part)):
+            inside = i // tie.step % len(part) if tie.step else i - tie.start
+            assert part[inside] <= whole[i], tie
+    for origin, (node, leaf) in enumerate(links.leaves):
+        if node < len(ties.places) and isinstance(leaf.layout, Elastic):
+            came: Came = {}
+            for state in links.walk(origin, came):
+                before, cause = came[state] or (state, -1)
+                (first, one), (second, other) = links.leaves[before], links.leaves[state]
+                assert one.layout == other.layout == leaf.layout
+                assert {(first, second, cause), (second, first, cause)} & known
+
+
+def indices(layout: Layout) -> list[set[tuple[int, int]]]:
+    """The channels of groups that stand at each index."""
+    held: list[set[tuple[int, int]]] = [set() for _ in range(layout.size)]
+    for group, found in channels(layout):
+        for i, channel in enumerate(found.tolist()):
+            held[i] |= {(group, channel)} if channel != NO_CHANNEL else set()
+    return held
+
+
+def test_a_tie_of_other_channels_is_seen() -> None:
+    plan, _ = netslim.analyse(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)), torch.zeros(1, 3, 8, 8))
+    group, fixed = (plan.ties.numbers[slot] for slot in (Slot("0.weight", 0), Slot("1.weight", 0)))
+    wrong = replace(plan.ties, ties=(*plan.ties.ties, Tie(fixed, group, 0, 0, 0)))
+    assert wrong.links.broken == [wrong.ties[-1]]
+    every_link_holds(plan)
+    with pytest.raises(AssertionError):
+        every_link_holds(replace(plan, ties=wrong))
 
 
 def test_a_tie_that_is_lost_is_missed() -> None:
