@@ -26,6 +26,7 @@ from netslim.net.region import Run, flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
 from netslim.net.sharding import gathered
 from netslim.net.subnet import IndexSets, Point, Ranking, Width, keep_counts, kept_channels, running
+from netslim.net.summary import Groups, html, text
 from netslim.net.tree import Namesake, beside, lift
 from netslim.source.sharded import unsharded, whole
 from netslim.source.wrapped import unwrapped
@@ -149,8 +150,8 @@ class SlimNet(nn.Module):
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The elastic axes, in the order in which the program meets them."""
-        return beside(self, "groups", runtime(self).plan.groups)
+        """The elastic axes, in the order in which the program meets them; a notebook shows them as a table."""
+        return beside(self, "groups", Groups(runtime(self).plan.groups))
 
     @property
     def frozen(self) -> tuple[Frozen, ...]:
@@ -267,6 +268,8 @@ class SlimNet(nn.Module):
         super().__setstate__(state)
         self._ready()
 
-    def extra_repr(self) -> str:
-        plan = runtime(self).plan
-        return f"{plan.model}: {len(plan.groups)} channel groups, {len(plan.blocks)} blocks"
+    def __repr__(self) -> str:
+        return text(runtime(self).plan, runtime(self).proof)
+
+    def _repr_html_(self) -> str:
+        return html(runtime(self).plan, runtime(self).proof)
