@@ -21,7 +21,12 @@ PARTS = ("groups", "blocks", "frozen")
 @click.option("--groups", is_flag=True, help="Only the elastic groups.")
 @click.option("--blocks", is_flag=True, help="Only the skippable blocks.")
 @click.option("--frozen", is_flag=True, help="Only what stays at full width, and why.")
-@click.option("--why", metavar="PARAM", help="Say why the dimensions of one parameter are tied or frozen.")
+@click.option(
+    "--why",
+    metavar="NAME",
+    multiple=True,
+    help="Say what ties or froze a parameter, module or group, operator by operator; A,B: what ties these two.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="groups.png", help="Draw the groups as lanes.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="page.html", help="Write a page that shows all of it.")
 @source_options
@@ -32,7 +37,7 @@ def inspect(
     groups: bool,
     blocks: bool,
     frozen: bool,
-    why: str | None,
+    why: tuple[str, ...],
     plot: Path | None,
     html: Path | None,
     trust: bool,
@@ -44,6 +49,9 @@ def inspect(
     A group is a set of dimensions of parameters that must keep the same channels. SOURCE is mymodel.py,
     package.module:callable, torchvision:NAME or timm:NAME.
     """
+    names = [name.strip() for given in why for name in given.split(",")]
+    if len(names) > 2 or not all(names):
+        raise click.UsageError("--why takes one name, or two whose tie it is to explain.")
     _check_pictures(plot, html)
     net = open_net(target, options, trust)
     from netslim.report import inspection, inspection_dict, say
@@ -51,9 +59,9 @@ def inspect(
     wanted = [part for part, chosen in zip(PARTS, (groups, blocks, frozen), strict=True) if chosen] or list(PARTS)
     if as_json:
         found = inspection_dict(net, wanted)
-        click.echo(json.dumps(found | {"why": net.why(why)} if why else found, indent=2))
-    elif why:
-        say(net.why(why))
+        click.echo(json.dumps(found | {"why": net.why(*names).to_data()} if names else found, indent=2))
+    elif names:
+        say(str(net.why(*names)))
     else:
         say(inspection(net, wanted))
     _draw(net, target, plot, html)

@@ -20,8 +20,6 @@ from netslim.layouts.axes import (
     Reason,
     concat,
     count,
-    cut,
-    freeze,
     fresh,
     from_positions,
     is_fixed,
@@ -30,9 +28,8 @@ from netslim.layouts.axes import (
     product,
     resolve,
     runs,
-    split,
-    unify,
 )
+from netslim.layouts.binding import cut, freeze, split, unify
 
 
 def why() -> Reason:

@@ -68,7 +68,7 @@ def test_its_parts_are_followed(net: netslim.SlimNet) -> None:
 
 
 def test_a_literal_size_in_python_stays_whole(net: netslim.SlimNet) -> None:
-    why = net.why("fixed.weight")
+    why = str(net.why("fixed.weight"))
     assert "Python that cannot be followed" in why
     assert "test_regions.py" in why
 

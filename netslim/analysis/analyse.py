@@ -20,10 +20,12 @@ from netslim.errors import InputError
 from netslim.ir.functions import memory
 from netslim.ir.inputs import Left, described
 from netslim.ir.merging import merged
-from netslim.ir.plan import Frozen, Plan, Region, Slot, groups_in
+from netslim.ir.plan import Frozen, Plan, Region, groups_in
 from netslim.ir.program import Node, Program, Size
-from netslim.layouts.axes import Layout, freeze
+from netslim.ir.ties import Slot, Ties, collected
+from netslim.layouts.axes import Axis, Layout, leaves
 from netslim.layouts.engine import Engine
+from netslim.layouts.ties import freeze, stop
 from netslim.trace.follow import freeze_outputs
 from netslim.trace.meta import at
 from netslim.trace.regions import Arguments, Constants, Recording, record
@@ -77,6 +79,7 @@ def analyse(
         specialised=tuple(dict.fromkeys(line for traced in recording.traces for line in traced.specialised)),
         unknown=dict(engine.unknown),
         model=type(model).__name__,
+        ties=_ties(engine, solution, met),
     ), constants
 
 
@@ -144,11 +147,22 @@ def _solved(
         solution = solve(engine, met)
         rewriter = Rewriter(engine, solution, _layouts(engine, solution, met, tensors))
         demands = [demand for traced in recording.shell for demand in rewriter.demands(traced)]
-        for layout, reason in demands:
-            for group in groups_in(layout):
-                freeze(solution.axes[group], lambda reason=reason: reason)  # type: ignore[misc]
+        for layout, reason, met_here in demands:
+            whole = [solution.axes[group] for group in groups_in(layout)]
+            for axis in met_here:
+                if not set(whole).isdisjoint(leaves(axis)):
+                    stop(axis, reason)
+            for axis in whole:
+                freeze(axis, lambda reason=reason: reason)  # type: ignore[misc]
         if not demands:
             return solution, rewriter
+
+
+def _ties(engine: Engine, solution: Solution, met: Mapping[str, Tensor]) -> Ties:
+    """What ties the dimensions of these tensors to each other."""
+    dims = {Slot(name, dim): layout for name, t in met.items() for dim, layout in enumerate(engine.dims(t))}
+    axes = {slot: layout for slot, layout in dims.items() if isinstance(layout, Axis)}
+    return collected(axes, solution.solved)
 
 
 def _programs(traces: Mapping[bool, Trace], rewriter: Rewriter) -> dict[bool, Program]:

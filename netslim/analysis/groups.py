@@ -17,13 +17,13 @@ from netslim.layouts.axes import (
     Product,
     Reason,
     concat,
-    freeze,
     is_fixed,
     leaves,
     product,
     resolve,
 )  # fmt: skip
 from netslim.layouts.engine import Engine
+from netslim.layouts.ties import freeze, stop
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _choose_factors(layouts: Iterable[Layout]) -> None:
         again = False
         for layout in layouts:
             for found in _products(resolve(layout)):
-                again = _choose(found) or again
+                again = _choose(found, layout) or again
 
 
 def _products(layout: Layout) -> list[Product]:
@@ -85,15 +85,20 @@ def _products(layout: Layout) -> list[Product]:
     return [p for part in layout.parts for p in _products(part)] if isinstance(layout, Concat) else []
 
 
-def _choose(found: Product) -> bool:
+def _choose(found: Product, place: Layout) -> bool:
     elastic = [f for f in found.factors if not is_fixed(f)]
     if len(elastic) < 2:
         return False
     kept = max(reversed(elastic), key=lambda f: f.size)
     others = [factor for factor in elastic if factor != kept]  # an axis times itself is still one axis
     for factor in others:
-        freeze(factor, lambda: Reason("another factor of the same dimension is elastic"))
+        freeze(factor, lambda: _OTHER_FACTOR)
+    if others and isinstance(place, Axis):
+        stop(place, _OTHER_FACTOR)
     return bool(others)
+
+
+_OTHER_FACTOR = Reason("another factor of the same dimension is elastic")
 
 
 def _names(slots: Mapping[int, list[Slot]]) -> dict[int, str]:

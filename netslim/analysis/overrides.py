@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from netslim.errors import InputError, did_you_mean
-from netslim.layouts.axes import Reason, freeze, unify
+from netslim.layouts.axes import Reason
 from netslim.layouts.engine import Engine, Operator, Rule
+from netslim.layouts.ties import freeze, unify
 from netslim.ops import RULES
 
 

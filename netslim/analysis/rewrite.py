@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from netslim.analysis.groups import Solution
 from netslim.ir.functions import COUNTS, without_unused
 from netslim.ir.program import Leaf, Node, Program, Ref, Size, map_leaves
-from netslim.layouts.axes import Layout, Reason, is_fixed, product
+from netslim.layouts.axes import Axis, Layout, Reason, is_fixed, product
 from netslim.layouts.engine import Dims, Engine
 from netslim.ops import FITS
 from netslim.ops.fitting import Fitting, Unfitted
@@ -76,8 +76,11 @@ class Rewriter:
                 notes = traced.notes.get(node.name, {})
                 self._note(node, {k: self.solution.solved(v) for k, v in notes.items()})
 
-    def demands(self, traced: Trace) -> Iterator[tuple[Layout, Reason]]:
-        """Elastic layouts that Python, which nobody rewrites, needs at full width: literal sizes, own parameters."""
+    def demands(self, traced: Trace) -> Iterator[tuple[Layout, Reason, list[Axis]]]:
+        """Elastic layouts that Python, which nobody rewrites, needs at full width: literal sizes, own parameters.
+
+        With the reason, and the axes of the tensors that are used there.
+        """
         outs, values = self._solved(traced)
         for node in traced.program:
             wanted: list[Layout] = []
@@ -92,7 +95,12 @@ class Rewriter:
                 except (KeyError, AttributeError, TypeError, IndexError):  # it holds what no program could hold
                     wanted = [layout for ref in node.refs for dims in outs.get(ref, ()) for layout in dims]
             reason = Reason("used by Python that cannot be followed", node.target.rsplit(".", 1)[-1], node.where)
-            yield from ((layout, reason) for layout in wanted if not is_fixed(layout))
+            met = self._axes(traced, (node.name, *node.refs)) if wanted else []
+            yield from ((layout, reason, met) for layout in wanted if not is_fixed(layout))
+
+    def _axes(self, traced: Trace, names: tuple[str, ...]) -> list[Axis]:
+        given = tree_leaves([traced.tensors.get(name) for name in names])
+        return [d for t in given if isinstance(t, Tensor) for d in self.engine.dims(t) if isinstance(d, Axis)]
 
     def size(self, layout: Layout) -> Size | int:
         """How many channels of a layout, as the engine has it, are kept."""

@@ -15,6 +15,7 @@ from netslim.archive.literals import DEEPEST, DictData, dict_data, value_data, v
 from netslim.ir.inputs import Inputs, Left
 from netslim.ir.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
 from netslim.ir.program import Node, Program
+from netslim.ir.ties import Tie, Ties
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, Reason
 
 _MOST = 4096
@@ -51,6 +52,7 @@ def plan_data(plan: Plan) -> s.PlanData:
         unknown={text(name): n for name, n in plan.unknown.items()},
         model=text(plan.model),
         distinct=distinct,
+        ties=_ties_data(plan.ties, list(map(place, plan.ties.layouts))),
     )
 
 
@@ -79,6 +81,7 @@ def plan_from(data: s.PlanData) -> Plan:
         specialised=tuple(map(text, data.specialised)),
         unknown={text(name): n for name, n in data.unknown.items()},
         model=text(data.model),
+        ties=Ties() if data.ties is None else _ties_from(data.ties, tuple(map(layout, data.ties.layouts))),
     )
 
 
@@ -86,6 +89,7 @@ def _check_places(data: s.PlanData) -> None:
     """Every layout that is named is there, and the other way round."""
     named = {place for dims in data.layouts.values() for place in dims} | {place for place, _ in data.sizes}
     named |= {place for ints in data.ints.values() for place in ints.values()}
+    named |= set(data.ties.layouts) if data.ties else set()
     if named != set(range(len(data.distinct))):
         raise ValueError("the layouts that it names are not those that it holds")
 
@@ -103,6 +107,26 @@ def _slots_from(data: list[s.SlotData]) -> tuple[Slot, ...]:
     return tuple(Slot(slot.param, slot.dim) for slot in data)
 
 
+def _reason_data(reason: Reason) -> s.ReasonData:
+    return s.ReasonData(text(reason.text), text(reason.op), text(reason.where))
+
+
+def _reason_from(data: s.ReasonData) -> Reason:
+    return Reason(text(data.text), text(data.op), text(data.where))
+
+
+def _ties_data(ties: Ties, layouts: list[int]) -> s.TiesData:
+    reasons, causes = (list(map(_reason_data, found)) for found in (ties.reasons, ties.causes))
+    places, edges = _slots_data(ties.places), list[s.TieData](ties.ties)
+    return s.TiesData(places, layouts, reasons, causes, edges, list(ties.roles))  # type: ignore[arg-type]
+
+
+def _ties_from(data: s.TiesData, layouts: tuple[Layout, ...]) -> Ties:
+    reasons, causes = (tuple(map(_reason_from, found)) for found in (data.reasons, data.causes))
+    edges = tuple(Tie(*tie) for tie in data.ties)
+    return Ties(_slots_from(data.places), layouts, reasons, causes, edges, tuple(data.roles))
+
+
 # ------------------------------------------------------------------------------------------------- layouts
 
 
@@ -110,10 +134,7 @@ def _layout_data(layout: Layout) -> s.LayoutData:
     if isinstance(layout, Elastic):
         return s.GroupRef(layout.group, layout.size)
     if isinstance(layout, Const):
-        reason = layout.reason
-        return s.ConstData(
-            layout.size, s.ReasonData(text(reason.text), text(reason.op), text(reason.where)) if reason else None
-        )
+        return s.ConstData(layout.size, _reason_data(layout.reason) if layout.reason else None)
     if isinstance(layout, Product):
         return s.ProductData(list(map(_layout_data, layout.factors)))
     assert isinstance(layout, Concat)
@@ -124,8 +145,7 @@ def _layout_from(data: s.LayoutData, depth: int = 0) -> Layout:
     if isinstance(data, s.GroupRef):
         return Elastic(data.group, data.size)
     if isinstance(data, s.ConstData):
-        reason = data.reason
-        return Const(data.size, Reason(text(reason.text), text(reason.op), text(reason.where)) if reason else None)
+        return Const(data.size, _reason_from(data.reason) if data.reason else None)
     if depth > DEEPEST:
         raise ValueError("a layout is nested too deeply")
     children = data.factors if isinstance(data, s.ProductData) else data.parts

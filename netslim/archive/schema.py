@@ -70,6 +70,23 @@ class FrozenData(Part, frozen=True):
     where: Text
 
 
+Count = Annotated[int, Meta(ge=0, le=1 << 31)]
+
+
+TieData = tuple[Count, Count, Count, Count, Count]
+
+
+class TiesData(Part, frozen=True):
+    """What ties places to each other: nodes by number, with their layouts; (whole, part, start, step, cause)."""
+
+    places: Annotated[list[SlotData], Meta(max_length=LAYOUTS)]
+    layouts: Annotated[list[Which], Meta(max_length=LAYOUTS)]
+    reasons: Annotated[list[ReasonData], Meta(max_length=LAYOUTS)]
+    causes: Annotated[list[ReasonData], Meta(max_length=LAYOUTS)]
+    ties: Annotated[list[TieData], Meta(max_length=2 * LAYOUTS)]
+    roles: Annotated[list[tuple[Count, Literal["head", "group"]]], Meta(max_length=LAYOUTS)]
+
+
 class NodeData(Part, frozen=True):
     name: Name
     op: Literal["input", "param", "module", "call", "output"]
@@ -144,6 +161,7 @@ class PlanData(Record, frozen=True):
     specialised: Annotated[list[Text], Meta(max_length=MODULES)]
     unknown: Annotated[dict[Text, Natural], Meta(max_length=MODULES)]
     model: Text
+    ties: TiesData | None = None
 
 
 # ------------------------------------------------------------------------------------- modules, proof, the whole

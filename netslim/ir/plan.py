@@ -15,14 +15,8 @@ from typing import NamedTuple
 from netslim.ir.inputs import Inputs, Left, in_order, tensors_in
 from netslim.ir.merging import alike
 from netslim.ir.program import Node, Program
+from netslim.ir.ties import Slot, Ties
 from netslim.layouts.axes import Const, Elastic, Layout, Reason, leaves, replaced
-
-
-class Slot(NamedTuple):
-    """One dimension of one parameter or buffer."""
-
-    param: str
-    dim: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +117,8 @@ class Plan:
     regions: by path; the whole network ('') where forward could be followed, else its largest parts that could, and
     `refusal` says why. sizes: what `Size(i)` counts: kept channels of a layout below a position. cuts: the tensors that
     `param` nodes read in part. ints: settings of leaf modules that count channels. inputs: arguments of forward.
-    specialised: lines where the trace depended on a size of the example, or on its dtype.
+    specialised: lines where the trace depended on a size of the example, or on its dtype. ties: what ties the places
+    to each other.
     """
 
     groups: tuple[Group, ...]
@@ -140,6 +135,7 @@ class Plan:
     specialised: tuple[str, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
+    ties: Ties = field(default_factory=Ties)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Plan:
         return self  # nothing in it ever changes
@@ -181,6 +177,7 @@ def freeze_groups(plan: Plan, reasons: Mapping[int, Reason]) -> Plan:
         layouts={name: tuple(map(fix, dims)) for name, dims in plan.layouts.items()},
         sizes=tuple((fix(layout), at) for layout, at in plan.sizes),
         ints={path: {name: fix(layout) for name, layout in ints.items()} for path, ints in plan.ints.items()},
+        ties=replace(plan.ties, layouts=tuple(map(fix, plan.ties.layouts))),
     )
 
 
@@ -194,28 +191,3 @@ def refuse_blocks(plan: Plan, ids: set[int], reason: str) -> Plan:
 def groups_in(layout: Layout) -> list[int]:
     """Ids of the groups in a layout, each once, in order."""
     return list(dict.fromkeys(leaf.group for leaf in leaves(layout) if isinstance(leaf, Elastic)))
-
-
-def why(plan: Plan, name: str) -> str:
-    """Why the dims of a parameter are tied or frozen, a line per dim. Raises KeyError for an unknown name."""
-    lines = []
-    for dim, layout in enumerate(plan.layouts[name]):
-        found = groups_in(layout)
-        lines += [f"{name} dim {dim}: {_tied(plan.groups[g], name, dim)}" for g in found]
-        because = "" if found else _frozen_because(plan, Slot(name, dim))
-        lines += [f"{name} dim {dim} ({layout.size}): {because}"] if because else []  # kernels are no channels
-    return "\n".join(lines) or f"{name} has no channel dimension"
-
-
-def _tied(group: Group, name: str, dim: int) -> str:
-    others = [f"{s.param} dim {s.dim}" for s in group.slots if s != (name, dim)]
-    shown = ", ".join(others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
-    return f"group {group.name} ({group.size} channels)" + (f", tied to {shown}" if others else ", alone")
-
-
-def _frozen_because(plan: Plan, slot: Slot) -> str:
-    for frozen in plan.frozen:
-        if slot in frozen.slots:
-            place = f" ({', '.join(p for p in (frozen.op, frozen.where) if p)})" if frozen.op or frozen.where else ""
-            return f"frozen: {frozen.reason}{place}"
-    return ""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program_checks import Placed, Walk, is_identifier, need
+from netslim.ir.tie_checks import check_ties
 from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, leaves
 
 
@@ -38,6 +39,7 @@ def _skips(plan: Plan, path: str, mode: bool) -> tuple[tuple[int, Skip], ...]:
 def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
     """Raises PlanError unless the plan is one of a network with these modules and tensors, by path."""
     _check_layouts(plan, tensors)
+    check_ties(plan)
     need("" in modules, "it has no network")
     for path in plan.regions:
         need(path in modules, f"it has a program for {path!r}, which it does not hold")
@@ -105,6 +107,8 @@ def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             dims = plan.layouts.get(slot.param, ())
             need(slot.dim < len(dims), f"its group {group.name!r} is in no dim {slot.dim} of {slot.param!r}")
             need(number in inside[id(dims[slot.dim])], f"its group {group.name!r} is not in {slot.param!r}")
+    for layout in plan.ties.layouts:
+        check(layout)
     for layout, at in plan.sizes:
         check(layout)
         need(0 <= at <= layout.size, "a size is counted beyond the end of its layout")

@@ -6,17 +6,17 @@
     Product   row-major product of factors (what reshape and grouping make)
     Concat    parts laid one after another (what cat, split and channel padding make)
 
-`unify`, `cut` and `split` are the only operations that bind axes. They never fail: what cannot be aligned is frozen
-with a reason. One layout can be written in several ways ([a + a] is (2 * a)); what is unified means the same, and stays
-so whatever is bound later. `runs` turns a solved layout and the kept channels of each group into an index set.
+Axes are bound by the operations of `binding` alone. `runs` turns a solved layout and the kept channels of each group
+into an index set.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 Runs = tuple[tuple[int, int], ...]
 """An index set as sorted (start, length) runs, none of them empty and no two of them touching."""
@@ -36,15 +36,34 @@ _ids = itertools.count()
 
 
 class Axis:
-    """An unknown run of `size` channels, bound at most once."""
+    """An unknown run of `size` channels, bound at most once.
 
-    __slots__ = ("bound", "id", "size")
+    ties: what operators have said of it. made: whether it is a dimension of an operator's result;
+    role: "head" or "group" where it counts these.
+    """
+
+    __slots__ = ("bound", "id", "made", "role", "size", "ties")
 
     def __init__(self, size: int) -> None:
         self.size, self.bound, self.id = size, None, next(_ids)  # type: int, Layout | None, int
+        self.role = ""
+        self.ties, self.made = {}, False  # type: dict[tuple[Axis | Reason, int, int], Tie], bool
 
     def __repr__(self) -> str:
         return repr(self.bound) if self.bound is not None else f"a{self.id}:{self.size}"
+
+
+class Tie(NamedTuple):
+    """A part of an axis is another axis, or the whole is frozen for a reason; cause: the operator that says so.
+
+    start: where the part begins; step: its stride where it is a factor, 0 where it lies in one piece.
+    """
+
+    whole: Axis
+    part: Axis | Reason
+    start: int
+    step: int
+    cause: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +131,18 @@ def fresh(size: int, single: Reason | None = None) -> Layout:
 
 
 def product(*factors: Layout) -> Layout:
-    """The normal form of a product: flat, without factors of size 1, neighbouring constants folded."""
+    """The normal form of a product: flat, without factors of size 1, neighbouring constants folded.
+
+    Axes stay as they are, bound or not: `resolve` looks what they are bound to.
+    """
     flat: list[Layout] = []
-    for factor in map(resolve, factors):
+    for factor in factors:
         for f in factor.factors if isinstance(factor, Product) else (factor,):
             if f.size == 1:
                 continue
             if flat and isinstance(f, Const) and isinstance(flat[-1], Const):
-                flat[-1] = Const(flat[-1].size * f.size, flat[-1].reason or f.reason)
+                first, second = sorted((f, flat[-1]), key=lambda c: -c.size)  # the larger says why
+                flat[-1] = Const(flat[-1].size * f.size, first.reason or second.reason)
             else:
                 flat.append(f)
     if len(flat) < 2:
@@ -132,7 +155,7 @@ def product(*factors: Layout) -> Layout:
 def concat(*parts: Layout) -> Layout:
     """The normal form of a concatenation: flat, without empty parts, neighbouring constants joined."""
     flat: list[Layout] = []
-    for part in map(resolve, parts):
+    for part in parts:
         for p in part.parts if isinstance(part, Concat) else (part,):
             if p.size == 0:
                 continue
@@ -154,9 +177,9 @@ def resolve(layout: Layout) -> Layout:
         for axis in chain:
             axis.bound = layout
     if isinstance(layout, Product):
-        return product(*layout.factors) if _stale(layout.factors) else layout
+        return product(*map(resolve, layout.factors)) if _stale(layout.factors) else layout
     if isinstance(layout, Concat):
-        return concat(*layout.parts) if _stale(layout.parts) else layout
+        return concat(*map(resolve, layout.parts)) if _stale(layout.parts) else layout
     return layout
 
 
@@ -187,172 +210,6 @@ def replaced(layout: Layout, by: Callable[[Elastic], Layout]) -> Layout:
     if isinstance(layout, Product):
         return product(*(replaced(factor, by) for factor in layout.factors))
     return concat(*(replaced(part, by) for part in layout.parts)) if isinstance(layout, Concat) else layout
-
-
-# ---------------------------------------------------------------------------------------------- unification
-
-
-def freeze(layout: Layout, why: Why) -> None:
-    """Bind every free axis of `layout` to a constant. Raises Misaligned when a solved group is among them."""
-    found, reason = list(leaves(layout)), None
-    solved = {leaf.group for leaf in found if isinstance(leaf, Elastic)}
-    if solved:
-        raise Misaligned(dict.fromkeys(solved, why()))
-    for leaf in found:
-        if isinstance(leaf, Axis) and leaf.bound is None:
-            reason = reason or why()
-            leaf.bound = Const(leaf.size, reason)
-
-
-def unify(a: Layout, b: Layout, why: Why) -> None:
-    """Make two layouts of one size the same, as finely as needed; freeze what cannot be aligned."""
-    a, b = resolve(a), resolve(b)
-    if a == b:
-        return
-    if is_fixed(a) or is_fixed(b):
-        fixed, other = (a, b) if is_fixed(a) else (b, a)
-        reason = next((leaf.reason for leaf in leaves(fixed) if isinstance(leaf, Const) and leaf.reason), None)
-        freeze(other, (lambda: reason) if reason else _meets_fixed(why))
-    elif isinstance(a, Axis) or isinstance(b, Axis):
-        axis, other = (a, b) if isinstance(a, Axis) else (b, a)
-        if any(leaf is axis for leaf in leaves(other)):
-            freeze(other, why)
-        else:
-            axis.bound = other  # type: ignore[union-attr]
-    elif isinstance(a, Concat) or isinstance(b, Concat):
-        _unify_parts(a, b, why) if isinstance(a, Concat) else _unify_parts(b, a, why)
-    elif isinstance(a, Product) and isinstance(b, Product):
-        _unify_products(a, b, why)
-    else:
-        freeze(product(a, b), why)
-
-
-def _meets_fixed(why: Why) -> Why:
-    return lambda: replace(why(), text="meets a dimension of fixed size")
-
-
-def _unify_parts(parts: Layout, other: Layout, why: Why) -> None:
-    """Each part with what lies at its place in the other layout, which is cut where it has to be."""
-    left, right = _Rest(parts), _Rest(other)
-    while left.parts and right.parts:
-        first = left.take()
-        unify(first, concat(*right.take_size(first.size)), why)
-        if isinstance(right.last, Axis):  # it can be all the rest
-            unify(right.last, concat(*reversed(left.parts)), why)
-            return
-
-
-class _Rest:
-    """What is left of a layout, the next part last."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.parts = [layout]
-
-    @property
-    def last(self) -> Layout | None:
-        """The only part that is left, None where there are more."""
-        return resolve(self.parts[0]) if len(self.parts) == 1 else None
-
-    def take(self) -> Layout:
-        """The next part that is no concatenation."""
-        while isinstance(part := resolve(self.parts.pop()), Concat):
-            self.parts += reversed(part.parts)
-        return part
-
-    def take_size(self, size: int) -> Iterator[Layout]:
-        """The next parts, so many channels; the last of them is cut."""
-        while size:
-            part = self.take()
-            if part.size > size:
-                part, rest = cut(part, size)
-                self.parts.append(rest)
-            size -= part.size
-            yield part
-
-
-def _unify_products(a: Product, b: Product, why: Why) -> None:
-    if a.factors[0].size < b.factors[0].size:
-        a, b = b, a
-    big, small = a.factors[0], b.factors[0]
-    if big.size % small.size:
-        freeze(a, why)
-        freeze(b, why)
-        return
-    outer, inner = split(big, small.size, big.size // small.size, why)
-    unify(outer, small, why)
-    unify(product(inner, *a.factors[1:]), product(*b.factors[1:]), why)
-
-
-def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
-    """The layouts of `[:at]` and `[at:]`; always possible."""
-    layout = resolve(layout)
-    if at <= 0 or at >= layout.size:
-        return (Const(0), layout) if at <= 0 else (layout, Const(0))
-    if isinstance(layout, Const):
-        return Const(at, layout.reason), Const(layout.size - at, layout.reason)
-    if isinstance(layout, Axis):
-        halves = fresh(at, _SINGLE), fresh(layout.size - at, _SINGLE)
-        layout.bound = concat(*halves)
-        return halves
-    if isinstance(layout, Concat):
-        after = _Rest(layout)
-        before = concat(*after.take_size(at))
-        return before, concat(*reversed(after.parts))
-    if isinstance(layout, Product):
-        lead, rest = layout.factors[0], product(*layout.factors[1:])
-        whole, extra = divmod(at, rest.size)
-        first, last = cut(lead, whole)
-        if not extra:
-            return product(first, rest), product(last, rest)
-        _, last = cut(last, 1)  # the cut runs through one step of the leading factor
-        left, right = cut(rest, extra)
-        return concat(product(first, rest), left), concat(right, product(last, rest))
-    raise Misaligned({layout.group: Reason(f"a cut at {at} runs through its {layout.size} channels")})
-
-
-_SINGLE = Reason("meets a single channel that a split or slice left over, and one channel always stays")
-
-
-def split(layout: Layout, outer: int, inner: int, why: Why) -> tuple[Layout, Layout]:
-    """Factors of sizes (outer, inner) whose row-major product is `layout`; frozen where they do not exist."""
-    layout = resolve(layout)
-    if outer == 1 or inner == 1:
-        return (Const(1), layout) if outer == 1 else (layout, Const(1))
-    if isinstance(layout, Const):
-        return Const(outer, layout.reason), Const(inner, layout.reason)
-    if isinstance(layout, Axis):
-        factors = fresh(outer), fresh(inner)
-        layout.bound = product(*factors)
-        return factors
-    if isinstance(layout, Product):
-        lead, rest = layout.factors[0], product(*layout.factors[1:])
-        if lead.size % outer == 0:
-            first, second = split(lead, outer, lead.size // outer, why)
-            return first, product(second, rest)
-        if outer % lead.size == 0:
-            first, second = split(rest, outer // lead.size, inner, why)
-            return product(lead, first), second
-    if isinstance(layout, Concat):
-        if all(part.size % inner == 0 for part in layout.parts):
-            pairs = [split(part, part.size // inner, inner, why) for part in layout.parts]
-            for _, second in pairs[1:]:
-                unify(pairs[0][1], second, why)
-            return concat(*(first for first, _ in pairs)), pairs[0][1]
-        if outer <= _MOST_PIECES:
-            return Const(outer), _equal_pieces(layout, outer, inner, why)
-    freeze(layout, why)
-    return Const(outer, why()), Const(inner, why())
-
-
-_MOST_PIECES = 8  # beyond this a concatenation that does not divide is frozen rather than cut to crumbs
-
-
-def _equal_pieces(layout: Layout, count: int, size: int, why: Why) -> Layout:
-    first, rest = cut(layout, size)
-    for _ in range(count - 1):
-        piece, rest = cut(rest, size)
-        unify(first, piece, why)
-    return resolve(first)
 
 
 # ---------------------------------------------------------------------------------------------- index sets

@@ -11,7 +11,8 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.errors import is_interruption
-from netslim.layouts.axes import Const, Layout, Misaligned, Reason, freeze, fresh, is_fixed, resolve, split, unify
+from netslim.layouts import ties
+from netslim.layouts.axes import Const, Layout, Misaligned, Reason, fresh, is_fixed
 from netslim.layouts.forms import executed
 from netslim.layouts.lines import user_line
 
@@ -57,6 +59,7 @@ class Engine(TorchDispatchMode):
         self.rules = rules
         self.notes: dict[str, Layout] = {}  # what the rules said about the call under way, for the rewriter
         self.unknown: dict[str, int] = {}  # operators without a rule, counted
+        self.named: ties.Known = {}  # axes of results
         self._dims: dict[int, Dims] = {}  # by id; an entry goes with its tensor, so that a run holds no activations
         self._produced: set[int] = set()
         self._open: set[OpOverload] = set()  # composite operators that are being taken apart
@@ -168,6 +171,7 @@ class Call:
         self.engine, self.func, self.args, self.kwargs = engine, func, args, kwargs
         self.out: object = None
         self.mixes: list[tuple[list[tuple[Tensor, int]], Redo]] = []
+        self._reason: Reason | None = None
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
@@ -200,21 +204,34 @@ class Call:
         return self.engine.dims(tensor)
 
     def set(self, tensor: Tensor, dims: Sequence[Layout]) -> None:
-        self.engine.set(tensor, [resolve(d) for d in dims])
+        self.engine.set(tensor, [ties.named(d, self._cause, self.engine.named) for d in dims])
 
     def why(self, text: str = "") -> Callable[[], Reason]:
         """A reason that is worked out only if something is frozen."""
-        return lambda: Reason(text or "sizes that cannot be aligned", self.name, user_line())
+        return lambda: replace(self._cause(), text=text) if text else self._cause()
+
+    def _cause(self) -> Reason:
+        if self._reason is None:
+            self._reason = Reason("sizes that cannot be aligned", self.name, user_line())
+        return self._reason
 
     def unify(self, a: Layout, b: Layout) -> None:
-        unify(a, b, self.why())
+        ties.unify(a, b, self._cause)
 
     def freeze(self, layouts: Iterable[Layout], text: str) -> None:
         for layout in layouts:
-            freeze(layout, self.why(text))
+            ties.freeze(layout, self.why(text))
 
     def split(self, layout: Layout, outer: int, inner: int) -> tuple[Layout, Layout]:
-        return split(layout, outer, inner, self.why())
+        return ties.split(layout, outer, inner, self._cause, self.engine.named)
+
+    def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
+        """The layouts of `[:at]` and `[at:]`."""
+        return ties.cut(layout, at, self._cause, self.engine.named)
+
+    def count(self, layout: Layout, role: Literal["head", "group"]) -> None:
+        """Say what a dimension counts, for those who ask why it is so."""
+        ties.count(layout, role)
 
     def note(self, argument: str, layout: Layout) -> None:
         """Tell the rewriter that an integer argument of this call counts the channels of `layout`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -12,6 +13,7 @@ _OURS = os.path.dirname(os.path.dirname(__file__))  # all of netslim
 _SKIPPED = (os.path.dirname(torch.__file__) + os.sep, _OURS + os.sep, "<")
 
 
+@functools.cache
 def is_user_file(filename: str) -> bool:
     """Whether a source file belongs to neither torch nor netslim."""
     return not filename.startswith(_SKIPPED)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from netslim.errors import InputError, SubnetError, did_you_mean
-from netslim.ir.plan import Block, Frozen, Group, Plan, why
+from netslim.errors import InputError
+from netslim.ir.answers import Why
+from netslim.ir.plan import Block, Frozen, Group, Plan
 from netslim.ir.program import LIFTED
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, scaling
@@ -25,6 +26,7 @@ from netslim.net.region import Run, flattened
 from netslim.net.runtime import KEY, Runtime, named_tensors, runtime
 from netslim.net.sharding import gathered
 from netslim.net.subnet import IndexSets, Point, Ranking, Width, keep_counts, kept_channels, running
+from netslim.net.summary import Groups, html, text
 from netslim.net.tree import Namesake, beside, lift
 from netslim.source.sharded import unsharded, whole
 from netslim.source.wrapped import unwrapped
@@ -148,8 +150,8 @@ class SlimNet(nn.Module):
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The elastic axes, in the order in which the program meets them."""
-        return beside(self, "groups", runtime(self).plan.groups)
+        """The elastic axes, in the order in which the program meets them; a notebook shows them as a table."""
+        return beside(self, "groups", Groups(runtime(self).plan.groups))
 
     @property
     def frozen(self) -> tuple[Frozen, ...]:
@@ -192,14 +194,15 @@ class SlimNet(nn.Module):
 
         return group_graph(runtime(self).plan)
 
-    def why(self, name: str) -> str:
-        """Why the dims of a parameter are tied or frozen, a line per dim. Raises SubnetError for an unknown name."""
-        if name not in runtime(self).plan.layouts:
-            known = self.state_dict().keys()
-            if name in known:
-                return f"{name}: frozen: never used by forward"
-            raise SubnetError(f"this network has no parameter {name!r}{did_you_mean(name, known)}")
-        return why(runtime(self).plan, name)
+    def why(self, name: str, other: str | None = None) -> Why:
+        """What ties or froze the dimensions of a name: the operators and lines of the model; `str()` of it is text.
+
+        name: a parameter or buffer, one dimension of it (fc.weight.1), a module (all its parameters) or a group. With
+        `other`, the chain of operators between the two. Raises SubnetError for an unknown name.
+        """
+        from netslim.net.names import asked
+
+        return asked(self, name, other)
 
     # -- plain networks
 
@@ -265,6 +268,8 @@ class SlimNet(nn.Module):
         super().__setstate__(state)
         self._ready()
 
-    def extra_repr(self) -> str:
-        plan = runtime(self).plan
-        return f"{plan.model}: {len(plan.groups)} channel groups, {len(plan.blocks)} blocks"
+    def __repr__(self) -> str:
+        return text(runtime(self).plan, runtime(self).proof)
+
+    def _repr_html_(self) -> str:
+        return html(runtime(self).plan, runtime(self).proof)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from netslim.layouts.axes import Const, Layout, Reason, freeze, product
+from netslim.layouts.axes import Const, Layout, Reason, product
+from netslim.layouts.binding import freeze
 from netslim.layouts.engine import Call
 from netslim.layouts.slices import Kept, take
 from netslim.ops.family import Examples, Fits, Modules, Rules
@@ -39,6 +40,8 @@ def _convolve(call: Call, transposed: bool) -> None:
     by_group, within = call.split(channels, groups, channels.size // groups)
     w_group, w_within = call.split(w_dims[0], groups, w_dims[0].size // groups)
     call.unify(by_group, w_group)
+    if 1 < groups < channels.size:
+        call.count(by_group, "group")
     call.unify(within, w_within if transposed else w_dims[1])
     out: Layout = product(by_group, w_dims[1]) if transposed else w_dims[0]
     if bias is not None:

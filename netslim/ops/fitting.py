@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from netslim.ir.program import Literal, Node, Ref, Size
-from netslim.layouts.axes import Concat, Layout, cut, is_fixed, leaves
+from netslim.layouts.axes import Concat, Layout, is_fixed, leaves
+from netslim.layouts.binding import cut
 from netslim.layouts.engine import Dims
 
 Fit = Callable[[Node, "Fitting"], Node]

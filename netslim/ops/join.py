@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netslim.ir.program import Literal, Node, Ref
-from netslim.layouts.axes import Const, Layout, concat, cut, fresh, is_fixed
+from netslim.layouts.axes import Const, Layout, concat, fresh, is_fixed
+from netslim.layouts.binding import cut
 from netslim.layouts.engine import Call
 from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fit, Fitting
@@ -47,7 +48,7 @@ def split_parts(call: Call) -> None:
     x, dim = call.tensors[0], call.arg("dim", 0) % call.tensors[0].dim()
     dims = list(call.dims(x))
     for out in call.outs:
-        dims[dim], rest = cut(dims[dim], out.shape[dim])
+        dims[dim], rest = call.cut(dims[dim], out.shape[dim])
         call.set(out, dims)
         dims[dim] = rest
 
@@ -72,7 +73,7 @@ def slice_(call: Call) -> None:
 
 def _stepped(call: Call, layout: Layout, start: int, count: int, step: int) -> Layout:
     if step == 1:
-        return cut(cut(layout, start)[1], count)[0]
+        return call.cut(call.cut(layout, start)[1], count)[0]
     if layout.size % step == 0 and count * step == layout.size:
         picked, places = call.split(layout, count, step)
         call.freeze([places], "a slice with a step picks one place of each group")
@@ -87,7 +88,7 @@ def select(call: Call) -> None:
     dim = call.arg("dim") % x.dim()
     dims = list(call.dims(x))
     index = call.arg("index") % x.shape[dim]
-    cut(cut(dims.pop(dim), index)[1], 1)
+    call.cut(call.cut(dims.pop(dim), index)[1], 1)
     call.set(out, dims)
 
 
@@ -95,7 +96,7 @@ def narrow(call: Call) -> None:
     x, out = call.tensors[0], call.outs[0]
     dim, start = call.arg("dim") % x.dim(), call.arg("start")
     dims = list(call.dims(x))
-    dims[dim] = cut(cut(dims[dim], int(start) % max(1, x.shape[dim]))[1], out.shape[dim])[0]
+    dims[dim] = call.cut(call.cut(dims[dim], int(start) % max(1, x.shape[dim]))[1], out.shape[dim])[0]
     call.set(out, dims)
 
 
@@ -153,7 +154,7 @@ def glu(call: Call) -> None:
     x, out = call.tensors[0], call.outs[0]
     dim = call.arg("dim") % x.dim()
     dims = list(call.dims(x))
-    first, second = cut(dims[dim], out.shape[dim])
+    first, second = call.cut(dims[dim], out.shape[dim])
     call.unify(first, second)
     dims[dim] = first
     call.set(out, dims)

@@ -36,6 +36,8 @@ def matmul(call: Call) -> None:
     out = call.outs[0]
     batch = _broadcast(call, a, b, out.dim() - len(row) - len(column))
     call.set(out, [*batch, *row, *column])
+    if batch and call.engine.produced(a) and call.engine.produced(b):
+        call.count(batch[-1], "head")
     contracted = [(a, a.dim() - 1), (b, max(0, b.dim() - 2))]
     if call.engine.produced(a) and call.engine.produced(b):
         call.over(contracted, lambda take: torch.matmul(take(a), take(b)))
@@ -75,6 +77,8 @@ def attention(call: Call) -> None:
                 call.unify(q_dims[i], call.dims(other)[i])
             else:
                 call.freeze([q_dims[i], call.dims(other)[i]], "attention heads of different numbers")
+    if q.dim() > 3:
+        call.count(q_dims[-3], "head")
     call.freeze([q_dims[-2], k_dims[-2]], "attention runs over this dimension")
     if mask is not None:
         for i in range(1, mask.dim() + 1):

@@ -82,6 +82,8 @@ def group_norm(call: Call) -> None:
     x, weight, bias = call.arg("input"), call.arg("weight"), call.arg("bias")
     groups, dims = call.arg("num_groups"), call.dims(x)
     by_group, _ = call.split(dims[1], groups, x.shape[1] // groups)
+    if 1 < groups < x.shape[1]:
+        call.count(by_group, "group")
     for tensor in (weight, bias):
         if tensor is not None:
             call.unify(dims[1], call.dims(tensor)[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from netslim.ir.program import Node
-from netslim.layouts.axes import Const, Reason, freeze
+from netslim.layouts.axes import Const, Reason
+from netslim.layouts.binding import freeze
 from netslim.layouts.engine import Call
 from netslim.ops.family import Examples, Fits, Modules, Rules
 from netslim.ops.fitting import Fitting

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from netslim.cost import count
-from netslim.errors import SubnetError, is_interruption
-from netslim.ir.plan import Slot
+from netslim.errors import is_interruption
+from netslim.ir.program import LIFTED
+from netslim.ir.ties import Slot
+from netslim.ir.why import Explainer
+from netslim.layouts.axes import Layout
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import keep_counts
@@ -23,7 +26,9 @@ def drawing(net: SlimNet, title: str, progress: Callable[[str, float], None] = l
     progress("draw", 0.0)
     found, left_out = steps(net)
     modules = dict.fromkeys(path for step in found for path in _with_holders(step.module))
-    reasons = {name: _why(net, name) for step in found for name in step.tensors if name in plan.layouts}
+    explainer = Explainer(plan)
+    shown = dict.fromkeys(name for step in found for name in step.tensors if name in plan.layouts)
+    reasons = {name: _why(explainer, name, plan.layouts[name]) for name in shown}
     stops = []
     for i, width in enumerate(WIDTHS):
         progress("count", i / len(WIDTHS))
@@ -63,12 +68,10 @@ def _container(net: SlimNet, path: str) -> str:
     return "" if name == "Module" else name
 
 
-def _why(net: SlimNet, name: str) -> str:
+def _why(explainer: Explainer, name: str, dims: Sequence[Layout]) -> str:
     """What `net.why` says; constants of forward have no name to ask for."""
-    try:
-        return net.why(name)
-    except SubnetError:
-        return ""
+    slots = [Slot(name, dim) for dim in range(len(dims))]
+    return "" if LIFTED in name.split(".") else str(explainer.brief(name, slots))
 
 
 def shortened(reasons: Mapping[str, str], most: int = 1_000_000) -> dict[str, str]:

@@ -19,9 +19,10 @@ from netslim.errors import TraceError, is_interruption
 from netslim.ir.functions import written_parameters
 from netslim.ir.inputs import every_tensor
 from netslim.ir.program import Function
-from netslim.layouts.axes import Reason, freeze
+from netslim.layouts.axes import Reason
 from netslim.layouts.engine import Engine
 from netslim.layouts.lines import is_user_file
+from netslim.layouts.ties import freeze
 from netslim.trace import contexts
 from netslim.trace.caches import emptied
 from netslim.trace.meta import at

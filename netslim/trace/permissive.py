@@ -12,7 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from netslim.ir.inputs import every_tensor
 from netslim.ir.program import Function, Literal, Struct
-from netslim.layouts.axes import Const, Reason, freeze
+from netslim.layouts.axes import Const, Reason
+from netslim.layouts.ties import freeze
 from netslim.trace.tracer import SET_DATA, Tracer
 
 

@@ -22,8 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from netslim.errors import InputError, TraceError
 from netslim.ir.inputs import Arguments, Inputs, described, tensors_in
 from netslim.ir.program import Function, Node, Program
-from netslim.layouts.axes import Const, Reason, freeze
+from netslim.layouts.axes import Const, Reason
 from netslim.layouts.engine import Engine, Operator, Rule
+from netslim.layouts.ties import freeze
 from netslim.ops import MODULES
 from netslim.trace.caches import known_caches
 from netslim.trace.confirmation import dropped

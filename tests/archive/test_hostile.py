@@ -38,6 +38,20 @@ def test_a_document_written_anew_by_hand_is_the_same_network(tmp_path: Path) -> 
         assert torch.equal(loaded(IMAGES)["logits"], netslim.load(good())(IMAGES)["logits"])
 
 
+def test_ties_in_a_circle_are_followed_once(tmp_path: Path) -> None:
+    def turned(document: Any) -> None:
+        ties = document["plan"]["ties"][4]
+        ties += [[part, whole, *rest] for whole, part, *rest in ties if part < len(document["plan"]["ties"][1])
+                 and document["plan"]["ties"][1][whole] == document["plan"]["ties"][1][part]]  # fmt: skip
+
+    loaded, first = netslim.load(edited(tmp_path, turned)), netslim.load(good())
+    for name in first.state_dict():
+        tied, wanted = (
+            [[chain.last for chain in part.ties] for part in net.why(name).parts] for net in (loaded, first)
+        )
+        assert [set(each) for each in tied] == [set(each) for each in wanted]
+
+
 # ---------------------------------------------------------------------------------------------------- code
 
 
@@ -257,6 +271,17 @@ def a_block_inside_out(document: Any) -> None:
     skip[3] = skip[1][0]
 
 
+def other_group(ties: Any) -> None:
+    """One of the places that the first tie ties is the first one of another layout instead."""
+    layouts, tie = ties[1], ties[4][0]
+    tie[0] = next(i for i, layout in enumerate(layouts) if layout != layouts[tie[0]] and i < len(ties[0]))
+
+
+def elastic(plan: Any) -> int:
+    """A tied dimension that is all of one group."""
+    return next(i for i, layout in enumerate(plan["ties"][1]) if plan["distinct"][layout][0] == "group")
+
+
 UNFIT = {
     "a group of more channels": lambda d: d["plan"]["groups"][0].__setitem__(1, 16),
     "a group of one channel": lambda d: d["plan"]["groups"][0].__setitem__(1, 1),
@@ -302,6 +327,30 @@ UNFIT = {
         3, [["struct", "Out", ["a", "\uff41"], [ref(program(d)[-2][0])] * 2]]
     ),
     "a group's name for the terminal": lambda d: d["plan"]["groups"][0].__setitem__(0, "a\x1b[31m"),
+    "a tie to nowhere": lambda d: d["plan"]["ties"][4][0].__setitem__(1, 1 << 20),
+    "a tie from nowhere": lambda d: d["plan"]["ties"][4][0].__setitem__(0, 1 << 20),
+    "a tie before the first": lambda d: d["plan"]["ties"][4][0].__setitem__(0, -1),
+    "a tie of no operator": lambda d: d["plan"]["ties"][4][0].__setitem__(4, 1 << 20),
+    "a tie beyond its dimension": lambda d: d["plan"]["ties"][4][0].__setitem__(2, 1 << 20),
+    "a tied dimension without a layout": lambda d: d["plan"]["ties"][1].__setitem__(-1, 1 << 20),
+    "a tied dimension of no channels": lambda d: [
+        d["plan"]["distinct"].append(["const", 0, None]),
+        d["plan"]["ties"][1].append(len(d["plan"]["distinct"]) - 1),
+        d["plan"]["ties"][4].append([0, len(d["plan"]["ties"][1]) - 1, 1, 1, 0]),
+    ],
+    "a tied place of another layout": lambda d: d["plan"]["ties"][1].__setitem__(0, d["plan"]["ties"][1][2]),
+    "a tie of two groups": lambda d: other_group(d["plan"]["ties"]),
+    "places of another order": lambda d: d["plan"]["ties"][0].reverse(),
+    "ties of some places": lambda d: (
+        [d["plan"]["ties"][i].__delitem__(slice(1, None)) for i in (0, 1)] + [d["plan"]["ties"][4].clear()]
+    ),
+    "a tie to nothing that is fixed": lambda d: d["plan"]["ties"][4].append(
+        [elastic(d["plan"]), len(d["plan"]["ties"][1]), 0, 0, 0]
+    ),
+    "a role of nothing": lambda d: d["plan"]["ties"][5].append([1 << 20, "head"]),
+    "a role that there is not": lambda d: d["plan"]["ties"][5].append([0, "tail"]),
+    "a tied place that is not there": lambda d: d["plan"]["ties"][0][0].__setitem__(0, "nothing"),
+    "a tied place twice": lambda d: d["plan"]["ties"][0].__setitem__(1, d["plan"]["ties"][0][0]),
     "a constant that is none": lambda d: d["constants"].append("stem.weight"),
 }
 
@@ -437,6 +486,7 @@ LARGE = {
         inputs[1].extend([f"x{i}", ["input", [1 << 26], "float64", 0]] for i in range(40))
         for inputs in (d["plan"]["inputs"], d["plan"]["regions"][0][1])
     ],
+    "many ties": lambda d: d["plan"]["ties"][4].extend(d["plan"]["ties"][4][:1] * (1 << 19)),
     "10^8 views": lambda d: before_the_end(
         d,
         step("wide", "call", "torch.Tensor.expand", ref(program(d)[0][0]), 10**8, -1, -1, -1, -1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import netslim
 from netslim.errors import ArchiveError
+from tests.archive.nets import edited
 
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -51,6 +53,23 @@ def test_a_loaded_network_is_the_saved_one(net: netslim.SlimNet, path: Path) -> 
     for width in (1.0, 0.5):
         with net.sub(width), loaded.sub(width):
             assert torch.equal(loaded(IMAGES)["logits"], net(IMAGES)["logits"])
+
+
+def test_a_file_that_knows_no_ties_tells_groups_without_chains(tmp_path: Path) -> None:
+    def of_before(document: Any) -> None:
+        plan = document["plan"]
+        del plan["ties"]
+        named = [place for dims in plan["layouts"].values() for place in dims] + [place for place, _ in plan["sizes"]]
+        named += [place for ints in plan["ints"].values() for place in ints.values()]
+        del plan["distinct"][max(named) + 1 :]  # those that the ties alone have are the last
+
+    loaded = netslim.load(edited(tmp_path, of_before))
+    assert netslim.verify(loaded).passed
+    (part,) = [part for part in loaded.why("stem.weight.0").parts if part.group]
+    group = next(group for group in loaded.groups if group.name == part.group)
+    assert {(chain.last.param, chain.last.dim) for chain in part.ties} == set(group.slots) - {("stem.weight", 0)}
+    assert not any(chain.steps for chain in part.ties)
+    assert str(loaded.why("head.bias")) == "head.bias dim 0 (5): frozen: model output"
 
 
 def test_sharing_and_buffers_survive(path: Path) -> None:

@@ -70,6 +70,19 @@ def test_inspect_says_why(run: Run, converted: str) -> None:
     assert "nothing.weight" in unknown.stderr
 
 
+def test_inspect_says_what_ties_two_names(run: Run, converted: str) -> None:
+    found = run("inspect", converted, "--why", "stem.weight.0, head.weight", "--json")
+    assert found.exit_code == 0, found.output
+    why = json.loads(found.stdout)["why"]
+    assert why["names"] == ["stem.weight.0", "head.weight"]
+    assert why["text"] in run("inspect", converted, "--why", "stem.weight.0,head.weight").stdout.replace("\n", " ")
+    apart = run("inspect", converted, "--why", "stem.weight.0", "--why", "nothing")
+    assert apart.exit_code == 1
+    assert "no parameter, module or group 'nothing'" in apart.stderr
+    for bad in ("a,b,c", "a,", ","):
+        assert run("inspect", converted, "--why", bad).exit_code == 2
+
+
 def test_inspect_draws(run: Run, converted: str) -> None:
     pytest.importorskip("matplotlib")
     assert run("inspect", converted, "--plot", "groups.png").exit_code == 0

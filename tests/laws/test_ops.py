@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from netslim import ops
 from netslim.analysis.analyse import analyse
-from netslim.layouts.axes import count, cut, positions
+from netslim.layouts.axes import count, positions
+from netslim.layouts.binding import cut
 from netslim.net.slimnet import SlimNet
 from netslim.net.subnet import IndexSets
 from netslim.net.tree import slim_tree

@@ -12,6 +12,7 @@ is in `found.py`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,10 +21,14 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
+from torch import nn
 
 import netslim
-from netslim.ir.plan import Slot
-from netslim.layouts.axes import Concat, Elastic, concat
+from netslim.ir.links import Came, Tie
+from netslim.ir.plan import Plan, Slot
+from netslim.ir.why import between, why
+from netslim.layouts.axes import Concat, Elastic, Layout, concat
+from netslim.layouts.channels import NO_CHANNEL, channels
 from netslim.net.runtime import runtime
 from netslim.net.subnet import Point, Resolver
 
@@ -78,6 +83,83 @@ def test_most_channels_are_elastic() -> None:
     can, total = map(sum, zip(*found, strict=True))
     assert can / total > 0.8
     assert sum(can > 0 for can, _ in found) / len(found) > 0.9
+
+
+@drawn(10)
+@given(networks())
+def test_every_two_places_of_a_group_are_tied_by_operators_and_no_others(network: Network) -> None:
+    plan, _ = netslim.analyse(build(network), torch.zeros(network.image))
+    tied_by_operators(plan)
+
+
+def tied_by_operators(plan: Plan) -> None:
+    for slot in dict.fromkeys(slot for group in plan.groups for slot in group.slots):
+        for part in why(plan, slot.param, [slot]).parts:
+            group = plan.group(part.group)
+            others = {(chain.last.param, chain.last.dim) for chain in part.ties}
+            assert others - {slot} == (set(group.slots) - {slot} if group else set())
+            for chain in part.ties:
+                assert chain.steps, str(chain)
+                assert all(step.op and step.where for step in chain.steps), str(chain)
+    for one, other in itertools.permutations(plan.groups, 2):
+        pair = {one.slots[0], other.slots[0]}
+        if not any(pair <= set(group.slots) for group in plan.groups):
+            assert not between(plan, (one.name, other.name), one.slots[:1], other.slots[:1]).chains
+
+
+@drawn(10)
+@given(networks())
+def test_every_link_of_a_chain_ties_the_same_channels(network: Network) -> None:
+    plan, _ = netslim.analyse(build(network), torch.zeros(network.image))
+    every_link_holds(plan)
+
+
+def every_link_holds(plan: Plan) -> None:
+    """Chains lead through dimensions that have the group, from one to the next by a tie of the cause that is told."""
+    ties, links = plan.ties, plan.ties.links
+    at = [indices(layout) for layout in ties.layouts]
+    known = {(tie.whole, tie.part, tie.cause) for tie in ties.ties}
+    for tie in (tie for tie in ties.ties if tie.part < len(at)):
+        whole, part = at[tie.whole], at[tie.part]
+        for i in range(len(whole)) if tie.step else range(tie.start, tie.start + len(part)):
+            inside = i // tie.step % len(part) if tie.step else i - tie.start
+            assert part[inside] <= whole[i], tie
+    for origin, (node, leaf) in enumerate(links.leaves):
+        if node < len(ties.places) and isinstance(leaf.layout, Elastic):
+            came: Came = {}
+            for state in links.walk(origin, came):
+                before, cause = came[state] or (state, -1)
+                (first, one), (second, other) = links.leaves[before], links.leaves[state]
+                assert one.layout == other.layout == leaf.layout
+                assert {(first, second, cause), (second, first, cause)} & known
+
+
+def indices(layout: Layout) -> list[set[tuple[int, int]]]:
+    """The channels of groups that stand at each index."""
+    held: list[set[tuple[int, int]]] = [set() for _ in range(layout.size)]
+    for group, found in channels(layout):
+        for i, channel in enumerate(found.tolist()):
+            held[i] |= {(group, channel)} if channel != NO_CHANNEL else set()
+    return held
+
+
+def test_a_tie_of_other_channels_is_seen() -> None:
+    plan, _ = netslim.analyse(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)), torch.zeros(1, 3, 8, 8))
+    group, fixed = (plan.ties.numbers[slot] for slot in (Slot("0.weight", 0), Slot("1.weight", 0)))
+    wrong = replace(plan.ties, ties=(*plan.ties.ties, Tie(fixed, group, 0, 0, 0)))
+    assert wrong.links.broken == [wrong.ties[-1]]
+    every_link_holds(plan)
+    with pytest.raises(AssertionError):
+        every_link_holds(replace(plan, ties=wrong))
+
+
+def test_a_tie_that_is_lost_is_missed() -> None:
+    plan, _ = netslim.analyse(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)), torch.zeros(1, 3, 8, 8))
+    known = plan.ties
+    lost = [
+        replace(plan, ties=replace(known, ties=known.ties[:i] + known.ties[i + 1 :])) for i in range(len(known.ties))
+    ]
+    assert any(not chain.steps for plan in lost for chain in why(plan, "0.bias", [Slot("0.bias", 0)]).parts[0].ties)
 
 
 # ----------------------------------------------------------------------------------------- the proof can fail
