@@ -122,7 +122,8 @@ times as long"), learning rate 0.1 with cosine decay, weight decay 5e-4, random 
 deviation over the seeds, which choose the labels, the first weights and the order. top-1: the last epoch's, on all test
 images. FGSM: top-1 after one step of that size in pixels of [0, 1]; corrupted: mean top-1 over {kinds} kinds at
 severity 3 (made at 32x32); both on the first {study.robust} test images. GradAug: 3 sub-networks a step, smallest width
-0.8, resolutions 28, 24, 20. ShakeDrop drops the last block with 0.5, stochastic depth with 0.2."""
+0.8, resolutions 28, 24, 20. CPU s: processor seconds of a run with its validations, before, at the end, and of what it
+wrote. ShakeDrop drops the last block with 0.5, stochastic depth with 0.2."""
 
 
 @click.command()

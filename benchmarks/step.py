@@ -2,7 +2,7 @@
 
     python benchmarks/step.py                                                 # all of the table; an hour
     python benchmarks/step.py --network WRN-28-2 --mode both --rounds 15
-    python benchmarks/step.py --json build/step.json --markdown build/step.md
+    python benchmarks/step.py --json build/step.json --markdown docs/speed.md
 
 Of every network and mode these steps are timed, one after another in every round, all on the same draws:
     plain           forward, cross-entropy, backward and SGD of the original model
