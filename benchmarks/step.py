@@ -196,7 +196,7 @@ def main(
         for mode in modes:
             if (network, mode) not in done:
                 note(rows, measured(network, mode, setting), json_path)
-    rows = [row for row in rows if row["setting"] == asdict(setting)]
+    rows = [r for r in rows if r["setting"] == asdict(setting) and r["network"] in networks and r["mode"] in modes]
     table = Table(*HEADS)
     for line in lines(rows)[1:]:
         table.add_row(*line)
