@@ -11,27 +11,18 @@ after every run, and a second start goes on with it.
 from __future__ import annotations
 
 import statistics
-import tempfile
-import time
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import click
-import torch
+import machine
+from comparison import Study, measure, mine, missing, table
 from rich.console import Console
-from seeds import Fields, chosen, mean_and_deviation, note, piped, saved, written
+from seeds import Fields, chosen, note, piped, saved, written
 
-import gradaug
-import netslim
-from gradaug import data, models
-from gradaug.config.settings import TrainConfig
-from gradaug.evaluation.robustness import KINDS, Corrupted, fgsm
+from gradaug.evaluation.robustness import KINDS
 from gradaug.recipes import load
 
 SIDE = 16
-SEVERITY = 3
-EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25)
 BATCH = 50
 
 GRADAUG = {"mode": "randwidth", "alpha": 0.8, "round_to": 1, "resolutions": [16, 14, 12]}
@@ -59,68 +50,6 @@ METHODS: dict[str, Fields] = {
 }
 
 
-def config_of(method: str, labels: int, seed: int, steps: int) -> TrainConfig:
-    """The settings of one run: `steps` optimizer steps, three times as many where the method says so."""
-    settings = {"mode": "none", **METHODS[method]}
-    times = settings.pop("times", 1)
-    epochs = max(1, round(times * steps * BATCH / labels))
-    if settings.get("warmup"):
-        settings["warmup"] = epochs * settings["warmup"] / 120
-    common = {"labels": labels, "seed": seed, "epochs": epochs, "batch_size": BATCH, "validate_every": epochs}
-    return TrainConfig.from_dict({**settings, **common, "data": "digits", "lr": 0.1, "weight_decay": 5e-4})
-
-
-@cache
-def corrupted_digits(kinds: tuple[str, ...]) -> tuple[list[data.Batch], data.DataSource]:
-    """The validation digits in these kinds of corruption, made once; and the data they are of."""
-    source = data.load("digits", (1, SIDE, SIDE))
-    made = [Corrupted(source.validation, source, kind, SEVERITY) for kind in kinds]
-    return [batch for images in made for batch in data.evaluation_batches(images)], source
-
-
-def measure(
-    method: str, labels: int, seed: int, steps: int, depth: int, widen: int, kinds: tuple[str, ...] = KINDS
-) -> Fields:
-    """One run, and what its network can do."""
-    torch.manual_seed(seed)
-    net = netslim.convert(models.WideResNet(depth, widen, 10, in_channels=1), torch.randn(2, 1, SIDE, SIDE))
-    config = config_of(method, labels, seed, steps)
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.process_time()
-        result = gradaug.train(net, config, folder)
-        seconds = time.process_time() - begun
-        trained = netslim.load(Path(folder) / "trained.pt").eval()
-    corrupted, source = corrupted_digits(kinds)
-    clean = list(data.evaluation_batches(source.validation))
-    return {
-        "method": method,
-        "labels": labels,
-        "seed": seed,
-        "steps": result.steps,
-        "seconds": seconds,
-        "top1": result.after.top1,
-        "fgsm": {f"{e:g}": fgsm(trained, clean, e, source.mean, source.std).top1 for e in EPSILONS},
-        "corrupted": gradaug.score(trained, corrupted).top1,
-    }
-
-
-def table(rows: Iterable[Fields], labels: int) -> list[list[str]]:
-    """Mean and standard deviation over the seeds, a line per method; the first line names the columns."""
-    heads = ["method", "runs", "top-1 %", *(f"FGSM {e:g}" for e in EPSILONS), "corrupted", "steps", "CPU s"]
-    lines = [heads]
-    for method in METHODS:
-        runs = [row for row in rows if (row["method"], row["labels"]) == (method, labels)]
-        if not runs:
-            continue
-        values = [[run["top1"] for run in runs]]
-        values += [[run["fgsm"][f"{e:g}"] for run in runs] for e in EPSILONS]
-        values += [[run["corrupted"] for run in runs]]
-        shown = [mean_and_deviation(some, 2) for some in values]
-        seconds = statistics.mean(run["seconds"] for run in runs)
-        lines.append([method, str(len(runs)), *shown, str(runs[0]["steps"]), f"{seconds:.1f}"])
-    return lines
-
-
 def verdict(rows: list[Fields], labels: int) -> str:
     """Who wins at equal epochs, and among all, whatever they cost."""
     means: dict[str, float] = {}
@@ -140,8 +69,9 @@ def verdict(rows: list[Fields], labels: int) -> str:
 def markdown(rows: list[Fields], command: str, about: str) -> str:
     """The whole of docs/regularizers.md."""
     parts = ["# Regularisers side by side", "Written by this command, never by hand:", f"    {command}", about]
+    parts += [f"Measured on {machine.of(rows)}."]
     for labels in sorted({row["labels"] for row in rows}):
-        parts += [f"## {labels} labels", piped(table(rows, labels)), verdict(rows, labels)]
+        parts += [f"## {labels} labels", piped(table(rows, METHODS, labels)), verdict(rows, labels)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -176,22 +106,19 @@ def main(
     markdown_path: Path | None,
 ) -> None:
     """Train with every regulariser and compare."""
+    study = Study("digits", (1, SIDE, SIDE), depth, widen, steps, BATCH, kinds)
     wanted, rows = chosen(methods, METHODS), saved(json_path)
-    done = {(row["method"], row["labels"], row["seed"]) for row in rows}
-    for seed in range(seeds):
-        for count in labels:
-            for method in wanted:
-                if (method, count, seed) in done:
-                    continue
-                note(rows, measure(method, count, seed, steps, depth, widen, kinds), json_path)
+    runs = [(method, count, seed) for seed in range(seeds) for count in labels for method in wanted]
+    for method, count, seed in missing(study, rows, runs):
+        note(rows, measure(study, method, METHODS[method], count, seed), json_path)
+    rows = mine(study, rows)
     console = Console(width=200)
     for count in labels:
-        console.print(f"{count} labels", *("  ".join(line) for line in table(rows, count)), sep="\n")
+        console.print(f"{count} labels", *("  ".join(line) for line in table(rows, METHODS, count)), sep="\n")
         console.print(verdict(rows, count))
     if markdown_path:
-        command = "python benchmarks/regularizers.py --json build/regularizers.json --markdown docs/regularizers.md"
         about = ABOUT.format(depth=depth, widen=widen, steps=steps, kinds=len(kinds))
-        written(markdown_path, markdown(rows, command, about))
+        written(markdown_path, markdown(rows, machine.command("regularizers"), about))
 
 
 if __name__ == "__main__":

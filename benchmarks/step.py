@@ -1,183 +1,208 @@
-"""How much time and how many FLOPs a GradAug step takes, beside plain training of the same WideResNet.
+"""What a GradAug step takes beside its limit: the same passes as plain networks of the same sizes, and the optimizer.
 
-    python benchmarks/step.py                         # WRN-16-4, batch 64, channels_last
-    python benchmarks/step.py --depth 28 --widen 2 --batch-size 128 --rounds 15 --json
+    python benchmarks/step.py                                                 # all of the table; an hour
+    python benchmarks/step.py --network WRN-28-2 --mode both --rounds 15
+    python benchmarks/step.py --json build/step.json --markdown docs/speed.md
 
-Three steps are timed, one after another in every round, and the medians compared:
-    plain       forward, cross-entropy, backward, SGD on the original model
-    converted   the same on the converted network at full width
-    gradaug     n = 3 sub-networks, widths from 0.8, resolutions 32/28/24
-FLOPs are those of forward and backward, counted by torch.utils.flop_counter. A GradAug step can at best cost as many
-plain steps as its FLOPs say; efficiency = (GradAug FLOPs / plain FLOPs) / (GradAug time / plain time).
+Of every network and mode these steps are timed, one after another in every round, all on the same draws:
+    plain           forward, cross-entropy, backward and SGD of the original model
+    converted       the same of the converted network at full width
+    gradaug         n = 3 sub-networks, widths from 0.8, resolutions of 1, 7/8 and 3/4
+    limit           the original model, then every sub-network extracted as a plain network, on images resized before:
+                    forward and backward of each, one step of the optimizer
+    original        gradaug as the authors' code does it (benchmarks/original.py), of the same channel counts
+    original, any   the same at its own channel counts, which are no multiples of anything
+Shares are the medians of ratios within a round. The FLOP limit is what the step would take if time were FLOPs. On one
+thread of a CPU seconds are those of the processor, which other programs on the machine change little.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 import click
+import machine
+import memory
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from seeds import Fields, note, piped, saved, written
+from steps import DIFFERENT, NETWORKS, Bench, Draws, Setting, Step, built
 from torch.utils.flop_counter import FlopCounterMode
 
-import netslim
-from gradaug import GradAug
-from gradaug.models import WideResNet
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-WIDTHS_FROM = 0.8
-RESOLUTIONS = (32, 28, 24)
-SUBNETS = 3
-CLASSES = 10
+MODES = ("randwidth", "randdepth", "both")
 
 
-@dataclass(frozen=True)
-class Report:
-    """Medians over the rounds; seconds and GFLOPs per step, ratios to the plain step."""
-
-    network: str
-    device: str
-    batch_size: int
-    rounds: int
-    round_to: int
-    seconds: dict[str, float]
-    gflops: dict[str, float]
-    time_ratio: dict[str, float]
-    """Median over the rounds of the ratio within a round, so that a slow minute of the machine cancels."""
-    flop_ratio: dict[str, float]
-    efficiency: float
+# ------------------------------------------------------------------------------------------ measuring
 
 
-def measure(depth: int, widen: int, batch_size: int, rounds: int, round_to: int, device: torch.device) -> Report:
-    """Times the three steps, interleaved."""
-    steps, restart = build(depth, widen, batch_size, round_to, device)
-    for step in steps.values():  # warm up
-        step()
-        step()
-    restart()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            times[name].append(seconds(step, device))
-    restart()
-    flops = {name: [count(step) for _ in range(rounds if name == "gradaug" else 1)] for name, step in steps.items()}
-    flop_ratio = {name: statistics.median(values) / flops["plain"][0] for name, values in flops.items()}
-    time_ratio = {
-        name: statistics.median(t / plain for t, plain in zip(values, times["plain"], strict=True))
-        for name, values in times.items()
-    }
-    per_round = [
-        (f / flops["plain"][0]) / (t / plain)
-        for f, t, plain in zip(flops["gradaug"], times["gradaug"], times["plain"], strict=True)
-    ]
-    return Report(
-        network=f"WRN-{depth}-{widen}",
-        device=str(device),
-        batch_size=batch_size,
-        rounds=rounds,
-        round_to=round_to,
-        seconds={name: statistics.median(values) for name, values in times.items()},
-        gflops={name: statistics.median(values) / 1e9 for name, values in flops.items()},
-        time_ratio=time_ratio,
-        flop_ratio=flop_ratio,
-        efficiency=statistics.median(per_round),
-    )
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def build(
-    depth: int, widen: int, batch_size: int, round_to: int, device: torch.device
-) -> tuple[dict[str, Callable[[], object]], Callable[[], None]]:
-    """The three steps by name, and a function that starts the sequence of sub-networks again."""
-    torch.manual_seed(0)
-    model = WideResNet(depth, widen, CLASSES)
-    net = netslim.convert(model, torch.randn(2, 3, 32, 32))
-    images = torch.randn(batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (batch_size,), device=device)
-    for module in (model, net):
-        module.to(device).to(memory_format=torch.channels_last).train()
-
-    def plain_step(module: nn.Module) -> Callable[[], object]:
-        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            F.cross_entropy(module(images), labels).backward()
-            optimizer.step()
-
-        return step
-
-    ga = GradAug(net, alpha=WIDTHS_FROM, num_subnets=SUBNETS, resolutions=RESOLUTIONS, round_to=round_to)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
-    steps = {
-        "plain": plain_step(model),
-        "converted": plain_step(net),
-        "gradaug": lambda: ga.step(images, labels, optimizer),
+def measured(network: str, mode: str, setting: Setting) -> Fields:
+    """One row: medians, seconds and GFLOPs of a step, and shares."""
+    with threads(setting.threads):
+        bench = built(network, mode, setting)
+        flops = [counted(bench.steps["gradaug"], draws) / counted(bench.steps["plain"], draws) for draws in bench.draws]
+        for name in bench.steps.keys() - {"gradaug", "plain"}:
+            for draws in bench.draws:
+                bench.steps[name](draws)  # all kernels are made before the first round
+        times = [
+            {name: taken(step, bench.draws[number % DIFFERENT], setting) for name, step in bench.steps.items()}
+            for number in range(setting.rounds)
+        ]
+        peaks = {name: peak(bench, name, setting.device) for name in ("plain", "gradaug")}
+    return {
+        "network": network,
+        "mode": mode,
+        "setting": asdict(setting),
+        "measured": machine.described(setting.device),
+        "seconds": {name: statistics.median(row[name] for row in times) for name in bench.steps},
+        "plain_steps": middle(row["gradaug"] / row["plain"] for row in times),
+        "converted": middle(row["converted"] / row["plain"] for row in times),
+        "of_limit": middle(row["limit"] / row["gradaug"] for row in times),
+        "of_flops": middle(
+            flops[number % DIFFERENT] * row["plain"] / row["gradaug"] for number, row in enumerate(times)
+        ),
+        "over": {
+            name: middle(row[name] / row["gradaug"] for row in times) for name in bench.steps if name.startswith("orig")
+        },
+        "flops": statistics.median(flops),
+        "memory": peaks["gradaug"] / peaks["plain"],
     }
 
-    def restart() -> None:
-        ga.steps = 0
 
-    return steps, restart
-
-
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one step, the GPU's work included."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
-    start = time.perf_counter()
-    step()
-    wait()
-    return time.perf_counter() - start
+def peak(bench: Bench, name: str, device: str) -> int:
+    """Bytes in use during the step that has most in use."""
+    return max(memory.peak(lambda draws=draws: bench.steps[name](draws), device) for draws in bench.draws)  # type: ignore[misc]
 
 
-def count(step: Callable[[], object]) -> int:
-    """FLOPs of one step, two per multiply-add."""
+def middle(values: Iterable[float]) -> float:
+    return round(statistics.median(values), 4)
+
+
+def taken(step: Step, draws: Draws, setting: Setting) -> float:
+    begun = setting.now()
+    step(draws)
+    return setting.now() - begun
+
+
+def counted(step: Step, draws: Draws) -> int:
+    """FLOPs of forward and backward, two per multiply-add."""
     with FlopCounterMode(display=False) as counter:
-        step()
+        step(draws)
     return counter.get_total_flops()
 
 
-def table(report: Report) -> Table:
-    title = f"{report.network}, batch {report.batch_size}, {report.device}, median of {report.rounds} rounds"
-    found = Table(title=title, title_justify="left")
-    for column in ("step", "ms", "GFLOPs", "time / plain", "limit: FLOPs / plain"):
-        found.add_column(column, justify="left" if column == "step" else "right")
-    for name in report.seconds:
-        found.add_row(
-            name,
-            f"{1000 * report.seconds[name]:.1f}",
-            f"{report.gflops[name]:.2f}",
-            f"{report.time_ratio[name]:.3f}",
-            f"{report.flop_ratio[name]:.3f}",
+# ------------------------------------------------------------------------------------------ showing
+
+
+HEADS = [
+    "network", "mode", "plain ms", "GradAug ms", "in plain steps", "converted / plain", "share of the limit",
+    "of the FLOP limit", "original / GradAug", "original, any widths / GradAug", "peak memory / plain",
+]  # fmt: skip
+
+
+def lines(rows: list[Fields]) -> list[list[str]]:
+    """The table; the first line names the columns."""
+    return [HEADS, *map(_line, rows)]
+
+
+def _line(row: Fields) -> list[str]:
+    seconds, over = row["seconds"], row["over"]
+    return [
+        row["network"],
+        row["mode"],
+        f"{1000 * seconds['plain']:.0f}",
+        f"{1000 * seconds['gradaug']:.0f}",
+        *(f"{row[name]:.2f}" for name in ("plain_steps", "converted", "of_limit", "of_flops")),
+        *(f"{over[name]:.2f}" if name in over else "-" for name in ("original", "original, any")),
+        f"{row['memory']:.2f}",
+    ]
+
+
+def markdown(rows: list[Fields], setting: Setting, command: str) -> str:
+    """The whole of docs/speed.md."""
+    clock = "processor seconds" if setting.device == "cpu" and setting.threads == 1 else "seconds"
+    measured = (
+        f"On {machine.of(rows)}; batch {setting.batch_size}, threads: {setting.threads}, widths multiples of "
+        f"{setting.round_to}, float32, {clock}, medians of {setting.rounds} rounds."
+    )
+    return (
+        "\n\n".join(
+            [
+                "# Speed of a step",
+                "Written by this command, never by hand:",
+                f"    {command}",
+                measured,
+                piped(lines(rows)),
+                ABOUT,
+            ]
         )
-    return found
+        + "\n"
+    )
+
+
+ABOUT = """- **The limit** is the same passes as plain networks: the original model, then each sub-network as `extract`
+  gives it, on images that were resized before; forward and backward of each, and one step of the optimizer. No way to
+  train these sub-networks is quicker as long as every pass runs its own forward and backward in eager PyTorch: 1.00 is
+  the limit, and differences of 0.02 are noise.
+- **The FLOP limit** is the plain step's time multiplied by the FLOPs of the step over its own. Narrower layers and
+  smaller images take more time per FLOP.
+- **original** is GradAug the way the authors' code does it, written anew in `benchmarks/original.py`: layers that
+  slice their weights in every forward, NCHW, at the same channel counts; "any widths": at counts that are multiples of
+  nothing, as there. It has layers for convolutions, batch norm and linear layers, and none for ConvNeXt.
+- **converted / plain**: the converted network at full width against the model it was made of.
+- **peak memory**: bytes in use during a step beside those of a plain step of the model: more by the gradients, which
+  are there while sub-networks run, and by slices of weights; most where few and small images meet many weights."""
 
 
 @click.command()
-@click.option("--depth", default=16, show_default=True, help="16, 22, 28, ...")
-@click.option("--widen", default=4, show_default=True, help="Channels are 16, 32, 64 times this.")
+@click.option("--network", "networks", type=click.Choice(list(NETWORKS)), multiple=True, default=list(NETWORKS))
+@click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, default=MODES)
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(min=1))
 @click.option("--round-to", default=16, show_default=True, help="Widths are multiples of this many channels.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--json", "as_json", is_flag=True)
-def main(depth: int, widen: int, batch_size: int, rounds: int, round_to: int, device: str, as_json: bool) -> None:
-    """Time and FLOPs of plain, converted and GradAug training steps on a WideResNet."""
-    report = measure(depth, widen, batch_size, rounds, round_to, torch.device(device))
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=2))
-        return
-    Console().print(table(report))
-    click.echo(f"efficiency of the GradAug step (FLOP ratio / time ratio): {report.efficiency:.3f}")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Rows so far; a second start goes on.")
+@click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="The table, at the end.")
+def main(
+    networks: tuple[str, ...],
+    modes: tuple[str, ...],
+    batch_size: int,
+    rounds: int,
+    round_to: int,
+    device: str,
+    threads: int,
+    json_path: Path | None,
+    markdown_path: Path | None,
+) -> None:
+    """Time and memory of GradAug steps beside plain ones, their limit, and the original code's way."""
+    setting, rows = Setting(batch_size, rounds, round_to, device, threads), saved(json_path)
+    done = {(row["network"], row["mode"]) for row in rows if row["setting"] == asdict(setting)}
+    for network in networks:
+        for mode in modes:
+            if (network, mode) not in done:
+                note(rows, measured(network, mode, setting), json_path)
+    rows = [r for r in rows if r["setting"] == asdict(setting) and r["network"] in networks and r["mode"] in modes]
+    table = Table(*HEADS)
+    for line in lines(rows)[1:]:
+        table.add_row(*line)
+    Console(width=200).print(table)
+    if markdown_path:
+        written(markdown_path, markdown(rows, setting, machine.command("step")))
 
 
 if __name__ == "__main__":

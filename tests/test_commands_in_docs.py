@@ -41,6 +41,20 @@ def test_the_commands_of_a_script_can_be_typed(path: Path) -> None:
             check(line.strip())
 
 
+STARTED = sorted({" ".join(line.split()[:2]) for _, line in COMMANDS if line.startswith("python benchmarks/")})
+
+
+@pytest.mark.parametrize("command", [*STARTED, "netslim", "gradaug", "python -m gradaug"])
+def test_a_program_that_a_document_names_starts(command: str, tmp_path: Path) -> None:
+    """As a person starts it: in an interpreter of its own, from any folder. Examples are run by tests of their own."""
+    program, *arguments = command.split()
+    path = sys.executable if program == "python" else str(Path(sys.executable).with_name(program))
+    where = [str(ROOT / word) if "/" in word else word for word in arguments]
+    done = subprocess.run([path, *where, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: " in done.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_options_and_files_that_a_document_names_exist(document: Path) -> None:
     text = DOCUMENTS[document]
@@ -51,13 +65,13 @@ def test_options_and_files_that_a_document_names_exist(document: Path) -> None:
 
 
 def test_the_commands_of_the_makefile_can_be_typed() -> None:
-    targets = "demo test test-lowest test-lowest-wide zoo properties zoo-table".split()
+    targets = "demo test test-lowest test-lowest-wide zoo properties zoo-table evidence".split()
     make = ["make", "--dry-run", "PYTHON=python", *targets]
     said = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line.strip().removeprefix("OMP_NUM_THREADS=1 ") for line in said.replace("\\\n", " ").splitlines()]
     ours = [line.removeprefix(".venv/bin/") for line in lines if line.startswith(".venv/bin/")]
     ours = [line for line in ours if line.startswith(("netslim ", "gradaug ", "python benchmarks"))]
-    assert len(ours) == 4
+    assert len(ours) == 5
     for line in ours:
         check(line)
 

@@ -34,9 +34,12 @@ class DataRow(Row):
     """What has to stand behind the colon."""
     images: int | None = None
     """Training images, where their number is always the same."""
+    alone: bool = False
+    """Whether the colon and what stands behind it may be left out."""
 
     def spelt(self, name: str) -> str:
-        return f"{name}:{self.where}" if self.where else name
+        behind = f":{self.where}" if self.where else ""
+        return f"{name}[{behind}]" if self.alone else f"{name}{behind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ SOURCES = {
     "cifar10": DataRow("gradaug.data.in_memory:cifar10", "DIR", 50_000),
     "cifar100": DataRow("gradaug.data.in_memory:cifar100", "DIR", 50_000),
     "stl10": DataRow("gradaug.data.in_memory:stl10", "DIR", 5_000),
+    "fashion-mnist": DataRow("gradaug.data.idx:fashion_mnist", "DIR", 60_000, alone=True),
+    "idx": DataRow("gradaug.data.idx:idx", "DIR"),
     "folder": DataRow("gradaug.data.image_folder:folder", "DIR"),
     "webdataset": DataRow("gradaug.data.webdataset:webdataset", "SHARDS"),
     "hf": DataRow("gradaug.data.hugging_face:hf", "DIR"),

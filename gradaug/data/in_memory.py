@@ -90,12 +90,12 @@ def cifar100(folder: str, shape: tuple[int, ...], seed: int, labels: int | None,
 def stl10(folder: str, shape: tuple[int, ...], seed: int, labels: int | None, augment: str) -> DataSource:
     """STL-10 (Coates et al. 2011): 5,000 images of 96x96 to train on, 8,000 to validate, 100,000 without labels."""
     train, test = _found("stl10", folder, (["train_X.bin", "train_y.bin"], ["test_X.bin", "test_y.bin"]))
-    pixels = _checked(train[0], _upright), _checked(test[0], _upright)
-    known = _checked(train[1], _from_one, len(pixels[0])), _checked(test[1], _from_one, len(pixels[1]))
+    pixels = checked(train[0], _upright), checked(test[0], _upright)
+    known = checked(train[1], _from_one, len(pixels[0])), checked(test[1], _from_one, len(pixels[1]))
     more = train[0].with_name("unlabeled_X.bin")
-    unlabelled = _checked(more, _upright) if os.path.exists(more) else None
+    unlabelled = checked(more, _upright) if os.path.exists(more) else None
     normal = IMAGENET_MEAN, IMAGENET_STD
-    return assemble("stl10", 10, pixels, known, shape, seed, labels, augment, 12, normal, unlabelled)
+    return assemble("stl10", 10, pixels, known, shape, seed, labels, augment, crop_and_flip(96, 12), normal, unlabelled)
 
 
 def assemble(
@@ -107,15 +107,18 @@ def assemble(
     seed: int,
     labels: int | None,
     augment: str,
-    padding: int,
+    standard: Transform,
     normal: tuple[tuple[float, ...], tuple[float, ...]],
     unlabelled: Tensor | None = None,
 ) -> DataSource:
-    """The readings of a data set from its pixels and labels (training, validation) and its unlabelled images."""
-    side = pixels[0].shape[-1]
-    if len(shape) != 3 or shape[0] != 3:
-        raise DataError(f"{name} has images with 3 channels, but the network takes inputs of shape {shape}")
-    drawn = chosen(augment, {"standard": crop_and_flip(side, padding), "none": None}, name)
+    """The readings of a data set from its pixels and labels (training, validation) and its unlabelled images.
+
+    `standard` is what ``--augment standard`` means.
+    """
+    channels = pixels[0].shape[1]
+    if len(shape) != 3 or shape[0] != channels:
+        raise DataError(f"{name} has images with {channels} channels, but the network takes inputs of shape {shape}")
+    drawn = chosen(augment, {"standard": standard, "none": None}, name)
     train = Stored(pixels[0], known[0], shape, *normal, drawn, seed)
     plain: Images = Stored(pixels[0], known[0], shape, *normal, None, seed)
     validation = Stored(pixels[1], known[1], shape, *normal, None, seed)
@@ -147,22 +150,24 @@ def _found(name: str, folder: str, parts: tuple[list[str], list[str]]) -> Parts:
 def _cifar(
     name: str, classes: int, key: str, parts: Parts, shape: tuple[int, ...], seed: int, labels: int | None, augment: str
 ) -> DataSource:
-    batches = [[_checked(path, _cifar_batch, key, classes) for path in part] for part in parts]
+    batches = [[checked(path, _cifar_batch, key, classes) for path in part] for part in parts]
     pixels = [torch.cat([images for images, _ in part]) for part in batches]
     known = [[label for _, labels in part for label in labels] for part in batches]
     normal = CIFAR_MEAN, CIFAR_STD
+    moved = crop_and_flip(32, 4)
     return assemble(
-        name, classes, (pixels[0], pixels[1]), (known[0], known[1]), shape, seed, labels, augment, 4, normal
+        name, classes, (pixels[0], pixels[1]), (known[0], known[1]), shape, seed, labels, augment, moved, normal
     )
 
 
-def _checked(path: Path, read: Callable[Concatenate[Path, P], T], *options: P.args, **named: P.kwargs) -> T:
+def checked(path: Path, read: Callable[Concatenate[Path, P], T], *options: P.args, **named: P.kwargs) -> T:
     """What `read` makes of a file; DataError with its path for one that holds something else."""
     try:
         return read(path, *options, **named)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"the files of {shown(path.parent)} are damaged ({path.name}: {reason(error)}); unpack them again"
+            f"the files of {shown(path.parent)} are damaged ({path.name}: {reason(error)}); "
+            "unpack them again, or download them"
         ) from error
 
 

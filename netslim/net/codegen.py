@@ -100,11 +100,7 @@ class Printer:
         name = self.locals.__getitem__
         lines = [f"def forward(self, point, {', '.join(name(node.name) for node in program.inputs)}):"]
         lines.append("    sizes, cuts, track, run = point.sizes, point.cuts, point.track, point.run")
-        last_use = {
-            ref: i
-            for i, node in enumerate(program)
-            for ref in (*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ())))
-        }
+        last_use = {ref: i for i, node in enumerate(program) for ref in self._reads(node, guards)}
         spent: dict[int, list[str]] = {}
         for ref, i in last_use.items():
             spent.setdefault(i, []).append(ref)
@@ -116,10 +112,10 @@ class Printer:
         return "\n".join(lines) + "\n"
 
     def _parts(self, program: Program, guards: Guards, last_use: Mapping[str, int]) -> Iterator[Part]:
-        def reads(node: Node) -> list[str]:
-            return [*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ()))]
+        return parts(program, lambda node: self._reads(node, guards), last_use)
 
-        return parts(program, reads, last_use)
+    def _reads(self, node: Node, guards: Guards) -> list[str]:
+        return [*node.refs, *guards.refs(node.name), *(param.name for param in self.writes.get(node.name, ()))]
 
     def _unset(self, names: Sequence[str], indent: str) -> list[str]:
         """What only some blocks make is nothing until then."""
@@ -156,7 +152,8 @@ class Printer:
                 if node.op == "input":
                     continue
                 over = spent.get(i, []) if node.op != "output" else []
-                lines += [indent + line for line in self._steps(node, [r for r in over if home.get(r) == here], guards)]
+                within = [r for r in over if r in home and home[r][: len(here)] == here]  # in bodies that end here, too
+                lines += [indent + line for line in self._steps(node, within, guards)]
                 late += [r for r in over if home.get(r) == () != here]
             lines += [f"    {' = '.join(map(name, late))} = None"] if late else []
         return lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 import gradaug
 import netslim
-from gradaug.models import WideResNet
+from gradaug.models import ResNetCifar, WideResNet
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor]:
@@ -20,6 +22,19 @@ def batch(count: int = 16) -> tuple[Tensor, Tensor]:
 def test_a_step_takes_the_memory_of_a_plain_step_in_every_mode() -> None:
     for mode, (step, plain) in ratios(WideResNet(16, 2), *batch(), "cpu").items():
         assert step <= 1.05 * plain, mode
+
+
+@pytest.mark.parametrize("make", [lambda: WideResNet(16, 2), lambda: ResNetCifar(8, 10)])
+def test_a_converted_network_takes_the_memory_of_its_model(make: Callable[[], nn.Module]) -> None:
+    """No result of a block is kept beyond its last use, though the block may be skipped."""
+    model = make().train()
+    net, (images, labels) = netslim.convert(model, torch.randn(2, 3, 32, 32), prove=False).train(), batch()
+
+    def passed(module: nn.Module) -> int:
+        module.zero_grad()
+        return peak(lambda: F.cross_entropy(module(images), labels).backward(), "cpu")
+
+    assert passed(net) <= 1.01 * passed(model)
 
 
 def test_the_counter_sees_graphs_that_live_together() -> None:

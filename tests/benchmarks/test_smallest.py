@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.gradaug.formats import idx
+
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALLEST = {
-    "step": ["--depth 10 --widen 1 --batch-size 2 --rounds 1", "--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],
+    "step": ["--network WRN-16-4 --mode both --batch-size 2 --rounds 1 --json a.json --markdown a.md"],
     "convert": ["squeezenet1_1 --rounds 1", "squeezenet1_1 --rounds 1 --convert --json"],
     "detection": ["--images 2 --seeds 1 --epochs 1 --width 4 --methods plain --json a.json --markdown a.md"],
     "loader": ["--images 4 --size 32,48 --side 16 --workers 0 --repeat 1"],
@@ -24,12 +26,16 @@ SMALLEST = {
     "regularizers": [
         "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"
     ],
+    "evidence": [
+        "--data fashion-mnist:. --methods GradAug-semi --labels 10 --seeds 1 --steps 1 --kind fog --json a --markdown b"
+    ],
 }
 
 
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in SMALLEST.items() for line in lines])
 def test_a_benchmark_runs(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    idx(tmp_path)
     result = CliRunner().invoke(importlib.import_module(name).main, line.split(), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     if line.endswith("--json"):

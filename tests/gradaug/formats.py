@@ -1,10 +1,12 @@
-"""Small data sets in their real on-disk formats: CIFAR's pickles, STL-10's binaries, folders of JPEG files."""
+"""Small data sets in their real on-disk formats: CIFAR's pickles, STL-10's binaries, idx, folders of JPEG files."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
+import struct
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -56,6 +58,22 @@ def stl10(root: Path, train: int = 40, test: int = 20, unlabelled: int = 30) -> 
             np.array([i % 10 + 1 for i in range(count)], dtype=np.uint8).tofile(folder / f"{part}_y.bin")
     (folder / "class_names.txt").write_text("\n".join(map(str, range(10))))
     (folder / "fold_indices.txt").write_text("0")
+    return root
+
+
+def idx(
+    root: Path, name: str = "", tests: str = "t10k", classes: int = 10, first: int = 0, zipped: bool = True
+) -> Path:
+    """As Fashion-MNIST, MNIST and EMNIST are published: grey images of 28x28 and labels from `first`, big-endian."""
+    root.mkdir(parents=True, exist_ok=True)
+    for seed, (part, count) in enumerate({"train": 4 * classes, tests: 2 * classes}.items()):
+        content = {
+            "images-idx3": struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + _pixels(count, 28, seed)[:, 0].tobytes(),
+            "labels-idx1": struct.pack(">HBBI", 0, 8, 1, count) + bytes(first + i % classes for i in range(count)),
+        }
+        for kind, raw in content.items():
+            path = root / f"{name}{part}-{kind}-ubyte{'.gz' * zipped}"
+            path.write_bytes(gzip.compress(raw) if zipped else raw)
     return root
 
 

@@ -19,6 +19,8 @@ SETS: dict[str, tuple[Callable[[Path], Path], tuple[int, ...], int]] = {
     "cifar10": (formats.cifar10, (3, 32, 32), 10),
     "cifar100": (formats.cifar100, (3, 32, 32), 100),
     "stl10": (formats.stl10, (3, 96, 96), 10),
+    "fashion-mnist": (formats.idx, (3, 28, 28), 10),
+    "idx": (lambda root: formats.idx(root, classes=4, first=1, zipped=False), (3, 28, 28), 4),
     "folder": (formats.image_folder, (3, 48, 48), 3),
     "webdataset": (formats.webdataset, (3, 48, 48), 3),
 }

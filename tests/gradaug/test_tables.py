@@ -77,7 +77,7 @@ def test_settings_allow_the_names_of_their_table(setting: str) -> None:
 
 def test_the_settings_data_lists_every_data_set() -> None:
     (listed,) = re.findall(r"train on: (.*)\.", TrainConfig.__dataclass_fields__["data"].metadata["help"])
-    assert [word.partition(":")[0] for word in listed.split(", ")] == list(registry.SOURCES)
+    assert [re.split(r"[:\[]", word)[0] for word in listed.split(", ")] == list(registry.SOURCES)
 
 
 def test_a_published_number_of_images_is_the_data_sets() -> None:
