@@ -137,6 +137,15 @@ def batch(inputs: Inputs) -> int | None:
     return None if nested or len(sizes) != 1 else sizes.pop()
 
 
+def shapes_of_one(inputs: Inputs) -> tuple[Shape, ...]:
+    """Of every tensor, for one image: without the batch, which those in a list, one an image, do not have."""
+    return tuple(
+        leaf.shape if isinstance(value, (list, tuple)) else leaf.shape[1:]
+        for name, value in inputs.items()
+        for leaf in tensors_in({name: value})
+    )
+
+
 def _of(size: int, inputs: Inputs) -> Inputs:
     return {k: replace(v, shape=(size, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
 
