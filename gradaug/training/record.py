@@ -83,7 +83,9 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        return self.scored is not None and self.scored >= self.done
+        """Whether the sub-networks were scored at the end of the run as it is to be now."""
+        wanted = self.settings.get("epochs")
+        return self.scored is not None and self.scored >= max(self.done, wanted if isinstance(wanted, int) else 0)
 
     @property
     def state(self) -> str:
@@ -113,9 +115,9 @@ def read(path: Path) -> Record:
     if not folder.metrics.is_file():
         raise InputError(f"{path} is no run of gradaug train, as it has no {folder.metrics.name}")
     lines = list(_lines(folder.metrics))
-    start = next((made for made in (_start(folder.metrics, *line) for line in lines) if made), _Start())
+    start = next((made for made in (_start(folder.metrics, *line) for line in reversed(lines)) if made), _Start())
     result = _result(folder.result)
-    settings = result.config if result else start.config
+    settings = start.config or (result.config if result else {})
     task = TASKS.get(str(settings.get("task", "classification")))
     if task is None:
         raise InputError(f"{path} is a run of a task that this gradaug does not have: {settings.get('task')!r}")
@@ -130,7 +132,7 @@ def read(path: Path) -> Record:
             score_of(result.before, scored) if result else None,
             [row_of(row, scored) for row in result.subnets] if result else [],
             result.epochs if result else None,
-            result.seconds if result else sum(line.get("seconds") or 0.0 for line in epochs),
+            max(result.seconds if result else 0.0, sum(line.get("seconds") or 0.0 for line in epochs)),
         )  # fmt: skip
 
 

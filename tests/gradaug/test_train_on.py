@@ -18,6 +18,7 @@ from gradaug.errors import CheckpointError
 from gradaug.training import run as training_run
 from gradaug.training.opening import opened
 from gradaug.training.progress import Silent
+from gradaug.training.record import read
 from netslim.errors import ArchiveError, InputError, SourceError
 from netslim.notes import OWN
 from netslim_cli.evaluate import evaluate
@@ -240,7 +241,10 @@ def test_a_longer_run_that_is_interrupted_ends_like_one_that_is_not(
     whole, _ = run(longer, tmp_path / "whole", resume=True)
     with pytest.raises(StopError):
         run(longer, tmp_path / "cut", resume=True, progress=StopAfter(steps))
+    record = read(tmp_path / "cut")
+    assert record.state == f"unfinished: {2 + (steps > 4)} of 4 epochs"
     resumed, result = run(longer, tmp_path / "cut", resume=True)
+    assert read(tmp_path / "cut").state == "finished: 4 epochs"
     assert same(weights(whole), weights(resumed))
     assert [(one.epochs, one.steps) for one in result.lengths] == [(2, 8)]
 
