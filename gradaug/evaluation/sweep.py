@@ -23,7 +23,7 @@ from gradaug.config.values import whole
 from gradaug.evaluation.score import CLASSIFICATION, Cut, SubnetScore, grid, repeatable, reported_skips, scored
 from gradaug.inputs import device_of, images_in_example
 from netslim import SlimNet
-from netslim.choosing.latency import seconds_in_turns, timed
+from netslim.choosing.latency import seconds_in_turns, torch_run
 from netslim.errors import InputError
 from netslim.ir.inputs import batch
 from netslim.net.runtime import runtime
@@ -195,8 +195,8 @@ def _times(
 ) -> list[float]:
     """Seconds of a forward of each, as a plain network."""
     inputs = runtime(net).plan.inputs
-    runs = [timed(cut.extract(net, ranking), inputs, images) for cut in cuts]
-    with _computing_with(threads), torch.inference_mode():
+    runs = [torch_run(cut.extract(net, ranking), inputs, images) for cut in cuts]
+    with _computing_with(threads):
         try:
             for run in runs:
                 run()

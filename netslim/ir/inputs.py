@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -165,6 +167,18 @@ def every_tensor(value: object) -> Iterator[Tensor]:
 
 
 # ------------------------------------------------------------------------------------------- arguments of a call
+
+
+def called(module: nn.Module, given: Mapping[str, Any]) -> Any:
+    """What a plain network gives for the arguments of the network that it is of."""
+    args, kwargs = to_call(module, given)
+    return module(*args, **kwargs)
+
+
+def to_call(module: nn.Module, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Arguments for a call: by name where they have the names that they have in the original, and else by position."""
+    named = given.keys() <= inspect.signature(module.forward).parameters.keys()
+    return ((), given) if named else (tuple(given.values()), {})
 
 
 def in_order(inputs: Inputs, left: Sequence[Left]) -> Inputs:
