@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from gradaug.config.registry import TASKS
 from gradaug.evaluation.written import row_of, score_of
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from gradaug.evaluation.score import SubnetScore
     from gradaug.tasks.task import Column, TaskScore
 
+_FURTHEST = 1 << 50
+Place = Annotated[int, Meta(ge=0, le=_FURTHEST)]
+"""A number of epochs or steps."""
 Figures = Mapping[str, float | None]
 Setting = bool | int | float | str | list[bool | int | float | str] | None
 
@@ -27,8 +31,8 @@ Setting = bool | int | float | str | list[bool | int | float | str] | None
 class StepLine(msgspec.Struct, frozen=True):
     """One of the steps that are recorded: losses, learning rate, a number for each sub-network."""
 
-    step: int
-    epoch: int
+    step: Place
+    epoch: Place
     loss: float
     subnet_loss: float
     lr: float
@@ -178,7 +182,7 @@ def _start(path: Path, number: int, values: Mapping[str, object]) -> _Start | No
 def _figures(path: Path, number: int, values: Mapping[str, object]) -> Figures:
     numbers = {name: value for name, value in values.items() if name != "event"}
     found: Figures = _held(path, number, numbers, dict[str, float | None])
-    if found.get("epoch") is None or found.get("step") is None:
+    if not all(0 <= (-1 if (place := found.get(name)) is None else place) <= _FURTHEST for name in ("epoch", "step")):
         raise _line_damaged(path, number)
     return found
 

@@ -206,6 +206,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
         ((start(), step(10)), "Nothing is validated yet."),
         ((start(), epoch(1, val_loss=None, val_top1=None)), "Nothing is validated yet."),
         ((epoch(1),), "They are not recorded in these runs."),
+        ((start(), epoch(1, val_loss=1e308, val_top1=-1e308), epoch(2, val_loss=-1e308)), "unfinished: 2 of 4"),
         ((start(mode="none"), epoch(1, subnet_loss=0.0, val_top1=float("nan"))), "unfinished: 1 of 4"),
     ],
 )
@@ -237,6 +238,8 @@ def test_a_run_that_was_prolonged_is_unfinished_until_its_end(tmp_path: Path) ->
         ('{"event": "step", "step": "x"}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ('{"event": "epoch", "val_loss": 1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ('{"event": "epoch", "epoch": 1, "step": 1, "val_loss": [1]}\n', None, "line 1 of .*metrics.jsonl is damaged"),
+        ('{"event": "epoch", "epoch": 1e300, "step": 1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
+        ('{"event": "epoch", "epoch": 1, "step": -1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ("", "{", "result.json is damaged"),
         ("", "{}", "result.json is damaged"),
         ("", json.dumps({**finished(), "subnets": [{}]}), "result.json is damaged"),
