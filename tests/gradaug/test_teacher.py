@@ -262,6 +262,6 @@ def test_trust_is_for_a_teacher_that_the_command_line_names(
     assert (
         call(train, "--model", "converted.pt", *QUICK, "--teacher", "full.pt", "--trust", "--out", "run").exit_code == 0
     )
-    with pytest.raises(ArchiveError, match="add --trust"):
+    with pytest.raises(InputError, match=r"if you trust it as well, add --teacher full.pt"):
         call(train, "--resume", "run", "--trust")
     assert call(train, "--resume", "run", "--teacher", "full.pt", "--trust").exit_code == 0
