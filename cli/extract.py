@@ -134,6 +134,7 @@ def _written(
     """Extracts, recalibrates and writes one network."""
     from netslim import cost
     from netslim.export.speed import speeds
+    from netslim.ir.inputs import shapes_of_one
     from netslim.net.runtime import runtime
     from netslim.net.subnet import keep_counts
     from netslim.notes import FULL, Notes, is_cut, statistics
@@ -144,14 +145,14 @@ def _written(
     if images is not None and found == FULL:
         found, calibration = images.recalibrate(model), images.said
     counts = dict(zip((g.name for g in plan.groups), keep_counts(plan, one.width, round_to), strict=True))
-    shapes = tuple(shape[1:] for shape in plan.input_shapes)
     share = sum(counts.values()) / max(1, sum(group.size for group in plan.groups))
     notes = Notes(
         width=share if isinstance(one.width, Mapping) else one.width,
         round_to=round_to,
         skipped=tuple(name for name, runs in one.depth.items() if not runs),
         cut=is_cut(net, one.width, one.depth, round_to),
-        shapes=shapes,
+        shapes=shapes_of_one(plan.inputs),
+        inputs=plan.inputs,
         statistics=found,
         calibration=calibration,
         groups=counts if isinstance(one.width, Mapping) else None,

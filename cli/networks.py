@@ -25,6 +25,21 @@ def require_named(model: str | None, recipe: Recipe | None, resume: bool) -> Non
         )
 
 
+def trusted_teacher(teacher: str | None, named: bool, trust: bool) -> bool:
+    """Whether a teacher may run code that it brings: one that the command line names, where it trusts.
+
+    InputError for an extracted one that a recipe or a checkpoint names alone, where naming it is all that is missing.
+    """
+    from netslim.export.reading import form_of
+
+    if trust and not named and teacher is not None and form_of(Path(teacher).expanduser()) is not None:
+        raise InputError(
+            f"the teacher {teacher} runs code, and a recipe or a checkpoint alone names it, which --trust is not for: "
+            f"if you trust it as well, add --teacher {teacher}"
+        )
+    return trust and named
+
+
 def network(
     model: str | None,
     recipe: Recipe | None,

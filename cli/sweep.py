@@ -77,9 +77,10 @@ def sweep(
 ) -> None:
     """Score and time a network over a grid of widths and depths.
 
-    MODEL is trained.pt or converted.pt. Of every sub-network: the task's figures on the validation images of a data
-    set, parameters, FLOPs, and the median time of a forward of the extracted network in torch. All are timed in turns,
-    at the end. Marked are those that no other one beats in both score and cost.
+    MODEL is trained.pt or converted.pt, or, with --trust, the folder or .pt file of netslim extract. Of every
+    sub-network: the task's figures on the validation images of a data set, parameters, FLOPs, and the median time of a
+    forward of the extracted network in torch. All are timed in turns, at the end. Marked are those that no other one
+    beats in both score and cost.
     """
     if resume and output in (None, STDOUT):
         raise click.UsageError("--resume goes on from a file: name it with --json FILE.")
@@ -94,7 +95,6 @@ def sweep(
         from gradaug.plots import require_drawable
 
         require_drawable(plot)
-    import netslim
     from gradaug.data import calibration_batches, evaluation_batches, load
     from gradaug.evaluation import swept
     from gradaug.evaluation.score import require_fit
@@ -102,10 +102,13 @@ def sweep(
     from gradaug.inputs import image_shape
     from gradaug.tasks import TASKS
     from gradaug.training.device import choose_device
+    from gradaug.training.opening import opened
+    from netslim.export import WRITERS
     from netslim.net.runtime import runtime
     from netslim.report import stages
 
-    net = netslim.load(model, trust=trust)
+    its = opened(model, trust=trust)
+    net = its.net
     net.to(choose_device(config.device))
     blocks = len(runtime(net).plan.blocks)
     if not all(0 <= depth <= blocks for depth in depths):
@@ -114,7 +117,7 @@ def sweep(
     task = TASKS[source.task].load().of(config)
     require_fit(net, source, task)
     made_with: dict[str, JSON] = {
-        "model": _digest(model),
+        "model": _digest(*([model] if its.form is None else WRITERS[its.form.suffix].at(Path(model)))),
         "data": data,
         "ranking": _digest(ranking) if Path(ranking).is_file() else ranking,
         **{name: getattr(config, name) for name in ("scope", "round_to", "batch_size", "calibration_batches", "seed")},
@@ -151,9 +154,11 @@ def sweep(
     say(sweep_table(found, title))
 
 
-def _digest(path: str) -> str:
-    """Which file it is, by its bytes."""
+def _digest(*paths: str | Path) -> str:
+    """Which files they are, by their bytes."""
     import hashlib
 
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(Path(path).read_bytes())
+    return f"sha256:{found.hexdigest()}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .networks import network, require_named
+from .networks import network, require_named, trusted_teacher
 from .options import explicit, json_option, trust_option
 from .settings import Sectioned, checked, settings
 
@@ -94,9 +94,10 @@ def train(
     from gradaug.training.folder import RunFolder
 
     folder, started = RunFolder(out), "RANK" in os.environ
+    teaches = trusted_teacher(config.teacher, "teacher" in given, trust)
     if dry_run:
         net = network(model, chosen, allow_code, folder, trust, overwrite, dry_run).net
-        _show_estimate(net, config, tflops, gpus or 1, as_json, trust and "teacher" in given)
+        _show_estimate(net, config, tflops, gpus or 1, as_json, teaches)
         return
 
     from rich.console import Console
@@ -111,7 +112,6 @@ def train(
             from gradaug.training.loop import train as run
 
             progress = progress_for(Console(stderr=True))
-            teaches = trust and "teacher" in given  # not a file that a recipe or a checkpoint names
             result = run(
                 found.net, config, folder, resume=resume, overwrite=overwrite, progress=progress, trust=teaches
             )

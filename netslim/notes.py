@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netslim.ir.inputs import drawn
+from netslim.archive.literals import inputs_read, inputs_text
+from netslim.ir.inputs import Inputs, drawn
 from netslim.net.runtime import runtime
 from netslim.net.subnet import keep_counts
 from netslim.source.shapes import Shapes
@@ -60,7 +61,7 @@ class Notes:
     cut: bool
     """Whether it is another network than the full one."""
     shapes: Shapes
-    """Of its inputs, without the batch."""
+    """Of its inputs, for one image."""
     statistics: str
     """NONE, OWN, FULL, RECALIBRATED or PARTLY."""
     calibration: str | None = None
@@ -69,6 +70,10 @@ class Notes:
     """Channels of each group, where these have widths of their own."""
     ranking: str | None = None
     """By what channels were kept; None for the first ones."""
+    inputs: Inputs | None = None
+    """What its forward takes, as it takes it; None in files of before."""
+    code: tuple[str, ...] = ()
+    """Folders in which a pickled network's own Python was, where no name leads to it from anywhere else."""
 
     @property
     def warning(self) -> str | None:
@@ -76,11 +81,17 @@ class Notes:
         return WARNINGS.get(self.statistics)
 
     def to_dict(self) -> dict[str, JSON]:
-        """JSON values."""
-        return {**asdict(self), "warning": self.warning}
+        """JSON values of what a person wants to know."""
+        shown = asdict(replace(self, inputs=None))
+        return {name: value for name, value in shown.items() if name not in _UNSEEN} | {"warning": self.warning}
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict())
+        """All of it."""
+        inputs = None if self.inputs is None else json.loads(inputs_text(self.inputs))
+        return json.dumps({**self.to_dict(), "inputs": inputs, "code": self.code})
+
+
+_UNSEEN = {"inputs", "code"}
 
 
 def notes_from(text: str) -> Notes | None:
@@ -94,8 +105,10 @@ def notes_from(text: str) -> Notes | None:
         groups, ranking = values.get("groups"), values.get("ranking")
         counts = None if groups is None else {str(name): int(count) for name, count in groups.items()}
         calibration, ranking = calibration and str(calibration), ranking and str(ranking)
-        return Notes(width, round_to, skipped, cut, shapes, found, calibration, counts, ranking)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        inputs, code = values.get("inputs"), tuple(str(folder) for folder in values.get("code", ()))
+        known = None if inputs is None else inputs_read(json.dumps(inputs))
+        return Notes(width, round_to, skipped, cut, shapes, found, calibration, counts, ranking, known, code)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

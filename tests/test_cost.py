@@ -65,3 +65,21 @@ def test_a_network_without_a_batch_is_counted_whole() -> None:
     net = netslim.convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)), torch.randn(3, 10, 6))
     macs = (3 * 9 * 8 + 8 * 4) * 8 * 4
     assert cost.count(net).flops == 2 * macs
+
+
+class Words(nn.Module):
+    """Numbers of words, whose device the states of its recurrent layer are made on."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.words, self.read, self.head = nn.Embedding(9, 16), kind(16, 32, batch_first=True), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.read(self.words(x))[0][:, -1])
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_behind_whole_numbers_are_counted(kind: type[nn.RNNBase], gates: int) -> None:
+    net = netslim.convert(Words(kind), torch.randint(9, (2, 7)), prove=False)
+    assert cost.count(net).flops == 2 * 7 * gates * 32 * (16 + 32) + 2 * 32 * 5
+    assert cost.count(net, 0.5).flops == 2 * 7 * gates * 16 * (8 + 16) + 2 * 16 * 5

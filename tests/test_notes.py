@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ from torch import Tensor, nn
 import netslim
 from netslim.errors import ArchiveError
 from netslim.export import read_module, write_module
+from netslim.ir.inputs import described
 from netslim.notes import FULL, NONE, OWN, RECALIBRATED, Notes, notes_from, notes_of, statistics
+from netslim.source.userfile import importing_from
 
 NOTES = Notes(0.5, 2, ("layer1.0",), True, ((1, 8, 8),), RECALIBRATED, "16 batches of digits")
 
@@ -82,6 +87,31 @@ def test_notes_are_read_without_opening_the_pickle(tmp_path: Path) -> None:
     assert notes == NOTES
 
 
+def test_the_networks_own_python_is_found_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ownlayers.py").write_text("from torch import nn\n\nclass Own(nn.Linear):\n    pass\n")
+    with importing_from(home):
+        own = importlib.import_module("ownlayers").Own(2, 2)
+    write_module(own, tmp_path / "slim.pt", NOTES)
+    monkeypatch.delitem(sys.modules, "ownlayers")
+    assert type(read_module(tmp_path / "slim.pt")[0]).__name__ == "Own"
+    monkeypatch.delitem(sys.modules, "ownlayers")
+    (home / "ownlayers.py").unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(ArchiveError, match=r"needs the model's own code, .*'ownlayers'.* put it beside the file"):
+        read_module(tmp_path / "slim.pt")
+
+
+def test_inputs_are_kept_as_forward_takes_them() -> None:
+    example = {"images": [torch.zeros(3, 4, 5)], "ids": torch.tensor([[2, 7]]), "scale": 0.5, "mask": None}
+    notes = replace(NOTES, inputs=described(example), code=("/home/me",))
+    assert notes_from(notes.to_json()) == notes
+    assert notes.to_dict().keys() == NOTES.to_dict().keys() == {*asdict(NOTES), "warning"} - {"inputs", "code"}
+    damaged = notes.to_json().replace("float32", "float33")
+    assert (notes_from(damaged), notes_from(NOTES.to_json().replace('"inputs": null', '"inputs": 3'))) == (None, None)
+
+
 def test_other_files_have_no_notes(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text("netslim.json")
@@ -97,7 +127,7 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
     write_module(nn.Linear(64, 64), path, NOTES)
     content = bytearray(path.read_bytes())
     start = content.index(b"torch.nn")
-    content[start : start + 5] = b"tarch"
+    content[start : start + 5] = b"\xff" * 5
     path.write_bytes(bytes(content))
     with pytest.raises(ArchiveError, match=r"slim\.pt cannot be opened .*; extract it again"):
         read_module(path)

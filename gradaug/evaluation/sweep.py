@@ -11,6 +11,7 @@ networks, taken last and in turns, so that the machine's noise falls on all of t
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from gradaug.config.values import whole
 from gradaug.evaluation.score import CLASSIFICATION, Cut, SubnetScore, grid, repeatable, reported_skips, scored
 from gradaug.inputs import device_of, images_in_example
 from netslim import SlimNet
-from netslim.choosing.latency import seconds_in_turns, timed
+from netslim.choosing.latency import seconds_in_turns, torch_run
 from netslim.errors import InputError
 from netslim.ir.inputs import batch
 from netslim.net.runtime import runtime
@@ -127,23 +128,25 @@ def sweep(
         images: in the batch of a timed forward.
         threads: for timed forwards; None: as many as torch takes.
         known: points of a sweep of this network before, which are not scored again. Times are measured anew.
-        note: called with all that there is after every point, without times, and at the end.
+        note: called with all that there is after every point, without times, and at the end; all of `known` is in it.
 
     All extracted networks are kept at once while times are measured. `net` is left as it is.
-    Raises InputError for a number of blocks, images or threads that cannot be, SubnetError for a width out of range.
+    Raises InputError for a number of blocks, images or threads that cannot be, and for a known point that the grid does
+    not have; SubnetError for a width out of range.
     """
     if not widths or (skips is not None and not skips):
         raise InputError("a sweep needs one width and one number of blocks at least")
-    cuts = grid(net, widths, _skips(net, skips), round_to, scope or task.scope)
+    cut_at = functools.partial(grid, net, round_to=round_to, scope=scope or task.scope)
+    cuts = cut_at(widths, _skips(net, skips))
     count, threads = _images(net, images), _threads(threads)
     training, validation = repeatable(training), repeatable(validation)
-    done = {_key(point.row.width, point.blocks): point for point in known}
+    rows = _rows(cuts, [(cut, point) for point in known for cut in cut_at([point.row.width], [point.row.skipped])])
     found = Sweep((), count, threads, str(device_of(net)))
     for number, cut in enumerate(cuts):
         progress("scoring", number / len(cuts))
-        before = done.get(_key(cut.width, cut.skipped))
-        row = before.row if before else scored(net, cut, training, validation, False, task, ranking)
-        found = replace(found, points=(*found.points, Point(row, cut.skipped)))
+        if _key(cut) not in rows:
+            rows[_key(cut)] = scored(net, cut, training, validation, False, task, ranking)
+        found = replace(found, points=tuple(Point(rows[_key(c)], c.skipped) for c in cuts if _key(c) in rows))
         note(found)
     times = _times(net, cuts, ranking, images, threads, progress)
     found = replace(found, points=tuple(replace(p, seconds=s) for p, s in zip(found.points, times, strict=True)))
@@ -151,8 +154,22 @@ def sweep(
     return found
 
 
-def _key(width: float, blocks: Sequence[str]) -> object:
-    return float(width), tuple(blocks)
+def _key(cut: Cut) -> object:
+    return cut.counts, cut.skipped
+
+
+def _rows(cuts: Sequence[Cut], known: Iterable[tuple[Cut, Point]]) -> dict[object, SubnetScore]:
+    """The scores that are known, by what each sub-network keeps. InputError for one that the grid does not have."""
+    rows, keys = dict[object, SubnetScore](), set(map(_key, cuts))
+    for cut, point in known:
+        if _key(cut) not in keys or cut.skipped != point.blocks:
+            blocks = f", {cut.skip} block{'s' * (cut.skip > 1)} left out," if cut.skip else ""
+            raise InputError(
+                f"width {cut.width:g}{blocks} is in the sweep that goes on, and not in this grid: name it too, or "
+                "begin another sweep"
+            )
+        rows[_key(cut)] = point.row
+    return rows
 
 
 def _skips(net: SlimNet, skips: Sequence[int] | None) -> Sequence[int]:
@@ -178,8 +195,8 @@ def _times(
 ) -> list[float]:
     """Seconds of a forward of each, as a plain network."""
     inputs = runtime(net).plan.inputs
-    runs = [timed(cut.extract(net, ranking), inputs, images) for cut in cuts]
-    with _computing_with(threads), torch.inference_mode():
+    runs = [torch_run(cut.extract(net, ranking), inputs, images) for cut in cuts]
+    with _computing_with(threads):
         try:
             for run in runs:
                 run()

@@ -19,6 +19,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7
 _MOST = 1200
 """Points of a curve: means over stretches, where there are more."""
 _MOST_DOTS = 3000
+_LARGEST = 1e100
+"""Of a figure: the span of larger ones is no number."""
 
 Places = tuple[list[float], list[float]]
 
@@ -78,9 +80,9 @@ def _figure(records: Sequence[Record], name: str, loss: bool = False) -> Iterato
 
 def _curves(records: Sequence[Record], style: str, places: Callable[[Record], Places]) -> Iterator[Curve]:
     for run, record in enumerate(records):
-        found = places(record)
-        if found[0]:
-            yield Curve(run, style, found)
+        drawable = [(x, y) for x, y in zip(*places(record), strict=True) if not abs(y) > _LARGEST]
+        if drawable:
+            yield Curve(run, style, ([x for x, _ in drawable], [y for _, y in drawable]))
 
 
 def _over_epochs(record: Record, key: str) -> Places:

@@ -112,6 +112,12 @@ class Segmentation(Classification):
     def loss(self, output: object, labels: Tensor) -> Tensor:
         return super().loss(output, self._known(labels))
 
+    def beside(self, output: object, target: Tensor) -> tuple[object, Tensor]:
+        """Both at the size of the finer picture, as the loss enlarges them to the masks."""
+        logits = main_output(output)
+        coarser = logits.shape[-2:].numel() < target.shape[-2:].numel()
+        return (enlarged(logits, target), target) if coarser else (logits, enlarged(target, logits))
+
     def require_target(self, target: Tensor, labels: Tensor, values: bool, moves: bool) -> None:
         if target.ndim != 4:
             raise InputError(

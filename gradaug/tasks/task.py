@@ -196,6 +196,10 @@ class Task(Scaling, Generic[Images, Labels, Target]):
         """
         raise InputError(f"{self.name} does not learn from another network: leave out the teacher")
 
+    def beside(self, output: object, target: Target) -> tuple[object, Target]:
+        """An output, and what another network says of the same images, as :meth:`subnet_loss` compares them."""
+        return output, target
+
     def comparable(self, output: object) -> Tensor:
         """The output as numbers whose squared difference says how far two networks disagree, for a mean teacher."""
         raise InputError(f"a mean teacher has nothing to compare in {self.name}: take another --semi")

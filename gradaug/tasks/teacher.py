@@ -57,6 +57,7 @@ class Teacher:
             raise InputError(f"the teacher is on {device} and the network on {own.device}: move the teacher there")
         with torch.no_grad(), evaluating(self.net):
             target = soft.target(self.net(copied(images)))
+        output, target = soft.beside(output, target)
         return (1 - self.weight) * own + self.weight * soft.subnet_loss(output, target)
 
 

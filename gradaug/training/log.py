@@ -90,9 +90,9 @@ class RunLog:
         with _refusals(self.path), heard("a tracker"):
             self._open.close()
 
-    def start(self, about: Mapping[str, JSON]) -> None:
-        """Records what a new run is, once: it stays the first line."""
-        self._write("start", {"step": 0, **about})
+    def start(self, step: int, about: Mapping[str, JSON]) -> None:
+        """Records what a run is from `step` on: in the first line, and where it goes on for more epochs."""
+        self._write("start", {"step": step, **about})
 
     def step(
         self,

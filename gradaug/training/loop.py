@@ -87,8 +87,8 @@ def train(
         tally = run.begin(saved)
         log = RunLog(folder.path, run.ga.steps, config.trackers, config.to_dict()) if world.main else NoLog()
         with log, progress if progress and world.main else Silent() as shown:
-            if not saved:
-                log.start(_about(run))
+            if not saved or run.lengths != saved.lengths:
+                log.start(run.ga.steps, _about(run))
             if warning:
                 shown.note(f"warning: {warning}")
             shown.note(describe(run))
@@ -177,7 +177,7 @@ def _clear(folder: RunFolder, overwrite: bool, saved: ck.Checkpoint | None) -> N
 
 
 def _about(run: Run) -> dict[str, JSON]:
-    """What the record of a run begins with."""
+    """What the record of a run begins with, and goes on with to another number of epochs."""
     return {
         "about": describe(run),
         "config": run.config.to_dict(),

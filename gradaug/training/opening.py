@@ -11,15 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 import netslim
 from netslim import SlimNet
+from netslim.export.faithful import by_position
 from netslim.export.reading import Form, form_of, read
 from netslim.export.writers import WRITERS
+from netslim.ir.inputs import drawn
 from netslim.net.runtime import runtime
 from netslim.notes import Notes, statistics
 from netslim.source.shapes import example_inputs
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from gradaug.training.folder import RunFolder
 
 
@@ -51,7 +57,15 @@ def opened(path: str | Path, *, trust: bool = False, prove: bool = True) -> Open
     if form is None:
         return Opened(netslim.load(path, trust=trust))
     model, notes = read(path, trust=trust)
-    return Opened(netslim.convert(model, example_inputs(notes.shapes), prove=prove).eval(), form, notes)
+    return Opened(netslim.convert(model, _example(model, notes), prove=prove).eval(), form, notes)
+
+
+def _example(model: nn.Module, notes: Notes) -> object:
+    """Arguments by position like those that the full network was converted with."""
+    if notes.inputs is None:
+        return example_inputs(notes.shapes)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    return tuple(by_position(model, drawn(notes.inputs, torch.Generator().manual_seed(0), dtype)).values())
 
 
 def of_run(folder: RunFolder, *, trust: bool = False) -> Opened | None:

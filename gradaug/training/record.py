@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from gradaug.config.registry import TASKS
 from gradaug.evaluation.written import row_of, score_of
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from gradaug.evaluation.score import SubnetScore
     from gradaug.tasks.task import Column, TaskScore
 
+_FURTHEST = 1 << 50
+Place = Annotated[int, Meta(ge=0, le=_FURTHEST)]
+"""A number of epochs or steps."""
 Figures = Mapping[str, float | None]
 Setting = bool | int | float | str | list[bool | int | float | str] | None
 
@@ -27,8 +31,8 @@ Setting = bool | int | float | str | list[bool | int | float | str] | None
 class StepLine(msgspec.Struct, frozen=True):
     """One of the steps that are recorded: losses, learning rate, a number for each sub-network."""
 
-    step: int
-    epoch: int
+    step: Place
+    epoch: Place
     loss: float
     subnet_loss: float
     lr: float
@@ -83,7 +87,9 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        return self.scored is not None and self.scored >= self.done
+        """Whether the sub-networks were scored at the end of the run as it is to be now."""
+        wanted = self.settings.get("epochs")
+        return self.scored is not None and self.scored >= max(self.done, wanted if isinstance(wanted, int) else 0)
 
     @property
     def state(self) -> str:
@@ -113,9 +119,9 @@ def read(path: Path) -> Record:
     if not folder.metrics.is_file():
         raise InputError(f"{path} is no run of gradaug train, as it has no {folder.metrics.name}")
     lines = list(_lines(folder.metrics))
-    start = next((made for made in (_start(folder.metrics, *line) for line in lines) if made), _Start())
+    start = next((made for made in (_start(folder.metrics, *line) for line in reversed(lines)) if made), _Start())
     result = _result(folder.result)
-    settings = result.config if result else start.config
+    settings = start.config or (result.config if result else {})
     task = TASKS.get(str(settings.get("task", "classification")))
     if task is None:
         raise InputError(f"{path} is a run of a task that this gradaug does not have: {settings.get('task')!r}")
@@ -130,7 +136,7 @@ def read(path: Path) -> Record:
             score_of(result.before, scored) if result else None,
             [row_of(row, scored) for row in result.subnets] if result else [],
             result.epochs if result else None,
-            result.seconds if result else sum(line.get("seconds") or 0.0 for line in epochs),
+            max(result.seconds if result else 0.0, sum(line.get("seconds") or 0.0 for line in epochs)),
         )  # fmt: skip
 
 
@@ -176,7 +182,7 @@ def _start(path: Path, number: int, values: Mapping[str, object]) -> _Start | No
 def _figures(path: Path, number: int, values: Mapping[str, object]) -> Figures:
     numbers = {name: value for name, value in values.items() if name != "event"}
     found: Figures = _held(path, number, numbers, dict[str, float | None])
-    if found.get("epoch") is None or found.get("step") is None:
+    if not all(0 <= (-1 if (place := found.get(name)) is None else place) <= _FURTHEST for name in ("epoch", "step")):
         raise _line_damaged(path, number)
     return found
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
 from msgspec import Meta, Struct
 
 from netslim.ir import program
-from netslim.ir.inputs import Input
+from netslim.ir.inputs import Input, Inputs
 from netslim.ir.program import Mode, Ref, Size
 
 LARGEST = (1 << 63) - 1
@@ -185,6 +186,24 @@ def value_from(data: Value, depth: int = 0) -> Any:
         return program.Struct(data.kind, tuple(data.keys), values, data.module, data.base, tuple(data.names))
     make = _READ.get(type(data))
     return data if make is None else make(data)
+
+
+def inputs_from(data: DictData) -> Inputs:
+    """Arguments of a forward. Raises ValueError where one has no name, and what :func:`value_from` raises."""
+    found: dict[str, object] = value_from(data)
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError("an argument's name is no text")
+    return found
+
+
+def inputs_text(inputs: Inputs) -> str:
+    """Arguments of a forward as a document of JSON. Raises ValueError for a literal that a file cannot hold."""
+    return msgspec.json.encode(dict_data(inputs)).decode()
+
+
+def inputs_read(text: str) -> Inputs:
+    """What :func:`inputs_text` wrote; ValueError for anything else."""
+    return inputs_from(msgspec.json.decode(text, type=DictData))
 
 
 def _dtype_named(name: str) -> torch.dtype | None:

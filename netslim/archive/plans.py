@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import msgspec
 
 from netslim.archive import schema as s
-from netslim.archive.literals import DEEPEST, DictData, dict_data, value_data, value_from
-from netslim.ir.inputs import Inputs, Left
+from netslim.archive.literals import DEEPEST, dict_data, inputs_from, value_data, value_from
+from netslim.ir.inputs import Left
 from netslim.ir.plan import Block, Frozen, Group, Plan, Refused, Region, Skip, Slot
 from netslim.ir.program import Node, Program
 from netslim.ir.ties import Tie, Ties
@@ -74,7 +74,7 @@ def plan_from(data: s.PlanData) -> Plan:
         sizes=tuple((layout(place), at) for place, at in data.sizes),
         cuts=tuple(data.cuts),
         ints={path: {name: layout(place) for name, place in ints.items()} for path, ints in data.ints.items()},
-        inputs=_inputs_from(data.inputs),
+        inputs=inputs_from(data.inputs),
         refusal=text(data.refusal),
         blocks=tuple(_block_from(block) for block in data.blocks),
         refused=tuple(Refused(text(found.where), text(found.reason)) for found in data.refused),
@@ -166,14 +166,7 @@ def _region_data(path: str, region: Region) -> s.RegionData:
 def _region_from(data: s.RegionData) -> Region:
     programs = [Program(tuple(map(_node_from, steps))) for steps in data.programs]
     left = tuple(Left(each.name, each.place, value_from(each.value)) for each in data.left)
-    return Region(_inputs_from(data.inputs), {True: programs[0], False: programs[-1]}, left)
-
-
-def _inputs_from(data: DictData) -> Inputs:
-    found: dict[str, object] = value_from(data)
-    if not all(isinstance(name, str) for name in found):
-        raise ValueError("an argument's name is no text")
-    return found
+    return Region(inputs_from(data.inputs), {True: programs[0], False: programs[-1]}, left)
 
 
 def _skips_data(block: Block) -> list[s.SkipData]:

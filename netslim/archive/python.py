@@ -43,11 +43,11 @@ def dump(stored: Stored, modules: Mapping[str, nn.Module]) -> Tensor:
     places |= {id(tensor): ("tensor", name) for name, tensor in stored.tensors.items()}
     classes = {path: type(module) for path, module in stored.python.items()}
     states = {path: _attributes(module) for path, module in stored.python.items()} | stored.more
-    parts = _pickled(_folders(classes.values()), {}) + _pickled(classes, {}) + _pickled(states, places)
+    parts = _pickled(folders_of(classes.values()), {}) + _pickled(classes, {}) + _pickled(states, places)
     return torch.frombuffer(bytearray(parts), dtype=torch.uint8)
 
 
-def _folders(classes: Iterable[type]) -> list[str]:
+def folders_of(classes: Iterable[type]) -> list[str]:
     """Where the code of classes is that no name leads to from anywhere else: what was imported from a path."""
     homes = dict.fromkeys(kind.__module__.partition(".")[0] for kind in classes)
     files = [getattr(sys.modules.get(home), "__file__", None) for home in homes]

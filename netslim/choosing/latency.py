@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
-from netslim.ir.inputs import Inputs, drawn, of_many
+from netslim.ir.inputs import Inputs, drawn, of_many, to_call
 
+Run = Callable[[], object]
+"""Runs a network once."""
 Seconds = Callable[[nn.Module, Inputs], float]
 """Measures a plain network, given the inputs of the network that it was cut from."""
 
 _WARM, _FEWEST, _MOST = 3, 11, 200  # runs
 _LONG = 0.3  # seconds of running
 ROUNDS = 6
-_IN_A_ROUND = 2, 40, 0.05  # the fewest runs, the most, seconds
+_IN_A_ROUND = 2, 0.05, 40  # the fewest runs, seconds, the most runs
 
 
 def torch_seconds(model: nn.Module, inputs: Inputs) -> float:
@@ -25,40 +29,39 @@ def torch_seconds(model: nn.Module, inputs: Inputs) -> float:
 
     The input is random, for one image where the network takes a batch, and where the model is.
     """
-    with torch.inference_mode():
-        return median_seconds(timed(model, inputs))
+    return median_seconds(torch_run(model, inputs))
 
 
-def timed(model: nn.Module, inputs: Inputs, images: int = 1) -> Callable[[], None]:
+def torch_run(model: nn.Module, inputs: Inputs, images: int = 1) -> Run:
     """A call that runs the model once, in eval mode, on a random batch of so many images, until its result is there.
 
-    Where the network takes no batch, it is the example's images. `model` is left in eval mode.
+    Where the network takes no batch, it is the example's images. It runs where the model is, in the model's precision,
+    and without gradients. `model` is left in eval mode.
     """
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    given = {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in drawn(of_many(images, inputs), torch.Generator().manual_seed(0)).items()
-    }
+    like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
+    device, dtype = (torch.device("cpu"), None) if like is None else (like.device, like.dtype)
+    made = drawn(of_many(images, inputs), torch.Generator().manual_seed(0), dtype)
+    given = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), made)
+    args, kwargs = to_call(model, given)
     model.eval()
 
     def run() -> None:
-        model(**given)
+        with torch.inference_mode():
+            model(*args, **kwargs)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
     return run
 
 
-def median_seconds(run: Callable[[], object]) -> float:
+def median_seconds(run: Run) -> float:
     """The median of the times that calls take, after some to warm up."""
     for _ in range(_WARM):
         run()
-    return statistics.median(_times(run, _FEWEST, _MOST, _LONG))
+    return statistics.median(times_of(run, _FEWEST, _LONG, _MOST))
 
 
-def seconds_in_turns(
-    runs: Sequence[Callable[[], object]], progress: Callable[[float], None] = lambda _done: None
-) -> list[float]:
+def seconds_in_turns(runs: Sequence[Run], progress: Callable[[float], None] = lambda _done: None) -> list[float]:
     """The median of the times that each of several calls takes, all of them taken in turns.
 
     Every round goes through all of them, forwards and backwards by turns, so that whatever else the machine does, and
@@ -70,16 +73,18 @@ def seconds_in_turns(
         order = range(len(runs)) if number % 2 == 0 else reversed(range(len(runs)))
         for done, i in enumerate(order):
             runs[i]()
-            times[i] += _times(runs[i], *_IN_A_ROUND)
+            times[i] += times_of(runs[i], *_IN_A_ROUND)
             progress((number + (done + 1) / len(runs)) / ROUNDS)
     return [statistics.median(each) for each in times]
 
 
-def _times(run: Callable[[], object], fewest: int, most: int, long: float) -> list[float]:
-    """Of at least `fewest` runs, and more until they take `long` seconds or are `most`."""
+def times_of(
+    run: Run, fewest: int, long: float, most: float = math.inf, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Seconds of at least `fewest` runs, and more until they take `long` seconds together or are `most`."""
     times: list[float] = []
     while len(times) < fewest or (sum(times) < long and len(times) < most):
-        began = time.perf_counter()
+        began = clock()
         run()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return times

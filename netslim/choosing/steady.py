@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from netslim.choosing.latency import Seconds
-from netslim.ir.inputs import Inputs, drawn, of_one
+from netslim.choosing.latency import Run, Seconds, times_of
+from netslim.ir.inputs import Inputs
 
-Run = Callable[[], object]
 Prepare = Callable[[nn.Module, Inputs], Run]
 """A call that runs a plain network once in some runtime, on one random image where it takes a batch."""
 
@@ -35,24 +34,6 @@ class Effort:
 
 
 CAREFUL, QUICK = Effort(1.5, 9, 0.06), Effort(0.1, 3, 0.02)
-
-
-def torch_run(model: nn.Module, inputs: Inputs) -> Run:
-    """In torch, in evaluation mode, where the model is; `model` is left in it."""
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    given = {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in drawn(of_one(inputs), torch.Generator().manual_seed(0)).items()
-    }
-    model.eval()
-
-    def run() -> None:
-        with torch.inference_mode():
-            model(**given)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -88,9 +69,4 @@ def _quickest(run: Run, long: float) -> float:
     clock = time.process_time if torch.get_num_threads() == 1 and not torch.cuda.is_initialized() else time.perf_counter
     for _ in range(_WARM):
         run()
-    times: list[float] = []
-    while len(times) < _RUNS or sum(times) < long:
-        began = clock()
-        run()
-        times.append(clock() - began)
-    return min(times)
+    return min(times_of(run, _RUNS, long, clock=clock))

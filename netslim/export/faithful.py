@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.errors import ArchiveError
-from netslim.ir.inputs import Inputs, drawn, every_tensor, of_two
+from netslim.ir.inputs import Inputs, called, drawn, every_tensor, of_two
 
 MODES = {False: "evaluation", True: "training"}
 
@@ -87,12 +87,6 @@ def seen(module: nn.Module, given: Mapping[str, Any], mode: bool) -> Seen:
             torch.stack([each.double() for each in square]).sum().backward()
     gradients = {name: p.grad for name, p in copied.named_parameters() if p.grad is not None}
     return Seen([out.detach() for out in outputs], gradients, dict(copied.named_buffers()))
-
-
-def called(module: nn.Module, given: Mapping[str, Any]) -> Any:
-    """By name where the arguments have the names that they have in the original."""
-    named = given.keys() <= inspect.signature(module.forward).parameters.keys()
-    return module(**given) if named else module(*given.values())
 
 
 def _first(model: nn.Module, inputs: Inputs, mode: bool) -> tuple[dict[str, Any], Seen] | None:

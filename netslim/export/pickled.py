@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netslim.archive.python import folders_of
 from netslim.errors import ArchiveError
 from netslim.export.faithful import require_same
 from netslim.files import atomic_write
@@ -38,7 +40,7 @@ def write_module(model: nn.Module, path: Path, notes: Notes | None = None, input
             raise ArchiveError(f"this network cannot be pickled ({error}); write it in another form.") from error
         compared = "" if inputs is None else require_same(model, _loaded(temporary), inputs)
         if notes is not None:
-            attach(temporary, notes)
+            attach(temporary, replace(notes, code=tuple(folders_of(map(type, model.modules())))))
     return compared
 
 
@@ -74,8 +76,14 @@ def read_module(path: str | Path) -> tuple[nn.Module, Notes]:
     if notes is None:
         raise ArchiveError(f"{path} is no extracted network; write one with 'netslim extract converted.pt -o {path}'.")
     try:
-        with importing_from(Path.cwd()):  # a network that keeps Python of the model's needs its classes
+        # a network that keeps Python of the model's needs its classes
+        with importing_from(Path.cwd(), Path(path).absolute().parent, *map(Path, notes.code)):
             model = torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise ArchiveError(
+            f"{path} cannot be opened: it needs the model's own code, which cannot be imported here ({error}); put it "
+            "beside the file, or add its folder to PYTHONPATH."
+        ) from error
     except Exception as error:
         raise ArchiveError(f"{path} cannot be opened ({type(error).__name__}: {error}); extract it again.") from error
     if not isinstance(model, nn.Module):

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from netslim.export.faithful import called
-from netslim.ir.inputs import Input, Inputs, batch, drawn, tensors_in
+from netslim.ir.inputs import Input, Inputs, batch, called, drawn, tensors_in
 from netslim.trace.meta import OneDevice, meta_copy
 
 BATCH = "batch"

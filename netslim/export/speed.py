@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from netslim.choosing.steady import QUICK, Prepare, Run, Yardstick, torch_run
+from netslim.choosing.latency import Run, torch_run
+from netslim.choosing.steady import QUICK, Prepare, Yardstick
 from netslim.errors import ArchiveError
 from netslim.export.exported import NO_RUNTIME, Trial, cause, quiet
 from netslim.export.faithful import by_position

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +139,15 @@ def batch(inputs: Inputs) -> int | None:
     return None if nested or len(sizes) != 1 else sizes.pop()
 
 
+def shapes_of_one(inputs: Inputs) -> tuple[Shape, ...]:
+    """Of every tensor, for one image: without the batch, which those in a list, one an image, do not have."""
+    return tuple(
+        leaf.shape if isinstance(value, (list, tuple)) else leaf.shape[1:]
+        for name, value in inputs.items()
+        for leaf in tensors_in({name: value})
+    )
+
+
 def _of(size: int, inputs: Inputs) -> Inputs:
     return {k: replace(v, shape=(size, *v.shape[1:])) if isinstance(v, Input) else v for k, v in inputs.items()}
 
@@ -156,6 +167,18 @@ def every_tensor(value: object) -> Iterator[Tensor]:
 
 
 # ------------------------------------------------------------------------------------------- arguments of a call
+
+
+def called(module: nn.Module, given: Mapping[str, Any]) -> Any:
+    """What a plain network gives for the arguments of the network that it is of."""
+    args, kwargs = to_call(module, given)
+    return module(*args, **kwargs)
+
+
+def to_call(module: nn.Module, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Arguments for a call: by name where they have the names that they have in the original, and else by position."""
+    named = given.keys() <= inspect.signature(module.forward).parameters.keys()
+    return ((), given) if named else (tuple(given.values()), {})
 
 
 def in_order(inputs: Inputs, left: Sequence[Left]) -> Inputs:

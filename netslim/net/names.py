@@ -35,8 +35,9 @@ def _slots(net: SlimNet, name: str) -> list[Slot]:
     base, _, dim = name.rpartition(".")
     if base in tensors and dim.isdecimal() and int(dim) < tensors[base].dim():
         return [Slot(base, int(dim))]
-    group = runtime(net).plan.group(name)
+    plan = runtime(net).plan
+    group = plan.group(name)
     if group is not None:
         return [group.slots[0]]
-    known = dict.fromkeys([*tensors, *(key.rpartition(".")[0] for key in tensors), *(g.name for g in net.groups)])
+    known = dict.fromkeys([*tensors, *(key.rpartition(".")[0] for key in tensors), *(g.name for g in plan.groups)])
     raise SubnetError(f"this network has no parameter, module or group {name!r}{did_you_mean(name, known)}")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.utils.parametrize import is_parametrized
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from netslim.errors import TraceError, is_interruption
 from netslim.ir.program import LIFTED
-from netslim.layouts.engine import Args, Kwargs, on_one_device
+from netslim.layouts.engine import Args, Kwargs, is_mixed, on_one_device
 from netslim.source.sharded import blank, plain_copy
 
 
@@ -61,12 +64,40 @@ def _uncopied(model: nn.Module, memo: Mapping[int, object]) -> Iterator[str]:
 
 
 class OneDevice(TorchDispatchMode):
-    """Constants follow the other operands of a call to the meta device, as they do while a model is followed."""
+    """Constants follow the other operands of a call to the meta device, as they do while a model is followed.
+
+    So they do in functions that torch makes of several operators, as its LSTM, which compare devices before these.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._functions = _Functions()
+
+    def __enter__(self) -> OneDevice:
+        self._functions.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self._functions.__exit__(*exception)
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         args, kwargs = on_one_device(args, kwargs or {})
+        return func(*args, **kwargs)
+
+
+class _Functions(TorchFunctionMode):
+    """The same for functions, before they are operators. Whole numbers may be sizes, whose values count."""
+
+    def __torch_function__(
+        self, func: Callable[..., object], types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
+        kwargs = kwargs or {}
+        if is_mixed(args, kwargs):
+            args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, (args, kwargs))
         return func(*args, **kwargs)
 
 

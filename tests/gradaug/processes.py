@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 import socket
+import tempfile
 import unittest.mock
 from collections.abc import Callable
 from dataclasses import asdict
@@ -158,6 +159,7 @@ def answers() -> dict[str, Any]:
     found["exchanges"] = exchanges()
     found["steps by GradAug"] = steps_by_gradaug()
     found["running mean"] = running_mean()
+    found["taught"] = taught()
     return found
 
 
@@ -228,6 +230,29 @@ def running_mean() -> dict[str, Any]:
         "shared": asdict(shared),
         "alone": asdict(gradaug.score(run.result, data.evaluation_batches(run.source.validation))),
     }
+
+
+def taught(teacher: bool = True) -> dict[str, Tensor]:
+    """The network of a run after three steps under a teacher that comes from a file."""
+    torch.manual_seed(5)
+    model = Digitals()
+    model.drop = nn.Identity()
+    net, large = (netslim.convert(each, torch.randn(2, 1, 8, 8), prove=False) for each in (model, Digitals()))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.pt"
+        netslim.save(large, path)
+        config = gradaug.TrainConfig(
+            "randwidth", batch_size=96, device="cpu", lr=0.05, round_to=1, resolutions=(8,), sync_bn=True,
+            teacher=str(path) if teacher else None,
+        )  # fmt: skip
+        run = Run(net, config, RunFolder(Path("nowhere")), None, sync.current())
+    batches, tally = run.batches(), run.tally()
+    run.net.train()
+    with synchronised_norms():
+        for _ in range(3):
+            run.backward(batches, tally, stop=False)
+            run.update()
+    return dict(run.net.state_dict())
 
 
 def unused() -> list[Any]:

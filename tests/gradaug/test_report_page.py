@@ -133,7 +133,12 @@ def test_what_is_recorded_of_the_sub_networks_of_a_step() -> None:
 
 
 def test_a_page_has_curves_tables_and_settings_and_fetches_nothing(tmp_path: Path) -> None:
-    lines = [start(lr=0.07), *(step(n, widths=[0.9, 0.8], skipped=[1, 0]) for n in (10, 20)), epoch(1), epoch(2)]
+    lines = [
+        start(lr=0.07, epochs=2),
+        *(step(n, widths=[0.9, 0.8], skipped=[1, 0]) for n in (10, 20)),
+        epoch(1),
+        epoch(2),
+    ]
     text = page([read(folder(tmp_path / "mine", *lines, result=finished(lr=0.07)))])
     found = Tags(text)
     assert not found.open
@@ -201,6 +206,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
         ((start(), step(10)), "Nothing is validated yet."),
         ((start(), epoch(1, val_loss=None, val_top1=None)), "Nothing is validated yet."),
         ((epoch(1),), "They are not recorded in these runs."),
+        ((start(), epoch(1, val_loss=1e308, val_top1=-1e308), epoch(2, val_loss=-1e308)), "unfinished: 2 of 4"),
         ((start(mode="none"), epoch(1, subnet_loss=0.0, val_top1=float("nan"))), "unfinished: 1 of 4"),
     ],
 )
@@ -211,12 +217,15 @@ def test_a_run_that_has_not_come_far(tmp_path: Path, lines: tuple[dict[str, Any]
 
 
 def test_one_epoch_is_one(tmp_path: Path) -> None:
-    assert read(folder(tmp_path / "run", start(), epoch(1), result=finished(1))).state == "finished: 1 epoch"
+    assert read(folder(tmp_path / "run", start(epochs=1), epoch(1), result=finished(1))).state == "finished: 1 epoch"
 
 
 def test_a_run_that_was_prolonged_is_unfinished_until_its_end(tmp_path: Path) -> None:
-    found = read(folder(tmp_path / "run", start(), epoch(1), epoch(2), epoch(3), result=finished(2)))
-    assert (found.finished, found.scored, found.done) == (False, 2, 3)
+    lines = [start(epochs=2), epoch(1), epoch(2), start(epochs=4)]
+    found = read(folder(tmp_path / "begun", *lines, result=finished(2)))
+    assert (found.finished, found.scored, found.state) == (False, 2, "unfinished: 2 of 4 epochs")
+    found = read(folder(tmp_path / "run", *lines, epoch(3), result=finished(2)))
+    assert (found.finished, found.scored, found.state) == (False, 2, "unfinished: 3 of 4 epochs")
     assert "after 2 epochs" in page([found])
 
 
@@ -229,6 +238,8 @@ def test_a_run_that_was_prolonged_is_unfinished_until_its_end(tmp_path: Path) ->
         ('{"event": "step", "step": "x"}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ('{"event": "epoch", "val_loss": 1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ('{"event": "epoch", "epoch": 1, "step": 1, "val_loss": [1]}\n', None, "line 1 of .*metrics.jsonl is damaged"),
+        ('{"event": "epoch", "epoch": 1e300, "step": 1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
+        ('{"event": "epoch", "epoch": 1, "step": -1}\n', None, "line 1 of .*metrics.jsonl is damaged"),
         ("", "{", "result.json is damaged"),
         ("", "{}", "result.json is damaged"),
         ("", json.dumps({**finished(), "subnets": [{}]}), "result.json is damaged"),

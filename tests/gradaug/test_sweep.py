@@ -155,6 +155,40 @@ def test_a_sweep_goes_on_where_it_was_stopped(call: Callable[..., Result], monke
     assert all(p["seconds"] > 0 for p in points)
 
 
+def test_what_was_scored_is_in_the_file_all_along() -> None:
+    known = sweep(network(), batches(), batches(), (0.75, 1.0), (0,)).points
+    noted: list[list[float]] = []
+
+    def note(found: Sweep) -> None:
+        noted.append([point.row.width for point in found.points])
+
+    found = sweep(network(), batches(), batches(), (0.5, 0.75, 1.0), (0,), known=known, note=note)
+    assert noted == [[0.5, 0.75, 1.0]] * 4
+    assert [point.row for point in found.points[1:]] == [point.row for point in known]
+
+
+def test_a_point_that_the_grid_does_not_have_is_not_dropped(call: Callable[..., Result]) -> None:
+    assert call("--depths", "0,1", "--json", "s.json", "--widths", "0.75").exit_code == 0
+    before = Path("s.json").read_text()
+    result = call("--depths", "0", "--json", "s.json", "--widths", "0.75", "--resume")
+    assert "width 0.75, 1 block left out, is in the sweep that goes on" in " ".join(result.stderr.split())
+    assert (result.exit_code, Path("s.json").read_text()) == (1, before)
+
+
+@pytest.mark.parametrize("form", ["slim", "slim.pt"])
+def test_an_extracted_network_is_swept(call: Callable[..., Result], form: str) -> None:
+    assert CliRunner().invoke(main.netslim, ["extract", "converted.pt", "--width", "0.5", "-o", form]).exit_code == 0
+    again = [main.gradaug, ["sweep", form, "--widths", "0.5,1", "--depths", "0", "--json", "s.json"]]
+    result = CliRunner().invoke(*again)
+    assert (result.exit_code, "add --trust" in result.stderr) == (1, True)
+    again[1] += ["--trust"]
+    assert CliRunner().invoke(*again).exit_code == 0
+    first, full = json.loads(Path("s.json").read_text())["points"]
+    assert full["full"]
+    assert first["params"] < full["params"]
+    assert CliRunner().invoke(main.gradaug, [*again[1], "--resume"]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [

@@ -11,7 +11,7 @@ import torch
 from gradaug.distributed.processes import joined, peers
 from gradaug.errors import TrainingError
 
-from .processes import LAST_SKIPS, MODES, answers, in_processes, one_step
+from .processes import LAST_SKIPS, MODES, answers, in_processes, one_step, taught
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,12 @@ def test_processes_that_never_come_end_the_wait_in_a_sentence(monkeypatch: pytes
 def test_an_exchange_that_fails_for_another_reason_is_not_said_to_have_lost_one(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)), peers():
         raise error
+
+
+def test_two_processes_under_a_teacher_are_one_run(found: list[dict[str, Any]]) -> None:
+    wanted, plain = taught(), taught(teacher=False)
+    for process in found:
+        for name, value in process["taught"].items():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5, msg=name)
+    away = (plain["head.weight"] - wanted["head.weight"]).abs().max()
+    assert away > 100 * (found[0]["taught"]["head.weight"] - wanted["head.weight"]).abs().max()

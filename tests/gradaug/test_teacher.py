@@ -92,6 +92,50 @@ def test_a_regression_learns_the_teachers_numbers(make_net: Callable[..., netsli
     torch.testing.assert_close(found, (F.mse_loss(out, labels) + F.mse_loss(out, teacher.eval()(images))).detach() / 2)
 
 
+class Map(nn.Module):
+    """A class for every pixel, at a half of the image's size where it is `coarse`."""
+
+    def __init__(self, coarse: bool = False) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 8, 3, 1 + coarse, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem(x).relu())
+
+
+@pytest.mark.parametrize(("coarse", "coarse_teacher"), [(False, False), (True, False), (False, True)])
+def test_a_segmentation_learns_the_teachers_pixels(coarse: bool, coarse_teacher: bool) -> None:
+    torch.manual_seed(2)
+    net = netslim.convert(Map(coarse), torch.randn(2, 1, 8, 8), prove=False).train()
+    other, teacher, images = copy.deepcopy(net), Map(coarse_teacher), torch.randn(2, 1, 8, 8)
+    masks = torch.randint(3, (2, 8, 8))
+    masks[0] = 255
+    task = gradaug.Segmentation(ignore_index=255)
+    found = gradaug.GradAug(net, mode="none", task=task, teacher=gradaug.Teacher(teacher, 0.4, 2.0))
+    loss = found.backward(images, masks).full
+    logits, said = (F.interpolate(each(images), (8, 8), mode="bilinear") for each in (other, teacher))
+    said = said.detach()
+    soft = F.kl_div(F.log_softmax(logits / 2, 1), F.softmax(said / 2, 1), reduction="none").sum(1).mean() * 4
+    wanted = 0.6 * F.cross_entropy(logits, masks, ignore_index=255) + 0.4 * soft
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted.detach())
+    torch.testing.assert_close(gradients(net), gradients(other))
+
+
+def test_several_labels_an_image_learn_the_teachers_chance_of_each(make_net: Callable[..., netslim.SlimNet]) -> None:
+    net, images, labels = make_net(classes=4).train(), torch.randn(5, 1, 12, 12), torch.rand(5, 4).round()
+    labels[0, 1] = float("nan")
+    other, teacher = copy.deepcopy(net), Wide(4)
+    ga = gradaug.GradAug(net, mode="none", task=gradaug.MultiLabel(), teacher=gradaug.Teacher(teacher, 0.7, 3.0))
+    loss, logits, known = ga.backward(images, labels).full, other(images), ~labels.isnan()
+    chance = (teacher.eval()(images).detach() / 3).sigmoid()
+    apart = F.binary_cross_entropy_with_logits(logits / 3, chance) - F.binary_cross_entropy(chance, chance)
+    hard = F.binary_cross_entropy_with_logits(logits[known], labels[known])
+    (0.3 * hard + 0.7 * 9 * apart).backward()
+    torch.testing.assert_close(loss, (0.3 * hard + 0.7 * 9 * apart).detach())
+    torch.testing.assert_close(gradients(net), gradients(other))
+
+
 @pytest.mark.parametrize(
     ("build", "said"),
     [
@@ -218,6 +262,6 @@ def test_trust_is_for_a_teacher_that_the_command_line_names(
     assert (
         call(train, "--model", "converted.pt", *QUICK, "--teacher", "full.pt", "--trust", "--out", "run").exit_code == 0
     )
-    with pytest.raises(ArchiveError, match="add --trust"):
+    with pytest.raises(InputError, match=r"if you trust it as well, add --teacher full.pt"):
         call(train, "--resume", "run", "--trust")
     assert call(train, "--resume", "run", "--teacher", "full.pt", "--trust").exit_code == 0

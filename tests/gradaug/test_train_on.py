@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from torch import Tensor, nn
 
 import gradaug
 import netslim
 from gradaug.errors import CheckpointError
 from gradaug.training import run as training_run
+from gradaug.training.opening import opened
 from gradaug.training.progress import Silent
+from gradaug.training.record import read
 from netslim.errors import ArchiveError, InputError, SourceError
 from netslim.notes import OWN
 from netslim_cli.evaluate import evaluate
@@ -108,6 +111,59 @@ def test_a_damaged_folder_is_a_sentence(
         call(train, "--model", "half", *QUICK, "--trust")
 
 
+class OfList(nn.Module):
+    """Takes images of a size each, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 3)
+
+    def forward(self, images: list[Tensor]) -> Tensor:
+        return self.head(torch.stack([self.stem(image[None]).mean((2, 3))[0].relu() for image in images]))
+
+
+class OfWords(nn.Module):
+    """Takes numbers of words, and masks that may be left out; it has double precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.body, self.head = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.double()
+
+    def forward(self, words: Tensor, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        found = self.body(self.words(words)).relu() * scale
+        return self.head((found if mask is None else found * mask[..., None]).mean(1))
+
+
+WORDS = torch.tensor([[1, 8, 2], [3, 3, 0]])
+
+
+@pytest.mark.parametrize("form", ["slim", "slim.pt"])
+@pytest.mark.parametrize(
+    ("model", "example"),
+    [
+        (OfList, ([torch.zeros(1, 9, 9), torch.zeros(1, 7, 8)],)),
+        (OfWords, (WORDS,)),
+        (OfWords, (WORDS, torch.ones(2, 3, dtype=torch.float64))),
+        (OfWords, {"words": WORDS, "scale": 0.5}),
+    ],
+    ids=["list", "words", "mask", "scale"],
+)
+def test_it_is_converted_by_inputs_of_the_structure_that_the_full_network_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, model: type[nn.Module], example: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = netslim.convert(model(), example).eval()
+    netslim.save(net, "converted.pt")
+    assert call(extract, "converted.pt", "--width", "0.5", "-o", form).exit_code == 0
+    found = opened(form, trust=True).net
+    assert found.groups
+    args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
+    with net.sub(0.5):
+        wanted = net(*args, **kwargs)
+    torch.testing.assert_close(found(*args, **kwargs), wanted)
+
+
 def test_overwriting_a_run_removes_its_extracted_network(cut: Callable[[str], str]) -> None:
     call(train, "--model", cut("half"), *QUICK, "--mode", "none", "--trust", "--out", "run")
     assert Path("run/slim/model.py").is_file()
@@ -185,7 +241,10 @@ def test_a_longer_run_that_is_interrupted_ends_like_one_that_is_not(
     whole, _ = run(longer, tmp_path / "whole", resume=True)
     with pytest.raises(StopError):
         run(longer, tmp_path / "cut", resume=True, progress=StopAfter(steps))
+    record = read(tmp_path / "cut")
+    assert record.state == f"unfinished: {2 + (steps > 4)} of 4 epochs"
     resumed, result = run(longer, tmp_path / "cut", resume=True)
+    assert read(tmp_path / "cut").state == "finished: 4 epochs"
     assert same(weights(whole), weights(resumed))
     assert [(one.epochs, one.steps) for one in result.lengths] == [(2, 8)]
 
