@@ -14,6 +14,7 @@ from netslim.analysis.overrides import Overrides
 from netslim.errors import ProofError, TraceError
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
+from netslim.ir.tie_checks import explained
 from netslim.layouts.axes import Misaligned, Reason
 from netslim.layouts.engine import Rule
 from netslim.net.runtime import runtime
@@ -76,7 +77,7 @@ def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, p
 
 def _analysed(model: nn.Module, example_inputs: object, overrides: Overrides, python: Mapping[str, str]) -> SlimNet:
     plan, constants = analyse(model, example_inputs, overrides=overrides, python=python)
-    net = _build(plan, model, constants)
+    net = _build(explained(plan), model, constants)
     if overrides.rules:
         runtime(net).rules = overrides.all_rules
     return net
@@ -155,7 +156,7 @@ def _proved(net: SlimNet, say: Progress) -> SlimNet:
             groups = error.groups
         if (not groups and not blocks) or attempt == _ATTEMPTS - 1:
             groups, blocks = dict.fromkeys(range(len(held.plan.groups)), _UNPROVED), set(range(len(held.plan.blocks)))
-        plan = freeze_groups(refuse_blocks(held.plan, blocks, _UNPROVED.text), groups)
+        plan = explained(freeze_groups(refuse_blocks(held.plan, blocks, _UNPROVED.text), groups))
         for rebuilt in (net, bench.net):
             runtime(rebuilt).rebuilt(plan)
         if not plan.groups and not plan.blocks:

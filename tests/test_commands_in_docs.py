@@ -100,7 +100,7 @@ def test_many_commands_are_found() -> None:
         "gradaug train --model converted.pt --data cifra10:DIR",
         "gradaug recipes cifar100_wrn28_11",
         "gradaug eval --model trained.pt --width 0.5",
-        "python benchmarks/steps.py",
+        "python benchmarks/stride.py",
         "python benchmarks/step.py --round 3",
         "python benchmarks/zoo.py --markdown docs/zoos.md",
         "make demos",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from torch.nn import functional as F
 
 import netslim
 from netslim.errors import SubnetError
+from netslim.ir import tie_checks
 from netslim.ir.links import Links, Tie
 from netslim.ir.plan import freeze_groups
-from netslim.ir.ties import Slot
+from netslim.ir.tie_checks import explained
+from netslim.ir.ties import Slot, Ties
 from netslim.ir.why import Explainer, why
 from netslim.layouts.axes import Reason
 
@@ -291,6 +294,34 @@ def test_a_file_tells_the_same(kind: type[nn.Module], tmp_path: Path) -> None:
     loaded = netslim.load(tmp_path / "net.pt")
     for name in net.state_dict():
         assert net.why(name) == loaded.why(name)
+
+
+@pytest.mark.parametrize("prove", [False, True])
+def test_a_network_with_too_many_ties_goes_without_them(
+    prove: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tie_checks, "MOST_WORK", 3)
+    net = netslim.convert(Residual(), IMAGES, prove=prove)
+    assert [(group.name, group.size) for group in net.groups] == [("stem", 8), ("body", 6)]
+    netslim.save(net, tmp_path / "net.pt")
+    for each in (net, netslim.load(tmp_path / "net.pt")):
+        assert str(each.why("stem.weight", "body.weight")) == (
+            "stem.weight dim 0 — by what is not known → body.weight dim 1"
+        )
+        assert str(each.why("stem.bias")) == (
+            "stem.bias dim 0 (8): group stem, tied to\n"
+            "    — by what is not known → stem.weight dim 0, body.weight dim 1, side.weight dim 1"
+        )
+        assert str(each.why("stem.weight", "deep.weight")).startswith("stem.weight and deep.weight are not tied")
+        assert str(each.why("head.bias")) == "head.bias dim 0 (5): frozen: model output"
+
+
+def test_ties_that_the_proof_leaves_wrong_are_left_out() -> None:
+    plan = converted(Residual()).plan
+    other = next(i for i, layout in enumerate(plan.ties.layouts) if layout != plan.ties.layouts[0])
+    wrong = replace(plan.ties, ties=(*plan.ties.ties, Tie(0, other, 0, 0, 0)))
+    assert explained(plan) is plan
+    assert explained(replace(plan, ties=wrong)) == replace(plan, ties=Ties())
 
 
 def test_modules_groups_and_dimensions_have_answers() -> None:

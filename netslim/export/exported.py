@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.export import Dim
 from torch.utils._pytree import tree_map
 
 from netslim.errors import ArchiveError
-from netslim.export.faithful import by_position, require_same_at, require_same_outputs
+from netslim.export.faithful import MODES, Unfaithful, by_position, require_same_at
 from netslim.export.sizes import BATCH, Sizes, open_sizes, resized, size_of
 from netslim.export.written import Written
 from netslim.files import atomic_write
@@ -40,7 +40,8 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
     return written(model, inputs, path, saved, "torch cannot export this network", tolerance=1e-4)
 
 
-NO_RUNTIME = "onnxruntime is not installed"
+NO_RUNTIME, NO_INPUT = "onnxruntime is not installed", "the network runs on no random input"
+DIFFERS = "with others open, what torch's exporter writes does not do what the network does"
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,22 @@ def written(
     save: writes one, and gives what runs the file; None where nothing is there that could.
     Raises ArchiveError, and leaves nothing, where none does.
     """
-    sizes, first, error = open_sizes(model, inputs), "", Exception()
+    inputs, sizes = open_sizes(model, inputs)
+    first, error = "", Exception()
     for trial in _trials(model, inputs, sizes):
         try:
             with atomic_write(path) as temporary, quiet("torch.export", "torch._export", "torch.onnx"):
                 again = save(trial, temporary)
                 compared = "" if again is None else _compared(trial, again, inputs, tolerance)
         except Exception as wrong:
-            first, error = first or f"torch's exporter takes no other ({cause(wrong)})", wrong
+            if isinstance(wrong, ArchiveError) and not isinstance(wrong, Unfaithful):
+                raise  # the system refuses the file, and will again
+            told = DIFFERS if isinstance(wrong, Unfaithful) else f"torch's exporter takes no other ({cause(wrong)})"
+            first, error = first or told, wrong
         else:
             said = sizes.without(tuple(n for n in sizes.names if n not in trial.sizes.names), first)
-            return Written(compared, "" if again else NO_RUNTIME, said.names, said.fixed)
+            unchecked = "" if compared else NO_INPUT if again else NO_RUNTIME
+            return Written(compared, unchecked, said.names, said.fixed)
     raise error if isinstance(error, ArchiveError) else ArchiveError(f"{failure} ({cause(error)}); write it as .pt.")
 
 
@@ -105,7 +111,8 @@ def _trials(model: nn.Module, inputs: Inputs, sizes: Sizes) -> Iterator[Trial]:
 
     At sizes at which dimensions within it shrink to 1 torch follows nothing, so larger ones come second.
     """
-    two, sides = of_two(inputs), tuple(name for name in sizes.names if name != BATCH)
+    two = of_two(inputs) if BATCH in sizes.names else inputs
+    sides = tuple(name for name in sizes.names if name != BATCH)
     larger = {name: 4 * size_of(inputs, sizes.open, name) + 32 * (i + 1) for i, name in enumerate(sides)}
     batch_alone = sizes.without(sides, "")
     yield Trial(model, two, sizes, by_name=True)
@@ -118,21 +125,26 @@ def _trials(model: nn.Module, inputs: Inputs, sizes: Sizes) -> Iterator[Trial]:
 
 def _compared(trial: Trial, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> str:
     """Compares at the example's sizes and at others, as far as they are open and the network runs there itself."""
-    found = [require_same_outputs(trial.model, again, inputs, tolerance)]
-    for what, others in _others(trial.sizes, inputs):
-        if any(
-            require_same_at(trial.model, again, resized(inputs, trial.sizes.open, one), tolerance) for one in others
-        ):
-            found.append(f"at {what}")
-    return " and ".join(filter(None, (found[0], ", ".join(found[1:]))))
+    known = {name: size_of(inputs, trial.sizes.open, name) for name in trial.sizes.names}
+    known |= {BATCH: size_of(of_two(inputs), trial.sizes.open, BATCH)} if BATCH in known else {}
+
+    def same(sizes: dict[str, int]) -> bool:
+        given = resized(trial.inputs, trial.sizes.open, {**known, **sizes})
+        return require_same_at(trial.model, again, given, tolerance)
+
+    if not same({}):
+        return ""
+    others = [f"at {what}" for what, found in _others(known) if any(map(same, found))]
+    return " and ".join(filter(None, (f"outputs in {MODES[False]} mode", ", ".join(others))))
 
 
-def _others(sizes: Sizes, inputs: Inputs) -> Iterator[tuple[str, Iterator[dict[str, int]]]]:
+def _others(known: Mapping[str, int]) -> Iterator[tuple[str, Iterator[dict[str, int]]]]:
     """Other sizes to compare at, by what they are; of each kind the first one counts at which the network runs."""
-    known = {name: size_of(inputs, sizes.open, name) for name in sizes.names}
     sides, one = [name for name in known if name != BATCH], {BATCH: 1} if BATCH in known else {}
     if one:
         yield "other batches", iter([{BATCH: 3 if known[BATCH] != 3 else 5}])
+    if one and not sides:
+        yield "one image", iter([one])
     if sides:
         odd = {name: known[name] + 17 + 16 * i for i, name in enumerate(sides)}
         even = (

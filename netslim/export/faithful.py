@@ -19,6 +19,10 @@ from netslim.ir.inputs import Inputs, called, drawn, every_tensor, of_two
 MODES = {False: "evaluation", True: "training"}
 
 
+class Unfaithful(ArchiveError):
+    """What would be written is another network."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one run does: its outputs, the gradients of their squares, and the buffers afterwards."""
@@ -31,7 +35,7 @@ class Seen:
 def require_same(model: nn.Module, again: nn.Module, inputs: Inputs) -> str:
     """Runs both on random inputs, with the same random numbers, in the modes in which the network runs at all.
 
-    Returns what was compared, in words; nothing where it runs in neither. Raises ArchiveError where they differ.
+    Returns what was compared, in words; nothing where it runs in neither. Raises Unfaithful where they differ.
     """
     modes = []
     for mode, word in MODES.items():
@@ -42,17 +46,11 @@ def require_same(model: nn.Module, again: nn.Module, inputs: Inputs) -> str:
     return f"outputs, gradients and buffers in {' and '.join(modes)} mode" if modes else ""
 
 
-def require_same_outputs(model: nn.Module, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> str:
-    """The same for the outputs alone, in evaluation mode; `again` takes the inputs by position."""
-    found = _first(model, inputs, False)
-    if found is None:
-        return ""
-    _compare_outputs(model, again, *found, tolerance)
-    return f"outputs in {MODES[False]} mode"
-
-
 def require_same_at(model: nn.Module, again: Callable[..., Any], inputs: Inputs, tolerance: float) -> bool:
-    """The same on inputs of these very sizes; whether the network runs on them at all."""
+    """The same for the outputs alone, in evaluation mode, on inputs of these very sizes.
+
+    `again` takes them by position. Returns whether the network runs on them at all.
+    """
     found = _attempted(model, inputs, False)
     if found is not None:
         _compare_outputs(model, again, *found, tolerance)
@@ -107,7 +105,7 @@ def _attempt(run: Callable[[], Any], mode: str) -> Any:
     try:
         return run()
     except Exception as error:
-        raise ArchiveError(
+        raise Unfaithful(
             f"read back from the file, the network does not run in {mode} mode ({type(error).__name__}: {error}); "
             "nothing was written."
         ) from error
@@ -134,5 +132,5 @@ def _compare_tensors(wanted: list[Tensor], got: list[Tensor], what: str, toleran
         raise _differs(what) from error
 
 
-def _differs(what: str) -> ArchiveError:
-    return ArchiveError(f"read back from the file, the network has other {what}; nothing was written.")
+def _differs(what: str) -> Unfaithful:
+    return Unfaithful(f"read back from the file, the network has other {what}; nothing was written.")

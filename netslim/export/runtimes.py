@@ -19,7 +19,7 @@ def session(path: Path) -> Callable[..., list[torch.Tensor]] | None:
     except ModuleNotFoundError:
         return None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS
+    options.log_severity_level = _NOTHING
     options.intra_op_num_threads = torch.get_num_threads()
     made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in made.get_inputs()]
@@ -31,4 +31,4 @@ def session(path: Path) -> Callable[..., list[torch.Tensor]] | None:
     return run
 
 
-_ERRORS = 3
+_NOTHING = 4  # below the end of the process: what is wrong is raised as well

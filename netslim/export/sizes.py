@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from netslim.ir.inputs import Input, Inputs, batch, called, drawn, tensors_in
+from netslim.ir.inputs import Input, Inputs, batch, called, drawn, of_two, tensors_in
 from netslim.trace.meta import OneDevice, meta_copy
 
 BATCH = "batch"
@@ -61,9 +61,15 @@ def size_of(inputs: Inputs, dims: Dims, name: str) -> int:
     return next(leaf.shape[names.index(name)] for leaf, names in tensors if name in names)
 
 
-def open_sizes(model: nn.Module, inputs: Inputs) -> Sizes:
-    """The dimensions in which the network runs at other sizes too, and refuses none that were tried."""
+def open_sizes(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Sizes]:
+    """The dimensions in which the network runs at other sizes too, and refuses none that were tried.
+
+    They come with the inputs that they are of: two images where the network takes no single one.
+    """
     named, trial = _named(inputs), _Trial(model, inputs)
+    if trial.wrong(inputs) is not None:
+        inputs = of_two(inputs)
+        trial = _Trial(model, inputs)
     found = Sizes(named, {})
     for name in found.names:
         why = _refusal(trial, inputs, named, name)
@@ -72,8 +78,8 @@ def open_sizes(model: nn.Module, inputs: Inputs) -> Sizes:
     sides = tuple(name for name in found.names if name != BATCH)
     together = {name: (2 + i % 2) * size_of(inputs, named, name) for i, name in enumerate(sides)}
     if len(sides) > 1 and trial.wrong(resized(inputs, named, together)) is not None:
-        return found.without(sides, "the network runs at no other ones together")
-    return found
+        found = found.without(sides, "the network runs at no other ones together")
+    return inputs, found
 
 
 def _named(inputs: Inputs) -> Dims:

@@ -44,14 +44,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Two places that keep the same channels, and the operators that lead from the first to the last."""
+    """Two places that keep the same channels, and the operators that lead from the first to the last.
+
+    Without steps it is not known what ties them.
+    """
 
     first: Place
     steps: tuple[Step, ...]
     last: Place
 
     def __str__(self) -> str:
-        return f"{self.first} — {' → '.join(map(str, (*self.steps, self.last)))}"
+        return f"{self.first} — {' → '.join((*_told(self.steps), str(self.last)))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,13 @@ def _ways(ties: Sequence[Chain], most: int, more: int, name: str) -> Iterator[st
     for chain in shown:
         ways.setdefault(chain.steps, []).append(chain.last)
     for steps, places in ways.items():
-        yield f"    — {' → '.join((*map(str, steps), _few(places, _ALIKE)))}"
+        yield f"    — {' → '.join((*_told(steps), _few(places, _ALIKE)))}"
     if more := len(ties) - len(shown) + more:
         yield f"    and {more} more; name one of them beside {name} to see what ties them"
+
+
+def _told(steps: Sequence[Step]) -> Iterator[str]:
+    return map(str, steps) if steps else iter(["by what is not known"])
 
 
 def nearest(chains: Iterable[Chain], ways: int) -> tuple[Chain, ...]:

@@ -56,6 +56,18 @@ def digits(layout: Layout, start: int = 0, step: int = 1) -> Iterator[Leaf]:
         yield Leaf(layout, start, step)
 
 
+def _near(layout: Layout, first: int, size: int) -> Iterator[Leaf]:
+    """The leaves of a layout without parts that lie before or behind so many channels."""
+    if not isinstance(layout, Concat):
+        yield from digits(layout)
+        return
+    start = 0
+    for part in layout.parts:
+        if first - part.size < start < first + size:
+            yield from digits(part, start)
+        start += part.size
+
+
 def _at(layout: Layout, index: int, start: int = 0, step: int = 1) -> Iterator[tuple[Leaf, int]]:
     """The leaves that an index lies in, and which of their channels it is."""
     if isinstance(layout, Concat):
@@ -80,7 +92,7 @@ def same(whole: Layout, part: Layout, start: int, step: int) -> set[tuple[Leaf, 
     found: set[tuple[Leaf, Leaf]] = set()
     for mine in digits(part):
         found |= {(other, mine) for other in _alike(whole, start + mine.last * max(1, step), mine)}
-    for mine in digits(whole):
+    for mine in digits(whole) if step else _near(whole, start, part.size):
         inside = mine.last // step % part.size if step else mine.last - start
         found |= {(mine, other) for other in _alike(part, inside, mine)}
     return found

@@ -7,15 +7,14 @@ plan's groups; programs are what `program_checks` lets through, and `every_progr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from torch import Tensor, nn
 
 from netslim.ir.inputs import tensors_in
+from netslim.ir.layout_checks import Layouts
 from netslim.ir.plan import Plan, Skip
 from netslim.ir.program_checks import Placed, Walk, is_identifier, need
 from netslim.ir.tie_checks import check_ties
-from netslim.layouts.axes import Concat, Const, Elastic, Layout, Product, leaves
 
 
 def every_program(plan: Plan) -> Iterator[Placed]:
@@ -60,42 +59,12 @@ def check_plan(plan: Plan, modules: Mapping[str, nn.Module], tensors: Mapping[st
 # ------------------------------------------------------------------------------------------------- layouts
 
 
-MOST_RUNS = 1 << 20
-"""Pieces that a layout's kept channels can be in."""
-
-
-def _most_runs(layout: Layout) -> int:
-    """Pieces that a layout can be cut into: one for a constant, at most every channel of a group, products of these."""
-    if isinstance(layout, Concat):
-        return sum(map(_most_runs, layout.parts))
-    if isinstance(layout, Product):
-        inner = max(map(_most_runs, layout.factors[1:]))
-        whole = all(isinstance(factor, Const) for factor in layout.factors[1:])
-        return _most_runs(layout.factors[0]) if whole else prod(f.size for f in layout.factors[:-1]) * inner
-    return layout.size if isinstance(layout, Elastic) else 1
-
-
 def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    pieces: list[int] = []
-    inside: dict[int, set[int]] = {}  # groups by layout, which many dims share
-
-    def check(layout: Layout) -> None:
-        if id(layout) in inside:
-            return
-        found = inside[id(layout)] = set()
-        pieces.append(_most_runs(layout))
-        need(pieces[-1] <= MOST_RUNS and sum(pieces) <= 8 * MOST_RUNS, "its layouts are cut into too many pieces")
-        for leaf in leaves(layout):
-            need(isinstance(leaf, (Const, Elastic)), "a layout of it is not solved")
-            if isinstance(leaf, Elastic):
-                need(leaf.group < len(plan.groups), "a layout names a group that it does not have")
-                need(leaf.size == plan.groups[leaf.group].size, "a layout and its group differ in size")
-                found.add(leaf.group)
-
+    layouts = Layouts(plan)
     for name, dims in plan.layouts.items():
         need(name in tensors, f"it has a layout for {name!r}, which it does not hold")
         for layout in dims:
-            check(layout)
+            layouts.check(layout)
         need(
             [layout.size for layout in dims] == list(tensors[name].shape),
             f"the layout of {name!r} is not of its shape {tuple(tensors[name].shape)}",
@@ -106,14 +75,12 @@ def _check_layouts(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
         for slot in group.slots:
             dims = plan.layouts.get(slot.param, ())
             need(slot.dim < len(dims), f"its group {group.name!r} is in no dim {slot.dim} of {slot.param!r}")
-            need(number in inside[id(dims[slot.dim])], f"its group {group.name!r} is not in {slot.param!r}")
-    for layout in plan.ties.layouts:
-        check(layout)
+            need(number in layouts.inside[id(dims[slot.dim])], f"its group {group.name!r} is not in {slot.param!r}")
     for layout, at in plan.sizes:
-        check(layout)
+        layouts.check(layout)
         need(0 <= at <= layout.size, "a size is counted beyond the end of its layout")
     for name in plan.cuts:
         need(name in plan.layouts, f"it cuts {name!r}, which has no layout")
     for ints in plan.ints.values():
         for layout in ints.values():
-            check(layout)
+            layouts.check(layout)

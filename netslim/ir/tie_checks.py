@@ -1,23 +1,46 @@
 """Whether a plan's ties are between its own places, and tie what is the same there.
 
 Everything that a chain of `why` is made of is checked here, so that a file cannot bring one that contradicts its plan.
+A plan that analysis has made goes without ties rather than not at all.
 """
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
+from netslim.errors import PlanError
+from netslim.ir.layout_checks import Layouts
 from netslim.ir.links import Tie, digits
 from netslim.ir.plan import Plan
 from netslim.ir.program_checks import need
 from netslim.ir.ties import Ties
 from netslim.layouts.axes import Layout
 
+_LOG = logging.getLogger(__name__)
 MOST_WORK = 1 << 22
 """Pairs of parts that ties may hold against each other."""
+MOST_NODES, MOST_TIES = 200_000, 400_000
+"""What a file may hold of them."""
+
+
+def explained(plan: Plan) -> Plan:
+    """The plan; without its ties where those do not pass, since an explanation is nothing that a network needs."""
+    try:
+        check_ties(plan)
+    except PlanError as error:
+        _LOG.debug("without ties: %s", error)
+        return replace(plan, ties=Ties())
+    return plan
 
 
 def check_ties(plan: Plan) -> None:
     """Raises PlanError for ties of other places than the plan's, or of dimensions that are not the same."""
-    ties = plan.ties
+    ties, layouts = plan.ties, Layouts(plan)
+    need(max(len(ties.layouts), len(ties.reasons), len(ties.causes)) <= MOST_NODES, "its ties are too many")
+    need(len(ties.ties) <= MOST_TIES, "its ties are too many")
+    for layout in ties.layouts:
+        layouts.check(layout)
     need(len(ties.places) <= len(ties.layouts), "its ties name a place without a layout")
     need(len(ties.numbers) == len(ties.places), "its ties name a place twice")
     for slot, layout in zip(ties.places, ties.layouts, strict=False):

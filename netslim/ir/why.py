@@ -116,14 +116,14 @@ class Explainer:
             slot = self._slot(state)
             if slot is not None and (wanted is None or slot in wanted):
                 yield Chain(place, self._steps(way(came, state)), self._place(slot, self.links.leaves[state][1]))
-        if wanted is None:
-            yield from (Chain(place, (), other) for other in self._unreached(place, leaf, came))
+        yield from (Chain(place, (), other) for other in self._unreached(place, leaf, came, wanted))
 
-    def _unreached(self, place: Place, leaf: Leaf, came: Came) -> Iterator[Place]:
-        """Places of the group that no tie leads to: a file of before has no ties."""
+    def _unreached(self, place: Place, leaf: Leaf, came: Came, wanted: set[Slot] | None) -> Iterator[Place]:
+        """Places of the group that no tie leads to: some plans, and files of before, have no ties."""
         for slot, other in self._members(leaf):
             state = self.links.states.get((self.ties.numbers.get(slot, -1), other))
-            if (slot, other) != (Slot(place.param, place.dim), leaf) and state not in came:
+            here = (slot, other) == (Slot(place.param, place.dim), leaf)
+            if not here and state not in came and (wanted is None or slot in wanted):
                 yield self._place(slot, other)
 
     def _members(self, leaf: Leaf) -> Iterator[tuple[Slot, Leaf]]:
