@@ -205,13 +205,16 @@ def test_what_the_system_refuses_is_not_tried_again(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_onnxruntime_the_file_is_written_and_the_summary_says_so(
-    model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_onnxruntime_the_file_is_written_with_the_batch_alone_open_and_the_summary_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxscript")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    done = write_onnx(model, {"x": Input((2, 1, 8, 8))}, tmp_path / "slim.onnx")
+    pooled = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    done = write_onnx(pooled, {"x": Input((2, 1, 8, 8))}, tmp_path / "slim.onnx")
     assert (done.compared, done.unchecked) == ("", "onnxruntime is not installed")
+    assert done.open == ("batch",)
+    assert "nothing shows the file to be right" in done.fixed["height"]
     assert (tmp_path / "slim.onnx").is_file()
 
 

@@ -41,6 +41,7 @@ def write_exported(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | 
 
 
 NO_RUNTIME, NO_INPUT = "onnxruntime is not installed", "the network runs on no random input"
+UNSEEN = f"{NO_RUNTIME}, so that nothing shows the file to be right at another"
 DIFFERS = "with others open, what torch's exporter writes does not do what the network does"
 
 
@@ -80,14 +81,17 @@ class Trial:
 
 def written(
     model: nn.Module, inputs: Inputs, path: Path, save: Callable[[Trial, Path], Callable[..., Any] | None],
-    failure: str, tolerance: float,
+    failure: str, tolerance: float, runs: bool = True,
 ) -> Written:  # fmt: skip
     """The first of the trials whose file does what the network does, at the example's sizes and at others.
 
-    save: writes one, and gives what runs the file; None where nothing is there that could.
+    save: writes one, and gives what runs the file; None where nothing is there that could. runs: whether there is.
+    Exporters have been seen to write what is wrong at other images, so without a comparison the batch alone is open.
     Raises ArchiveError, and leaves nothing, where none does.
     """
     inputs, sizes = open_sizes(model, inputs)
+    if not runs:
+        sizes = sizes.without(tuple(name for name in sizes.names if name != BATCH), UNSEEN)
     first, error = "", Exception()
     for trial in _trials(model, inputs, sizes):
         try:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from netslim.export.exported import Trial, written
-from netslim.export.runtimes import session
+from netslim.export.runtimes import is_installed, session
 from netslim.export.written import Written
 from netslim.extras import require
 from netslim.ir.inputs import Inputs, tensors_in
@@ -30,7 +30,8 @@ def write_onnx(model: nn.Module, inputs: Inputs, path: Path, notes: Notes | None
         save_onnx(trial, temporary, notes)
         return session(temporary)
 
-    return written(model, inputs, path, saved, "torch cannot write this network as ONNX", tolerance=1e-4)
+    failure = "torch cannot write this network as ONNX"
+    return written(model, inputs, path, saved, failure, tolerance=1e-4, runs=is_installed())
 
 
 def save_onnx(trial: Trial, path: Path, notes: Notes | None) -> None:

@@ -12,12 +12,21 @@ from torch.utils._pytree import tree_leaves
 RUNTIME = "onnxruntime"
 
 
+def is_installed() -> bool:
+    """Whether files of ONNX can be run here."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
 def session(path: Path) -> Callable[..., list[torch.Tensor]] | None:
     """A file of ONNX as a function of torch's tensors, on the CPU; None where onnxruntime is not installed."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
+    if not is_installed():
         return None
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _NOTHING
     options.intra_op_num_threads = torch.get_num_threads()

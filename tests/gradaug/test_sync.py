@@ -116,7 +116,8 @@ def test_it_says_which_process_waited_and_what_to_do_on_several_machines(monkeyp
         )
     assert str(caught.value) == (
         "process 3 of 4: another process of this run has ended or does not answer (Read error [10.0.0.2]:58504: "
-        "Connection reset by peer); see its own message. Continue with --resume on every machine"
+        "Connection reset by peer); see its own message. Continue with --resume (on every machine), or let "
+        "torchrun do it with --max-restarts"
     )
 
 

@@ -26,6 +26,7 @@ from torch import nn
 import netslim
 from netslim.ir.links import Came, Tie
 from netslim.ir.plan import Plan, Slot
+from netslim.ir.ties import Ties
 from netslim.ir.why import between, why
 from netslim.layouts.axes import Concat, Elastic, Layout, concat
 from netslim.layouts.channels import NO_CHANNEL, channels
@@ -213,5 +214,5 @@ def test_a_layout_with_its_parts_in_another_order_is_caught(network: Network) ->
     assume(isinstance(read, Concat) and [part.size for part in read.parts] == [5, 6])
     layouts = {**net.plan.layouts, name: (out, concat(*reversed(read.parts)), *kernel)}
     assert netslim.verify(net).passed
-    runtime(net).rebuilt(replace(net.plan, layouts=layouts))
+    runtime(net).rebuilt(replace(net.plan, layouts=layouts, ties=Ties()))  # which would not fit, and be refused
     assert not netslim.verify(net).passed
