@@ -109,7 +109,8 @@ def test_pointing_at_a_step_shows_what_is_known_of_it(show: Open) -> None:
     assert "nets.py:" in told
     assert "2 × 6 × 12 × 12" in told
     assert "6 × 8 × 3 × 3" in told
-    assert "group blocks.0.first (6 channels), tied to" in told
+    assert "group blocks.0.first, tied to" in told
+    assert "conv2d, nets.py:23 → " in told
     assert "block blocks.0" in told
     point_at(page, "head\nLinear")
     page.wait_for_function("document.getElementById('tip').innerText.includes('model output')")
