@@ -19,20 +19,20 @@ thread of a CPU seconds are those of the processor, which other programs on the 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import machine
 import memory
-import torch
 from rich.console import Console
 from rich.table import Table
 from seeds import Fields, note, piped, saved, written
 from steps import DIFFERENT, NETWORKS, Bench, Draws, Setting, Step, built
 from torch.utils.flop_counter import FlopCounterMode
+
+from netslim.choosing.latency import computing_with
 
 MODES = ("randwidth", "randdepth", "both")
 
@@ -40,19 +40,9 @@ MODES = ("randwidth", "randdepth", "both")
 # ------------------------------------------------------------------------------------------ measuring
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def measured(network: str, mode: str, setting: Setting) -> Fields:
     """One row: medians, seconds and GFLOPs of a step, and shares."""
-    with threads(setting.threads):
+    with computing_with(setting.threads):
         bench = built(network, mode, setting)
         flops = [counted(bench.steps["gradaug"], draws) / counted(bench.steps["plain"], draws) for draws in bench.draws]
         for name in bench.steps.keys() - {"gradaug", "plain"}:

@@ -10,10 +10,9 @@ networks, taken last and in turns, so that the machine's noise falls on all of t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +22,7 @@ from gradaug.config.values import whole
 from gradaug.evaluation.score import CLASSIFICATION, Cut, SubnetScore, grid, repeatable, reported_skips, scored
 from gradaug.inputs import device_of, images_in_example
 from netslim import SlimNet
-from netslim.choosing.latency import seconds_in_turns, torch_run
+from netslim.choosing.latency import computing_with, seconds_in_turns, torch_run
 from netslim.errors import InputError
 from netslim.ir.inputs import batch
 from netslim.net.runtime import runtime
@@ -196,7 +195,7 @@ def _times(
     """Seconds of a forward of each, as a plain network."""
     inputs = runtime(net).plan.inputs
     runs = [torch_run(cut.extract(net, ranking), inputs, images) for cut in cuts]
-    with _computing_with(threads):
+    with computing_with(threads):
         try:
             for run in runs:
                 run()
@@ -206,13 +205,3 @@ def _times(
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"the network does not run on {images} images at once ({reason}): take fewer") from error
         return seconds_in_turns(runs, lambda done: progress("timing", done))
-
-
-@contextlib.contextmanager
-def _computing_with(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +23,17 @@ _WARM, _FEWEST, _MOST = 3, 11, 200  # runs
 _LONG = 0.3  # seconds of running
 ROUNDS = 6
 _IN_A_ROUND = 2, 0.05, 40  # the fewest runs, seconds, the most runs
+
+
+@contextlib.contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """So many threads of torch's for what runs inside, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def torch_seconds(model: nn.Module, inputs: Inputs) -> float:

@@ -17,10 +17,11 @@ from torch import nn
 import gradaug
 import netslim
 from gradaug.errors import CheckpointError
-from gradaug.training.progress import Silent
 from netslim.errors import ArchiveError, InputError
 from netslim_cli.extract import extract
 from netslim_cli.train import train
+
+from .interrupt import StopAfter, StopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,20 +174,6 @@ def large(make_net: Nets, tmp_path: Path) -> str:
     return str(tmp_path / "large.pt")
 
 
-class StopError(Exception):
-    pass
-
-
-class StopAfter(Silent):
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, *_: Any) -> None:
-        self.left -= 1
-        if not self.left:
-            raise StopError
-
-
 def weights(net: nn.Module) -> list[torch.Tensor]:
     return list(net.state_dict().values())
 
@@ -198,7 +185,7 @@ def test_a_run_is_taught_and_resumed_with_the_same_teacher_alone(
     plain, whole = run(short, tmp_path / "plain")[0], run(config, tmp_path / "whole")[0]
     assert not torch.equal(plain.fc.weight, whole.fc.weight)
     with pytest.raises(StopError):
-        run(config, tmp_path / "cut", progress=StopAfter(5))
+        run(config, tmp_path / "cut", progress=StopAfter(4))
     assert not any("teacher" in name for name in gradaug.training.checkpoint.load(tmp_path / "cut/checkpoint.pt").model)
     with pytest.raises(CheckpointError, match="run with a teacher: name its file with --teacher"):
         run(replace(config, teacher=None), tmp_path / "cut", resume=True)

@@ -17,13 +17,14 @@ import netslim
 from gradaug.errors import CheckpointError
 from gradaug.training import run as training_run
 from gradaug.training.opening import opened
-from gradaug.training.progress import Silent
 from gradaug.training.record import read
 from netslim.errors import ArchiveError, InputError, SourceError
 from netslim.notes import OWN
 from netslim_cli.evaluate import evaluate
 from netslim_cli.extract import extract
 from netslim_cli.train import train
+
+from .interrupt import StopAfter, StopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,20 +185,6 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-class StopError(Exception):
-    pass
-
-
-class StopAfter(Silent):
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, *_: Any) -> None:
-        self.left -= 1
-        if not self.left:
-            raise StopError
-
-
 def test_with_a_constant_rate_it_is_the_run_that_was_longer_from_the_start(
     run: Run, short: gradaug.TrainConfig, tmp_path: Path
 ) -> None:
@@ -240,7 +227,7 @@ def test_a_longer_run_that_is_interrupted_ends_like_one_that_is_not(
         run(short, tmp_path / name)
     whole, _ = run(longer, tmp_path / "whole", resume=True)
     with pytest.raises(StopError):
-        run(longer, tmp_path / "cut", resume=True, progress=StopAfter(steps))
+        run(longer, tmp_path / "cut", resume=True, progress=StopAfter(steps - 1))
     record = read(tmp_path / "cut")
     assert record.state == f"unfinished: {2 + (steps > 4)} of 4 epochs"
     resumed, result = run(longer, tmp_path / "cut", resume=True)
@@ -251,7 +238,7 @@ def test_a_longer_run_that_is_interrupted_ends_like_one_that_is_not(
 
 def test_a_run_in_mid_epoch_gets_another_length(run: Run, short: gradaug.TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(StopError):
-        run(replace(short, checkpoint_every=1), tmp_path, progress=StopAfter(6))
+        run(replace(short, checkpoint_every=1), tmp_path, progress=StopAfter(5))
     with pytest.raises(CheckpointError, match=r"is in epoch 2 already \(5 steps\), and --epochs 1 are fewer: give 2"):
         run(replace(short, epochs=1), tmp_path, resume=True)
     assert run(replace(short, epochs=3), tmp_path, resume=True)[1].lengths[0].steps == 5
