@@ -7,7 +7,7 @@
         optimizer.step()                            # these three lines are ga.step(images, labels, optimizer)
 
 Each pass ends with its own backward, so one graph is alive at a time and the peak memory is that of plain training; the
-gradient is the same as that of the paper's summed loss, because the target of the sub-networks is detached.
+gradient is that of the paper's summed loss, because the target of the sub-networks is detached.
 
 With several processes give it ``DistributedDataParallel(net)`` in place of the network, which exchanges while the last
 backward runs; or call ``gradaug.average_gradients(net.parameters())`` after `backward` (:meth:`GradAug.step` does so
@@ -128,8 +128,7 @@ class GradAug:
         self.forward: Callable[..., Any] = called
         self.steps = 0
         """Optimizer steps taken so far; set it when you resume, and the same sub-networks follow."""
-        self._part = 0
-        self._seen = False
+        self._part, self._seen = 0, False
 
     def backward(
         self,
@@ -146,7 +145,8 @@ class GradAug:
         (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
         """
         done, found = self._part == self.accumulate - 1, list[Losses]()
-        with closing(self._passes(images, labels, draws, unlabelled, found)) as passes:
+        passes = self._passes(images, labels, draws, unlabelled, found)
+        with closing(passes), self.reduction.adding_in_place(self.net):
             for loss, last in passes:
                 self._add(loss, done and last)
                 del loss  # and its graph, before the next pass

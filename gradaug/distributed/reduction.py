@@ -25,6 +25,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from gradaug.distributed.processes import average_gradients, current, peers
 from gradaug.distributed.sharding import FLATTENED, is_flattened, require_gathered
 from netslim.errors import InputError
+from netslim.layouts.slices import Adding, adding_in_place
+from netslim.source.sharded import sharded
 from netslim.source.wrapped import shells
 
 UNKNOWN = (
@@ -65,7 +67,7 @@ class Reduction:
 
         run: takes a loss's gradient, in place of ``loss.backward()``.
         """
-        self.run = run or torch.Tensor.backward
+        self.run, self.adding = run or torch.Tensor.backward, Adding()
         found = [module for given in (model, forward) if isinstance(given, nn.Module) for module in given.modules()]
         self.ddp = next((module for module in found if isinstance(module, DistributedDataParallel)), None)
         if self.ddp is not None and self.ddp.static_graph:
@@ -80,6 +82,14 @@ class Reduction:
     def quiet(self) -> contextlib.AbstractContextManager[object]:
         """Around a pass: it exchanges nothing of itself."""
         return contextlib.nullcontext() if self.ddp is None else self.ddp.no_sync()
+
+    def adding_in_place(self, net: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Around passes with their :meth:`backward`: gradients of parts of weights are added where they belong.
+
+        Not where another takes them, who may want to see each, nor where they are to be spread over processes.
+        """
+        own = self.run is torch.Tensor.backward and not sharded(net.modules())
+        return adding_in_place(self.adding) if own else contextlib.nullcontext()
 
     def require(self, net: nn.Module, called: object) -> None:
         """InputError where a DistributedDataParallel around `net` would not exchange, in silence.
@@ -111,6 +121,7 @@ class Reduction:
             if loss.requires_grad:
                 self.run(loss)
             return
+        self.adding.on = False  # DDP waits for every parameter's gradient
         with peers():
             self.run(self._exchange(self.ddp).last(loss))
 

@@ -6,8 +6,11 @@ for dims whose kept channels are scattered (a gather). None stands for the whole
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +49,17 @@ def _index(runs: Runs, device: torch.device | str) -> Tensor:
 
 def take(tensor: Tensor, cut: Cut | None) -> Tensor:
     """The kept part of `tensor`: the same tensor, a view of it, or a gathered copy."""
-    for part in cut or ():
+    if cut is None:
+        return tensor
+    adding = None if torch.compiler.is_compiling() else _ADDING.get()
+    if adding is not None and tensor.is_leaf and tensor.requires_grad and torch.is_grad_enabled():
+        taken: Tensor = _Taken.apply(tensor, cut, adding)
+        return taken
+    return _part(tensor, cut)
+
+
+def _part(tensor: Tensor, cut: Cut) -> Tensor:
+    for part in cut:
         if len(part) == 3:
             tensor = tensor.narrow(*part)
         else:
@@ -79,3 +92,63 @@ def put_back(tensor: Tensor, cut: Cut | None, part: Tensor) -> None:
     """
     if not tensor.requires_grad and any(len(one) == 2 for one in cut or ()):
         put(tensor, cut, part)
+
+
+class Adding:
+    """Whether the gradients of taken parts are added in place: looked at in the backward pass, by whatever thread."""
+
+    on = False
+
+
+_ADDING: ContextVar[Adding | None] = ContextVar("adding", default=None)
+
+
+@contextlib.contextmanager
+def adding_in_place(adding: Adding) -> Iterator[None]:
+    """The gradient of a taken part goes straight to its place in the parameter's ``.grad``, where there is one.
+
+    autograd would fill a whole tensor with zeros for every part, and add all of it. It is for losses whose gradients
+    are taken inside, by ``backward()``: nothing that is asked for a parameter's gradient would get it. As ever they go
+    to a parameter with hooks, and to all while `adding` is off.
+    """
+    token, adding.on = _ADDING.set(adding), True
+    try:
+        yield
+    finally:
+        adding.on = False
+        _ADDING.reset(token)
+
+
+class _Taken(torch.autograd.Function):
+    """`take` of a parameter."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, cut: Cut, adding: Adding) -> Tensor:
+        ctx.tensor, ctx.cut, ctx.adding = tensor, cut, adding
+        return _part(tensor.detach(), cut)
+
+    @staticmethod
+    def backward(ctx: Any, part: Tensor) -> tuple[Tensor | None, None, None]:
+        if ctx.adding.on and _can_add(ctx.tensor, ctx.cut):
+            _add(ctx.tensor.grad, ctx.cut, part)
+            return None, None, None
+        whole = torch.zeros_like(ctx.tensor)
+        put(whole, ctx.cut, part)
+        return whole, None, None
+
+
+def _can_add(tensor: Tensor, cut: Cut) -> bool:
+    """Whether nobody but ``.grad`` waits for the gradient, and that is ready to be added to."""
+    grad, hooks = tensor.grad, tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None)
+    ready = grad is not None and type(grad) is Tensor and grad.layout == torch.strided and grad.dtype == tensor.dtype
+    return ready and not hooks and not torch.is_grad_enabled() and sum(len(one) == 2 for one in cut) < 2
+
+
+def _add(grad: Tensor, cut: Cut, part: Tensor) -> None:
+    for one in cut:
+        grad = grad.narrow(*one) if len(one) == 3 else grad
+    scattered = next((one for one in cut if len(one) == 2), None)
+    if scattered is None:
+        grad.add_(part)
+    else:
+        grad.index_add_(scattered[0], scattered[1].to(grad.device), part)
