@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from gradaug.training.run import grad_aug
 from netslim.errors import InputError
 from netslim_cli.train import train
 
+from . import detectors
 from .interrupt import StopAfter, StopError
 
 Run = Callable[..., tuple[netslim.SlimNet, gradaug.Result]]
@@ -130,6 +132,22 @@ def test_a_semi_supervised_run_too(run: Run, short: gradaug.TrainConfig, tmp_pat
     with pytest.raises(StopError):
         run(config, tmp_path / "cut", progress=StopAfter(1))
     assert same(weights(run(config, tmp_path / "cut", resume=True)[0]), weights(whole))
+
+
+@pytest.mark.parametrize("target", ["truth", "full"])
+def test_a_detectors_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    monkeypatch.setattr(importlib.import_module("gradaug.data.scenes"), "scenes", detectors.source)
+    config = gradaug.TrainConfig(
+        task="detection", data="scenes", epochs=2, batch_size=4, round_to=1, alpha=0.5, lr=0.02, resolutions=(36,),
+        calibration_batches=1, subnet_target=target, subnet_share=0.25, subnet_every=2, checkpoint_every=1,
+    )  # fmt: skip
+    whole, cut, again = (detectors.converted("retina").float() for _ in range(3))
+    gradaug.train(whole, config, tmp_path / "whole")
+    with pytest.raises(StopError):
+        gradaug.train(cut, config, tmp_path / "cut", progress=StopAfter(2))
+    gradaug.train(again, config, tmp_path / "cut", resume=True)
+    assert same(weights(again), weights(whole))
+    assert all(line["subnet_loss"] > 0 for line in lines(tmp_path / "cut", "epoch"))
 
 
 @pytest.mark.parametrize(("stopped", "first"), [(6, 4), (3, 8)], ids=["begun", "not begun"])
