@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,8 @@ from gradaug.evaluation.robustness import Corrupted, fgsm
 
 EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25)
 SEVERITY = 3
+NOISE = 0.1
+"""By how much processor seconds of the same work may differ."""
 
 Run = tuple[str, int, int]
 """Method, number of labels, seed."""
@@ -61,7 +63,7 @@ class Study:
 
 
 def config_of(study: Study, method: Mapping[str, Any], labels: int, seed: int) -> TrainConfig:
-    """The settings of one run: `study.steps` optimizer steps, three times as many where the method says so."""
+    """The settings of one run: `study.steps` optimizer steps, so many times as many as the method says."""
     settings = {"mode": "none", **method}
     times = settings.pop("times", 1)
     epochs = max(1, round(times * study.steps * study.batch / labels))
@@ -128,6 +130,83 @@ def of(rows: Iterable[Fields], method: str, labels: int) -> list[Fields]:
     return sorted(found, key=lambda row: row["seed"])
 
 
+def gains(rows: Iterable[Fields], method: str, plain: str, labels: int) -> list[float]:
+    """What a method's top-1 is above another's, by seed, of the seeds that both have."""
+    rows = list(rows)
+    reference = _by_seed(of(rows, plain, labels))
+    return [row["top1"] - reference[row["seed"]] for row in of(rows, method, labels) if row["seed"] in reference]
+
+
+@dataclass(frozen=True)
+class EqualTime:
+    """What a method's top-1 is above that of a baseline that took as long, by seed."""
+
+    gains: list[float]
+    within: bool
+    """Whether a baseline took as long, give or take NOISE; if not, it is the longest one that is compared with."""
+    steps: float | None = None
+    """How many steps such a baseline has."""
+
+
+def at_equal_time(rows: Iterable[Fields], method: str, plains: Iterable[str], labels: int) -> EqualTime:
+    """By mean seconds, along the straight line between those two of the baselines `plains` that took less and more.
+
+    Of the seeds that all three have; without gains where there are none, or a single baseline.
+    """
+    rows = list(rows)
+    mine = of(rows, method, labels)
+    found = sorted((one for name in plains if (one := of(rows, name, labels))), key=_seconds)
+    if not mine or len(found) < 2:
+        return EqualTime([], False)
+    wanted = _seconds(mine)
+    upper = next((i for i, one in enumerate(found) if i and _seconds(one) >= wanted), len(found) - 1)
+    low, high = found[upper - 1], found[upper]
+    span = _seconds(high) - _seconds(low)
+    place = (wanted - _seconds(low)) / span if span else 1.0
+    share, before, after = min(1.0, max(0.0, place)), _by_seed(low), _by_seed(high)
+    gained = [
+        row["top1"] - (1 - share) * before[seed] - share * after[seed]
+        for row in mine
+        if (seed := row["seed"]) in before.keys() & after.keys()
+    ]
+    steps = (1 - place) * low[0]["steps"] + place * high[0]["steps"]
+    return EqualTime(gained, wanted <= (1 + NOISE) * _seconds(found[-1]), steps)
+
+
+def _seconds(runs: list[Fields]) -> float:
+    return statistics.mean(run["seconds"] for run in runs)
+
+
+def _by_seed(runs: list[Fields]) -> dict[int, float]:
+    return {run["seed"]: run["top1"] for run in runs}
+
+
+def cost_table(rows: Iterable[Fields], methods: Iterable[str], plains: Sequence[str], labels: int) -> list[list[str]]:
+    """Top-1 beside the time that it took, a line per method; `plains`: the baselines, the shortest one first.
+
+    Plain steps: that of a baseline that takes as long, in those of the shortest one. Seconds have in them what is the
+    same for all, validations above all.
+    """
+    rows = list(rows)
+    heads = ["method", "runs", "top-1 %", "CPU s", "plain steps", "gain, equal steps", "gain, equal time"]
+    return [heads, *(_cost(rows, name, runs, plains, labels) for name in methods if (runs := of(rows, name, labels)))]
+
+
+def _cost(rows: list[Fields], name: str, runs: list[Fields], plains: Sequence[str], labels: int) -> list[str]:
+    line = [name, str(len(runs)), mean_and_deviation([run["top1"] for run in runs], 2), f"{_seconds(runs):.1f}"]
+    usual = runs[0]["plain_steps"]
+    if name in plains:
+        return [*line, f"{runs[0]['steps'] / usual:.2f}", "", ""]
+    by_steps, by_time = gains(rows, name, plains[0], labels), at_equal_time(rows, name, plains, labels)
+    cost = "" if by_time.steps is None else f"{by_time.steps / usual:.2f}"
+    return [*line, cost, said(by_steps), said(by_time.gains) + ("" if by_time.within or not by_time.gains else " *")]
+
+
+def said(gained: Sequence[float]) -> str:
+    """Mean and deviation; empty where there is none."""
+    return mean_and_deviation(gained, 2) if gained else ""
+
+
 def table(rows: Iterable[Fields], methods: Iterable[str], labels: int) -> list[list[str]]:
     """Mean and standard deviation over the seeds, a line per method; the first line names the columns."""
     rows = list(rows)
@@ -139,6 +218,5 @@ def _line(method: str, runs: list[Fields]) -> list[str]:
     values = [[run["top1"] for run in runs]]
     values += [[run["fgsm"][f"{e:g}"] for run in runs] for e in EPSILONS]
     values += [[run["corrupted"] for run in runs]]
-    seconds = statistics.mean(run["seconds"] for run in runs)
     shown = [mean_and_deviation(some, 2) for some in values]
-    return [method, str(len(runs)), *shown, str(runs[0]["steps"]), f"{seconds:.1f}"]
+    return [method, str(len(runs)), *shown, str(runs[0]["steps"]), f"{_seconds(runs):.1f}"]

@@ -3,11 +3,12 @@
     python benchmarks/evidence.py                     # docs/evidence.json and docs/evidence.md; a night
     python benchmarks/evidence.py --labels 250 --seeds 1 --methods "baseline;GradAug, width" --workers 2
     python benchmarks/evidence.py --methods "baseline;GradAug, width;without resolutions" --json a.json --markdown a.md
+    python benchmarks/evidence.py --methods "baseline;baseline, twice as long;every 4th step;half the batch"
 
 Fashion-MNIST (`apt install dataset-fashion-mnist`) with 250, 1,000 and 4,000 labels. All methods train one network from
-the same weights on the same images for the same number of steps; one gets as much time as GradAug. The rows that follow
-the paper's are run by default, those that take GradAug apart where --methods names them. The files are written after
-every run, and a second start goes on with them.
+the same weights on the same images for the same number of steps; baselines also get more, so that a method is compared
+with one that took as long. The rows that follow the paper's are run by default, those that take GradAug apart or make
+it cheaper where --methods names them. The files are written after every run, and a second start goes on with them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import click
+import comparison
 import machine
 import torch
-from comparison import Run, Study, measure, mine, missing, of, table
-from seeds import Fields, chosen, mean_and_deviation, note, piped, saved, written
+from comparison import Run, Study, at_equal_time, cost_table, measure, mine, missing, of, said, table
+from seeds import Fields, chosen, note, piped, saved, written
 
 from gradaug.evaluation.robustness import KINDS
 from gradaug.recipes import load
@@ -61,7 +63,21 @@ APART: dict[str, Fields] = {
     "three times as long": {**GRADAUG, "times": 3},
 }
 """GradAug, width, with one thing changed: what carries the gain."""
-METHODS = {**TABLE, **APART}
+CHEAPER: dict[str, Fields] = {
+    "half the batch": {**GRADAUG, "subnet_share": 0.5},
+    "every 2nd step": {**GRADAUG, "subnet_every": 2},
+    "every 4th step": {**GRADAUG, "subnet_every": 4},
+    "late start": {**GRADAUG, "subnet_from": 0.5},
+    "small resolutions only": {**GRADAUG, "resolutions": [20, 14]},
+}
+"""GradAug, width, at less cost; "one sub-network" is such a one, too."""
+LONGER: dict[str, Fields] = {
+    "baseline, 1.5 times as long": {"times": 1.5},
+    "baseline, twice as long": {"times": 2},
+}
+BASELINES = ["baseline", *LONGER, "baseline, same time"]
+"""What methods are compared with at equal time."""
+METHODS = {**TABLE, **APART, **CHEAPER, **LONGER}
 
 PAPER = {250: 4.88, 1000: 5.67, 4000: 3.52}
 """What GradAug gains on CIFAR-10 with WRN-28-2, in per cent."""
@@ -83,18 +99,12 @@ def gains(rows: list[Fields], labels: int) -> str:
     """What GradAug gains over the baseline at equal steps and at equal time: means of the differences, seed by seed."""
     sentences = []
     for name in ("GradAug, width", "GradAug, depth", "GradAug, both"):
-        by_steps, by_time = (_gain(rows, name, plain, labels) for plain in ("baseline", "baseline, same time"))
-        if by_steps:
-            sentences.append(f"{name}: {by_steps} at equal steps" + (f", {by_time} at equal time" if by_time else ""))
+        by_time = at_equal_time(rows, name, BASELINES, labels)
+        if by_steps := comparison.gains(rows, name, "baseline", labels):
+            timed = f", {said(by_time.gains)} at equal time" if by_time.gains and by_time.within else ""
+            sentences.append(f"{name}: {said(by_steps)} at equal steps{timed}")
     paper = f" The paper's gain on CIFAR-10 is {PAPER[labels]:.2f}." if labels in PAPER else ""
     return f"Gain in top-1 over the baseline, seed by seed. {'; '.join(sentences)}.{paper}" if sentences else ""
-
-
-def _gain(rows: list[Fields], method: str, plain: str, labels: int) -> str | None:
-    """None without a seed that both have."""
-    reference = {row["seed"]: row["top1"] for row in of(rows, plain, labels)}
-    gained = [row["top1"] - reference[row["seed"]] for row in of(rows, method, labels) if row["seed"] in reference]
-    return mean_and_deviation(gained, 2) if gained else None
 
 
 def markdown(rows: list[Fields], study: Study, command: str) -> str:
@@ -109,6 +119,9 @@ def markdown(rows: list[Fields], study: Study, command: str) -> str:
                 "GradAug, width, with one thing changed:",
                 piped(table(rows, ["baseline", "GradAug, width", *APART], labels)),
             ]
+        if any(of(rows, name, labels) for name in CHEAPER):
+            shown = [*BASELINES, "GradAug, width", "one sub-network", *CHEAPER]
+            parts += [COST, piped(cost_table(rows, shown, BASELINES, labels))]
     hours = sum(row["seconds"] for row in rows) / 3600
     parts += [
         f"{len(rows)} runs, {hours:.1f} hours; median of a run {statistics.median(r['seconds'] for r in rows):.0f} s."
@@ -118,12 +131,18 @@ def markdown(rows: list[Fields], study: Study, command: str) -> str:
 
 ABOUT = """A WRN-{study.depth}-{study.widen} on [Fashion-MNIST](https://github.com/zalandoresearch/fashion-mnist),
 28x28 grey, {study.steps} steps of {study.batch} images at equal steps (three times as many for "same time" and "three
-times as long"), learning rate 0.1 with cosine decay, weight decay 5e-4, random crops and flips; mean ± standard
-deviation over the seeds, which choose the labels, the first weights and the order. top-1: the last epoch's, on all test
-images. FGSM: top-1 after one step of that size in pixels of [0, 1]; corrupted: mean top-1 over {kinds} kinds at
-severity 3 (made at 32x32); both on the first {study.robust} test images. GradAug: 3 sub-networks a step, smallest width
-0.8, resolutions 28, 24, 20. CPU s: processor seconds of a run with its validations, before, at the end, and of what it
-wrote. ShakeDrop drops the last block with 0.5, stochastic depth with 0.2."""
+times as long", else as many times as a row says), learning rate 0.1 with cosine decay, weight decay 5e-4, random crops
+and flips; mean ± standard deviation over the seeds, which choose the labels, the first weights and the order. top-1:
+the last epoch's, on all test images. FGSM: top-1 after one step of that size in pixels of [0, 1]; corrupted: mean top-1
+over {kinds} kinds at severity 3 (made at 32x32); both on the first {study.robust} test images. GradAug: 3 sub-networks
+a step, smallest width 0.8, resolutions 28, 24, 20. CPU s: processor seconds of a run with its validations, before, at
+the end, and of what it wrote. Gain at equal time: over a baseline that took as long, along the straight line between
+those two of the baselines that took less and more time, seed by seed. ShakeDrop drops the last block with 0.5,
+stochastic depth with 0.2."""
+
+COST = """GradAug, width, at less cost. Plain steps: how many times as many steps a baseline takes in the same time;
+validations, the same for all, are in the seconds but not in this. Gains are over the baseline at equal steps, and over
+one that took as long (*: none did, and it is over the longest)."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What a step is given: losses and the parts that a caller brings, each held to what a step needs.
+"""What a step is given: losses and the parts that a caller brings, each held to what a step needs, and used.
 
 Every function raises InputError, in one sentence, for what is something else.
 """
@@ -60,3 +60,12 @@ def loss_scaler(scaler: object, backward: object = None) -> torch.amp.GradScaler
     if scaler is not None and backward is not None:
         raise InputError("a `backward` of your own scales the losses that it is given: leave `scaler` out")
     return scaler
+
+
+def update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+    """The optimizer step, through the scaler where there is one."""
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()

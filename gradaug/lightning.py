@@ -52,6 +52,7 @@ class GradAugMixin:
         self.gradaug = GradAug(net, space, **options)
         self._losses: Iterator[Tensor] = iter(())
         self._step = contextlib.ExitStack()
+        self._plain = False
 
     def training_step(self, batch: tuple[object, object], batch_idx: int) -> Tensor:
         """:meth:`gradaug_loss` of a batch (images, labels); write your own for batches of other forms."""
@@ -61,8 +62,8 @@ class GradAugMixin:
     def gradaug_loss(self, images: object, labels: object, batch_idx: int) -> Tensor:
         """The full network's loss, for ``training_step`` to return; sub-networks follow in ``backward``.
 
-        Logged as ``train_loss``, and the sum of those of the sub-networks as ``subnet_loss``. Raises InputError under
-        manual optimisation, and as :meth:`gradaug.GradAug.backward` does.
+        Logged as ``train_loss``, and the sum of those of the sub-networks as ``subnet_loss``, in steps that have some.
+        Raises InputError under manual optimisation, and as :meth:`gradaug.GradAug.backward` does.
         """
         if not self.automatic_optimization:
             raise InputError(
@@ -70,6 +71,7 @@ class GradAugMixin:
                 "GradAug(net, backward=self.manual_backward).step(images, labels, optimizer) yourself"
             )
         self.gradaug.seek(self.trainer.global_step, batch_idx % self.trainer.accumulate_grad_batches)
+        self._plain = self.gradaug.space.plain(self.gradaug.steps)
         self._step.enter_context(one_exchange(self.trainer.strategy.model))
         self._losses = self.gradaug.losses(images, labels)
         full = next(self._losses)
@@ -84,7 +86,8 @@ class GradAugMixin:
             for subnet in self._subnet_losses():
                 total += subnet.detach()
                 super().backward(self._as_scaled(subnet), *args, **kwargs)  # type: ignore[misc]
-        self.log("subnet_loss", total)
+        if not self._plain:
+            self.log("subnet_loss", total)
 
     def _subnet_losses(self) -> Iterator[Tensor]:
         while True:

@@ -40,6 +40,15 @@ def drawn_from(device: torch.device, seed: int) -> Iterator[None]:
         random.setstate(python)
 
 
+def fresh_autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
+    """Autocast to `dtype`, or whatever the caller has around this; without casts from before.
+
+    These hold the graph of a pass, or weights before an update.
+    """
+    torch.clear_autocast_cache()
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
 @dataclass(frozen=True)
 class Generators:
     """States of the global random generators of one process: torch's, Python's, and one for each GPU."""

@@ -24,13 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradaug.arguments import drawn, learnable, loss_scaler, one_number, precision, require_common
+from gradaug.arguments import drawn, learnable, loss_scaler, one_number, precision, require_common, update
 from gradaug.config.values import checked, function, truth, whole
 from gradaug.distributed.processes import current
 from gradaug.distributed.reduction import Reduction, network_in
 from gradaug.distributed.sharding import begin
 from gradaug.inputs import copied, device_of
 from gradaug.losses import Losses as Losses
+from gradaug.scopes import fresh_autocast
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.subnets.space import Space, space_of
 from gradaug.subnets.views import View
@@ -55,8 +56,9 @@ class GradAug:
         space: what sub-networks are drawn from, or a mode alone: "randwidth" (the default), "randdepth", "both", or
             "none" for the plain step.
         settings: in place of a space, those of :class:`gradaug.SubnetSettings`: mode, alpha, num_subnets, resolutions,
-            round_to, ..., for this network. Resolutions are image sides that a sub-network may see; None takes the full
-            side, 7/8 and 3/4 of it, as far as the network runs on them; () leaves the images alone.
+            round_to, ..., for this network; and subnet_from, the number of plain steps before sub-networks begin.
+            Resolutions are image sides that a sub-network may see; None takes the full side, 7/8 and 3/4 of it, as far
+            as the network runs on them; () leaves the images alone.
         per_group: every channel group draws a width of its own, as with widths="per-group".
         seed, rank: with the step number they fix the sub-networks; a rank of its own gives a process others.
         transform: applied to the batch once per sub-network, before the resizing; any callable Tensor -> Tensor. Where
@@ -142,7 +144,8 @@ class GradAug:
         `images` (N, ...), `labels` (N,) class numbers or (N, classes) probabilities; (N, ...) or (N, classes, ...) for
         a network that answers every position. `draws` overrides the sampler. `unlabelled` (M, ...): images without
         labels, which take part in the sub-networks' losses only, with the full network's output on them as the target
-        (GradAug-semi). Raises InputError, before it adds any gradient, where sub-networks cannot learn from the output.
+        (GradAug-semi); a step without sub-networks leaves them out. Raises InputError, before it adds any gradient,
+        where sub-networks cannot learn from the output.
         """
         done, found = self._part == self.accumulate - 1, list[Losses]()
         passes = self._passes(images, labels, draws, unlabelled, found)
@@ -189,7 +192,7 @@ class GradAug:
         self.reduction.require_once(self.net, self.forward)
         draws = draw(self.space, self.seed, self.steps, self.rank) if draws is None else drawn(draws)
         begin(self.net, [chosen.skip for chosen in draws])
-        every, count, total = self.task.batch(images, unlabelled)
+        every, count, total = self.task.batch(images, unlabelled if draws else None)
         self.task.require_batch(self.net, every, labels)
         with self._passing(0), self._autocast():
             output = self.task.answer(self._forward, every, labels)
@@ -206,7 +209,7 @@ class GradAug:
         yield full, not draws
         full, subnets = full.detach(), list[Tensor]()
         for i, chosen in enumerate(draws):
-            with self._subnet_pass(every, target, chosen, i) as loss:
+            with self._subnet_pass(every, target, total, chosen, i) as loss:
                 subnets.append(loss.detach())
                 yield self.subnet_weight * loss, i == len(draws) - 1
                 del loss
@@ -236,21 +239,15 @@ class GradAug:
         losses = self.backward(images, labels)
         if self._part == 0:
             self.average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
-            self._update(optimizer)
+            update(optimizer, self.scaler)
         return losses
 
-    def _update(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.scaler is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
-
     @contextlib.contextmanager
-    def _subnet_pass(self, images: Any, target: object, chosen: Draw, number: int) -> Iterator[Tensor]:
-        """The loss of a sub-network, with the network at that one as long as it is open."""
-        images = self.transform(copied(images)) if self.transform else images
+    def _subnet_pass(self, images: Any, target: object, of: int, chosen: Draw, number: int) -> Iterator[Tensor]:
+        """The loss of a sub-network, with the network at that one as long as it is open; `of`: how many images."""
         key = (self.seed, self.steps, self._part, number)
+        images, target = self.task.seen(images, target, of, chosen.share, f"{key}/{self.rank}")
+        images = self.transform(copied(images)) if self.transform else images
         images, mix = self.view(copied(images), key) if self.view else (images, None)
         scaled = self.task.scaled(self.net, images, target, chosen.resolution)
         with self._passing(1 + number), scaled as (images, target):
@@ -296,5 +293,4 @@ class GradAug:
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         """Around one pass: `amp`, or whatever the caller has around this."""
-        torch.clear_autocast_cache()  # of casts from a pass before: they hold its graph, or weights before an update
-        return contextlib.nullcontext() if self.amp is None else torch.autocast(device_of(self.net).type, self.amp)
+        return fresh_autocast(device_of(self.net), self.amp)

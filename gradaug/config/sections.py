@@ -48,6 +48,9 @@ class StepSettings:
     )
     temperature: float = setting(1.0, "GradAug", "Temperature of that loss; the paper has none (1).", POSITIVE)
     subnet_weight: float = setting(1.0, "GradAug", "Weight of each sub-network's loss.", NON_NEGATIVE)
+    subnet_from: float = setting(
+        0.0, "GradAug", "Share of the run that passes before sub-networks begin; its steps are plain ones.", BELOW_ONE
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gradaug.config import kinds, ranges
 from gradaug.config.fields import read, setting
-from gradaug.config.ranges import NATURAL, RATIO, at_least, one_of
+from gradaug.config.ranges import COUNT, NATURAL, RATIO, at_least, one_of
 
 
 class Mode(NamedTuple):
@@ -86,6 +86,12 @@ class SubnetSettings:
         "GradAug",
         "Image sides for the sub-networks, e.g. 32,28,24.  [default: the full side, 7/8 and 3/4 of it]",
         _SIDES,
+    )
+    subnet_share: float = setting(
+        1.0, "GradAug", "Share of the batch's images that each sub-network sees, chosen at random for each.", RATIO
+    )
+    subnet_every: int = setting(
+        1, "GradAug", "Every so many steps has sub-networks; the steps between are plain ones.", COUNT
     )
 
     def __post_init__(self) -> None:

@@ -36,6 +36,8 @@ class Draw:
     resolution: int | None = None
     """Shorter side of its images, in pixels; None: as they are."""
     round_to: int | None = None
+    share: float = 1.0
+    """Of the batch's images, that it sees."""
 
     def __post_init__(self) -> None:
         _set(
@@ -46,6 +48,7 @@ class Draw:
             skip=names("skip", self.skip),
             resolution=None if self.resolution is None else whole("resolution", self.resolution, 1),
             round_to=checked("round_to", self.round_to),
+            share=ratio("share", self.share),
         )
 
     def sub(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class Draw:
 
 
 def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
-    """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none".
+    """The sub-networks of step `step`: `space.num_subnets` of them, none in mode "none" and in a plain step.
 
     Another `rank` draws others; the processes of a run share theirs by all asking as rank 0. Raises InputError for a
     seed, step or rank that is no whole number from 0.
@@ -64,7 +67,7 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
     if not isinstance(space, Space):
         raise InputError(f"sub-networks are drawn from a gradaug.Space, not from {space!r}")
     seed, step, rank = whole("seed", seed), whole("step", step), whole("rank", rank)
-    if not (space.random_width or space.random_depth):
+    if space.plain(step) or not (space.random_width or space.random_depth):
         return ()
     rng = random.Random(f"gradaug/{seed}/{step}" + (f"/{rank}" if rank else ""))
     widths: Sequence[float | tuple[tuple[str, float], ...]] = [1.0] * space.num_subnets
@@ -76,6 +79,7 @@ def draw(space: Space, seed: int, step: int, rank: int = 0) -> tuple[Draw, ...]:
             skip=_skipped(rng, space) if space.random_depth else (),
             resolution=rng.choice(space.resolutions) if space.resolutions else None,
             round_to=space.round_to,
+            share=space.subnet_share,
         )
         for width in widths
     )

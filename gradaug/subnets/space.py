@@ -36,6 +36,8 @@ class Space(SubnetSettings):
     """Channel groups that draw a width each; empty: one width for the whole sub-network."""
     narrowed: tuple[str, ...] = ()
     """Channel groups that the one width is for, every other one being full; empty: all."""
+    subnet_from: int = 0
+    """Steps that are plain before the first one with sub-networks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +47,7 @@ class Space(SubnetSettings):
             stages=tuple(whole("a stage", at) for at in self.stages),
             groups=names("groups", self.groups),
             narrowed=names("narrowed", self.narrowed),
+            subnet_from=whole("subnet_from, in steps,", self.subnet_from),
         )
         if self.widths == "per-group" and not self.groups:
             raise InputError(
@@ -75,6 +78,15 @@ class Space(SubnetSettings):
         """How many blocks may be left out at once."""
         sizes = Counter(self.stages or [0] * len(self.blocks)).values()
         return sum(sizes) if self.stage_limit is None else sum(min(self.stage_limit, size) for size in sizes)
+
+    def plain(self, step: int) -> bool:
+        """Whether a step is without sub-networks though others have some; of each `subnet_every` the last has them."""
+        late = step - self.subnet_from
+        return self.mode != "none" and (late < 0 or (late + 1) % self.subnet_every != 0)
+
+    def trained(self, steps: int) -> int:
+        """How many of the first `steps` steps have sub-networks."""
+        return 0 if self.mode == "none" else max(0, steps - self.subnet_from) // self.subnet_every
 
     @property
     def chances(self) -> dict[str, float]:
@@ -150,12 +162,15 @@ def space_of(
             raise InputError(f"{', '.join(settings)} belongs to the space: give a Space, or its settings, not both")
         given.require_of(net, scaling)
         return given
+    settings = dict(settings)
+    first = settings.pop("subnet_from", 0)
     if given is not None and "mode" in settings:
         raise InputError(f"mode is given twice, as {given!r} and as {settings['mode']!r}: give it once")
     for name in settings:
         if name not in SUBNET_SETTINGS:
             raise InputError(f"there is no argument {name!r}{did_you_mean(name, SUBNET_SETTINGS, 1)}")
-    return Space.for_network(net, SubnetSettings(**({} if given is None else {"mode": given}) | settings), scaling)
+    chosen = SubnetSettings(**({} if given is None else {"mode": given}) | settings)
+    return replace(Space.for_network(net, chosen, scaling), subnet_from=first)
 
 
 def require_converted(net: object) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -21,19 +21,33 @@ T = TypeVar("T")
 
 def first_of(output: T, count: int, of: int) -> T:
     """The output for the first `count` images of `of`."""
-    if count == of:
-        return output
+    return output if count == of else _rows(output, slice(count), of)
+
+
+def rows_of(images: object, target: T, numbers: Sequence[int]) -> tuple[Tensor, T]:
+    """The images of these numbers, and the target that goes with them."""
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"subnet_share takes a part of images in one tensor (N, ...), and these are a {type(images).__name__}: "
+            "give the task a `part` that says what one is, or leave subnet_share out"
+        )
+    rows = torch.tensor(numbers).to(images.device, non_blocking=True)
+    return images[rows], _rows(target, rows, len(images))
+
+
+def _rows(output: T, rows: slice | Tensor, of: int) -> T:
+    """Those rows of everything that has a row for each of `of` images."""
     if isinstance(output, Mapping):  # of any class, such as a library's own kind of dict
         cut: Any = copy.copy(output)
         for key, value in output.items():
-            cut[key] = first_of(value, count, of)
+            cut[key] = _rows(value, rows, of)
         return cut
     if dataclasses.is_dataclass(output):
         cut = copy.copy(output)
         for field in dataclasses.fields(output):
-            object.__setattr__(cut, field.name, first_of(getattr(output, field.name), count, of))
+            object.__setattr__(cut, field.name, _rows(getattr(output, field.name), rows, of))
         return cut
-    return tree_map_only(Tensor, lambda t: t[:count] if t.ndim and len(t) == of else t, output)
+    return tree_map_only(Tensor, lambda t: t[rows] if t.ndim and len(t) == of else t, output)
 
 
 def batch_of(images: object, unlabelled: object) -> tuple[Tensor, int]:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -80,6 +80,7 @@ class Detection(Task[Images, Targets, Any]):
     scored: ClassVar[type[TaskScore]] = DetectionScore
     followed: ClassVar[Mapping[str, Column]] = {}
     recorded: ClassVar[tuple[Column, ...]] = DetectionScore.columns
+    fewest: ClassVar[int] = 1
 
     subnet_target: str = "truth"
     """"truth" or "full"."""
@@ -106,6 +107,9 @@ class Detection(Task[Images, Targets, Any]):
 
     def first(self, output: Any, count: int, of: int) -> Any:
         return output
+
+    def part(self, images: Images, target: Targets, numbers: Sequence[int]) -> tuple[Images, Targets]:
+        return [images[number] for number in numbers], [target[number] for number in numbers]
 
     def blank(self, net: SlimNet, count: int = 2) -> Images:
         return list(blank_images(net, count))

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 from torch import Tensor
 
 from gradaug.errors import DataError
+from gradaug.subnets.parts import part_of
 from gradaug.subnets.scaling import Scaling
-from gradaug.tasks.batch import batch_of, first_of
+from gradaug.tasks.batch import batch_of, first_of, rows_of
 from netslim.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class Task(Scaling, Generic[Images, Labels, Target]):
     followed: ClassVar[Mapping[str, Column]]
     """Sums of :meth:`train_sums` by name, and what their mean over the images is shown as."""
     recorded: ClassVar[tuple[Column, ...]]
+    fewest: ClassVar[int] = 2
+    """Images that a sub-network sees at least, where it sees a part of them: batch norm wants two."""
     """Columns of the score that every epoch's record has."""
 
     @classmethod
@@ -137,6 +140,16 @@ class Task(Scaling, Generic[Images, Labels, Target]):
     def first(self, output: Output, count: int, of: int) -> Output:
         """The network's output for the first `count` images of `of`."""
         return first_of(output, count, of)
+
+    def part(self, images: Images, target: Target, numbers: Sequence[int]) -> tuple[Images, Target]:
+        """The images of these numbers, and the target that goes with them; InputError where there is no such part."""
+        some, taught = rows_of(images, target, numbers)
+        return cast("Images", some), taught
+
+    def seen(self, images: Images, target: Target, of: int, share: float, key: str) -> tuple[Images, Target]:
+        """What a sub-network sees of `of` images, and learns there: :meth:`part` for that share of them, by the key."""
+        numbers = part_of(share, of, key, self.fewest)
+        return (images, target) if numbers is None else self.part(images, target, numbers)
 
     def require_batch(self, net: SlimNet, images: Images, labels: Labels) -> None:
         """InputError for a batch that `net` cannot learn, before it runs."""

@@ -8,7 +8,7 @@ momentum.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,9 @@ from gradaug import tasks
 from gradaug.config.registry import SOURCES
 from gradaug.evaluation.score import CLASSIFICATION
 from gradaug.inputs import images_in_example
+from gradaug.subnets.parts import part_size
 from gradaug.subnets.sampler import Draw, draw
+from gradaug.training.resuming import first_step
 from netslim import SlimNet, cost
 from netslim.ir.inputs import of_one, of_two, tensors_in
 from netslim.net.runtime import runtime
@@ -43,7 +45,7 @@ class Estimate:
     plain_flops: float
     """Of a plain step: forward and backward of the full network on the whole batch."""
     step_flops: float
-    """The same with the sub-networks, the mean over sampled steps."""
+    """The same with the sub-networks, the mean over the steps of the run."""
     memory: float
     """Weights, gradients, momentum, running means, and the saved tensors of one pass, in bytes."""
     steps: int
@@ -68,23 +70,29 @@ def estimate(
     task, images_counted = tasks.of(config), images_in_example(net)
     whole = _count(net, Draw(), task)
     full = whole.flops / images_counted
-    drawn = [one for step in range(SAMPLED) for one in draw(space, config.seed, step)]
+    always = replace(space, subnet_every=1, subnet_from=0)
+    drawn = [one for step in range(SAMPLED) for one in draw(always, config.seed, step)]
     subnets = sum(_count(net, one, task).flops for one in drawn) / images_counted / SAMPLED
     batch = min(config.batch_size, images)
+    steps = config.epochs * (images // batch)
     extra = 0
     if config.semi != "none":
         extra = config.unlabelled_batch or batch
+    taught = batch + (extra if config.semi == "gradaug" else 0)
+    often = replace(space, subnet_from=first_step(config, images // batch)).trained(steps) / steps
+    parts = config.accumulate * processes
+    seen = taught if config.subnet_share == 1 else parts * part_size(config.subnet_share, taught // parts, task.fewest)
     plain = 3 * full * batch
-    passes = 3 * full * (batch + extra) + 3 * subnets * (batch + (extra if config.semi == "gradaug" else 0))
+    passes = plain + often * (3 * full * (taught - batch) + 3 * subnets * seen)
     if config.semi == "mean-teacher":
-        passes += full * extra
+        passes += 3 * full * extra + full * extra
     if teacher is not None:
         passes += _count(teacher, Draw(), task).flops / images_counted * batch
     copies = 3 + (config.ema is not None) + (config.semi == "mean-teacher")
     held = copies * sum(p.numel() * p.element_size() for p in net.parameters())
-    part = max(1, (batch + extra) // (config.accumulate * processes))
+    part = max(1, (batch + extra) // parts)
     memory = held + part * saved_bytes(net, task) * (0.5 if config.amp != "none" else 1.0)
-    return Estimate(whole.params, plain, passes, memory, config.epochs * (images // batch))
+    return Estimate(whole.params, plain, passes, memory, steps)
 
 
 def known_images(config: TrainConfig) -> int:

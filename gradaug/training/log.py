@@ -5,7 +5,8 @@
     {"event": "epoch", "step": 132, "epoch": 6, "train_loss": ..., "val_loss": ..., ...}
 
 The task's figures are there by their names, train_NAME and val_NAME. Of the sub-networks of a step: widths (of several
-groups their mean), resolutions and the numbers of skipped blocks, as far as these are drawn.
+groups their mean), resolutions and the numbers of skipped blocks, as far as these are drawn. `subnet_loss` is null in a
+step without sub-networks, and in an epoch of such steps, where other steps of the run have some.
 After a resume the lines beyond the checkpoint are dropped, so that the file reads like one uninterrupted run.
 """
 
@@ -41,8 +42,9 @@ class Epoch:
     step: int
     train_loss: float
     """Mean loss of the full network on the augmented training images."""
-    subnet_loss: float
-    """Mean, over the steps, of the summed distillation losses."""
+    subnet_loss: float | None
+    """Mean, over the steps that have sub-networks, of the summed distillation losses; None where all steps are plain
+    ones and later or earlier epochs have others."""
     train: dict[Column, float]
     """The task's figures on those images."""
     val_loss: float | None
@@ -99,14 +101,14 @@ class RunLog:
         step: int,
         epoch: int,
         loss: float,
-        subnet_loss: float,
+        subnet_loss: float | None,
         lr: float,
         draws: Callable[[], Sequence[Draw]] = tuple,
     ) -> None:
-        """Records every tenth step, with the sub-networks that it trained."""
+        """Records every tenth step, with the sub-networks that it trained; a loss of None: it is a plain one."""
         if step % STEP_INTERVAL == 0:
-            values = {"step": step, "epoch": epoch, "loss": loss, "subnet_loss": subnet_loss, "lr": lr}
-            self._record("step", values, drawn(draws()))
+            losses: dict[str, float | None] = {"loss": loss, "subnet_loss": subnet_loss}
+            self._record("step", {"step": step, "epoch": epoch, **losses, "lr": lr}, drawn(draws()))
 
     def epoch(self, epoch: Epoch) -> None:
         self._record("epoch", epoch.to_dict())

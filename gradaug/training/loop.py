@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from gradaug.config.kinds import JSON
     from gradaug.config.settings import TrainConfig
+    from gradaug.subnets.space import Space
     from gradaug.tasks.task import AnyTask
     from gradaug.training.log import Epoch
     from gradaug.training.metrics import Tally
@@ -191,7 +192,8 @@ def describe(run: Run) -> str:
     """One line about what is going to happen."""
     space, config = run.ga.space, run.config
     parameters = sum(parameter.numel() for parameter in run.net.parameters())
-    subnets = f"{space.num_subnets} sub-networks a step ({space.mode})"
+    many = f"{space.num_subnets} sub-networks" if space.num_subnets > 1 else "1 sub-network"
+    subnets = f"{many} {_often(space)} ({space.mode})"
     if space.random_width:
         where = f" of {space.scope} alone" if space.narrowed else ""
         subnets += f", widths{where} from {space.alpha:g} in steps of {space.round_to} channels"
@@ -201,6 +203,8 @@ def describe(run: Run) -> str:
         subnets += f", {len(space.blocks)} blocks {chances if space.skip_blocks is None else fixed}"
     if space.resolutions:
         subnets += f", resolutions {', '.join(map(str, space.resolutions))}"
+    if space.subnet_share < 1:
+        subnets += f", each on {space.subnet_share:g} of the images"
     if space.mode == "none":
         subnets = "no sub-networks"
     if config.teacher is not None:
@@ -210,6 +214,12 @@ def describe(run: Run) -> str:
         f"training {parameters:,} parameters on {len(run.source.train):,} images of {run.source.name}, "
         f"{config.epochs} epochs of {run.per_epoch} steps on {where}; {subnets}"
     )
+
+
+def _often(space: Space) -> str:
+    """Which steps have sub-networks."""
+    often = "a step" if space.subnet_every == 1 else f"every {space.subnet_every} steps"
+    return often if space.subnet_from == 0 else f"{often} from step {space.subnet_from + space.subnet_every} on"
 
 
 def score_subnetworks(

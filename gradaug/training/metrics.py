@@ -20,10 +20,14 @@ from gradaug.tasks.task import AnyTask, Column, TaskScore
 from gradaug.training.log import Epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Callable, Sized
     from pathlib import Path
 
     from gradaug.step import Losses
+
+
+TAUGHT = "subnet_images"
+"""Of a sum: the images of the steps that are not plain."""
 
 
 class Speed(TypedDict):
@@ -77,30 +81,38 @@ class Readout:
 
 
 class Tally:
-    """Adds up one epoch. `done` epochs came before it; `kept` is the last good checkpoint, for the message."""
+    """Adds up one epoch. `done` epochs came before it; `kept` is the last good checkpoint, for the message.
+
+    plain: whether a step has no sub-networks though others have some; the mean of their losses is over the others.
+    """
 
     def __init__(
-        self, task: AnyTask, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None
-    ) -> None:
+        self, task: AnyTask, done: int, step: int, lr: float, kept: Path, sums: dict[str, float] | None = None,
+        plain: Callable[[int], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
         self.task, self.names = task, figure_names(task)
         self.done, self.step, self.lr, self.kept = done, step, lr, kept
         self.started = time.perf_counter()
+        self.plain = plain
         self.sums = dict.fromkeys(self.names, 0.0) | (sums or {})
+        self.sums.setdefault(TAUGHT, self.sums["images"])
         self.since = self.sums["images"]
         self.waited = 0.0
         """Seconds in which the loop waited for images."""
-        self.last = (0.0, 0.0)
-        """Losses of the last step: the full network's and the sum of the sub-networks'."""
+        self.last: tuple[float, float | None] = (0.0, None)
+        """Losses of the last step: the full network's and the sum of the sub-networks', None in a plain one."""
 
     def add(self, vector: list[float]) -> None:
         """Takes in the figures of the next step. Raises TrainingError when a loss is not finite."""
-        self.step += 1
+        plain, self.step = self.plain(self.step), self.step + 1
         values = dict(zip(self.names, vector, strict=True))
-        self.last = values["full"] / values["images"], values["subnets"] / values["images"]
-        self._require_finite(self.last[0], "the loss of the full network")
-        self._require_finite(self.last[1], "the loss of the sub-networks")
+        full, subnets = values["full"] / values["images"], values["subnets"] / values["images"]
+        self.last = full, None if plain else subnets
+        self._require_finite(full, "the loss of the full network")
+        self._require_finite(subnets, "the loss of the sub-networks")
         for name, value in values.items():
             self.sums[name] += value
+        self.sums[TAUGHT] += 0 if plain else values["images"]
 
     @property
     def stopping(self) -> bool:
@@ -141,7 +153,7 @@ class Tally:
             epoch=self.done + 1,
             step=self.step,
             train_loss=self.loss,
-            subnet_loss=self._mean("subnets"),
+            subnet_loss=self._mean("subnets", TAUGHT) if self.sums[TAUGHT] else None,
             train=self.measured,
             val_loss=loss,
             val={column: getattr(validation, column.name, None) for column in self.task.recorded},
@@ -150,8 +162,8 @@ class Tally:
             **speed,
         )
 
-    def _mean(self, name: str) -> float:
-        return self.sums[name] / max(self.sums["images"], 1)
+    def _mean(self, name: str, over: str = "images") -> float:
+        return self.sums[name] / max(self.sums[over], 1)
 
     def _require_finite(self, value: float, name: str) -> None:
         if not math.isfinite(value):

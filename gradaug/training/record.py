@@ -34,7 +34,7 @@ class StepLine(msgspec.Struct, frozen=True):
     step: Place
     epoch: Place
     loss: float
-    subnet_loss: float
+    subnet_loss: float | None
     lr: float
     widths: list[float] = []
     resolutions: list[float] = []

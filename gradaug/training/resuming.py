@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gradaug.config.settings import AUTOMATIC, TrainConfig, differences
 from gradaug.errors import CheckpointError
 from gradaug.training.checkpoint import Checkpoint, Length
+from netslim.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,26 @@ def lengths(checkpoint: Checkpoint, epochs: int, per_epoch: int, path: Path) -> 
             f"{begun} at least, or leave it out"
         )
     return checkpoint.lengths if epochs == before else (*checkpoint.lengths, Length(before, checkpoint.step))
+
+
+def first_step(config: TrainConfig, per_epoch: int, known: tuple[Length, ...] = ()) -> int:
+    """The step from which a run has sub-networks; where it had some before it was to be longer, it goes on with them.
+
+    InputError where no step of the run would have any.
+    """
+    begun = [(_share(config, length.epochs, per_epoch), length.steps) for length in known]
+    first = next((step for step, until in begun if step < until), _share(config, config.epochs, per_epoch))
+    steps = config.epochs * per_epoch
+    if config.mode != "none" and (steps - first) // config.subnet_every < 1:
+        raise InputError(
+            f"--subnet-from {config.subnet_from:g} and --subnet-every {config.subnet_every} leave none of the run's "
+            f"{steps} steps to sub-networks: lower them, or take --mode none"
+        )
+    return first
+
+
+def _share(config: TrainConfig, epochs: int, per_epoch: int) -> int:
+    return round(config.subnet_from * epochs * per_epoch)
 
 
 def said(checkpoint: Checkpoint, known: tuple[Length, ...], config: TrainConfig) -> list[str]:

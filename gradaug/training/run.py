@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradaug import data, tasks
+from gradaug.arguments import update
 from gradaug.distributed import processes as sync
 from gradaug.distributed.reduction import exchanging
 from gradaug.evaluation.score import measure, require_fit
@@ -84,6 +85,8 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
         self.forward = compiled(net) if config.compile else net
         self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward, teacher)
+        if not saved:
+            self._begin_subnets()
         self.ga.view = views(config, self.source.mean, self.source.std)
         self.regularizers = Regularizers(config, self.source.classes)
         self.droppers = self.regularizers.on_blocks(net)
@@ -110,6 +113,10 @@ class Run:
             self.before = self.validate()
             self.save(None)
         return self.tally(saved.tally if saved else None)
+
+    def _begin_subnets(self, lengths: tuple[ck.Length, ...] = ()) -> None:
+        first = resuming.first_step(self.config, self.per_epoch, lengths)
+        self.ga.space = replace(self.ga.space, subnet_from=first)
 
     @property
     def lr(self) -> float:
@@ -176,11 +183,7 @@ class Run:
             self.scaler.unscale_(self.optimizer)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
-        if self.scaler:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
+        update(self.optimizer, self.scaler)
         self.schedule.step()
         for average in self.averages.values():
             average.update(self.net)
@@ -207,7 +210,8 @@ class Run:
 
     def tally(self, sums: dict[str, float] | None = None) -> Tally:
         """The running means of the epoch that begins, or goes on after `sums`."""
-        return Tally(self.task, self.done, self.ga.steps, self.config.lr, self.folder.checkpoint, sums)
+        here = self.task, self.done, self.ga.steps, self.config.lr, self.folder.checkpoint
+        return Tally(*here, sums, self.ga.space.plain)
 
     def save(self, tally: Tally | None) -> None:
         """Writes the checkpoint that :meth:`begin` continues from; `tally` in mid-epoch."""
@@ -236,6 +240,7 @@ class Run:
         path = self.folder.checkpoint
         resuming.require_teacher(saved, self.taught, path)
         self.lengths = resuming.lengths(saved, self.config.epochs, self.per_epoch, path)
+        self._begin_subnets(self.lengths)
         self.remarks += resuming.said(saved, self.lengths, self.config)
         resuming.load_weights(saved.model, self.net, path)
         for name, average in self.averages.items():

@@ -78,7 +78,7 @@ class GradAugTrainer(transformers.Trainer):
         self._losses: Iterator[Tensor] = iter(())
         self._at = (-1, 0)
         self._subnet_losses: list[Tensor] = []
-        self._logged = 0
+        self._steps = 0
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -93,6 +93,7 @@ class GradAugTrainer(transformers.Trainer):
             for loss in self._losses:
                 self._subnet_losses.append(loss.detach() / self.current_gradient_accumulation_steps)
                 self.accelerator.backward(loss / self.current_gradient_accumulation_steps)
+        self._steps += part == 0 and not self.gradaug.space.plain(step)
         return full
 
     def compute_loss(
@@ -112,11 +113,10 @@ class GradAugTrainer(transformers.Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, with ``subnet_loss`` beside ``loss``: the mean over the steps since the last one."""
+        """The Trainer's, with ``subnet_loss`` beside ``loss``: the mean over the steps since then that had any."""
         if "loss" in logs and self._subnet_losses:
-            steps = self.state.global_step - self._logged
-            logs["subnet_loss"] = float(torch.stack(self._subnet_losses).sum()) / max(steps, 1)
-            self._subnet_losses, self._logged = [], self.state.global_step
+            logs["subnet_loss"] = float(torch.stack(self._subnet_losses).sum()) / max(self._steps, 1)
+            self._subnet_losses, self._steps = [], 0
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:

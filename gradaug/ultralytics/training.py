@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -31,9 +32,9 @@ def trainer(yolo: object, mode: str = "randwidth", **settings: Any) -> type[Any]
     """A trainer class for ``YOLO(...).train(trainer=...)``: the one of `yolo`'s task, which trains sub-networks too.
 
     yolo: a `YOLO`, or a trainer class such as ultralytics.models.yolo.detect.DetectionTrainer.
-    mode, settings: those of :class:`gradaug.SubnetSettings`, `subnet_weight` and `track_stats` as
-    :class:`gradaug.GradAug` has them, and `prove` as :func:`netslim.convert`. Resolutions are sides of the images where
-    a batch has them at `imgsz`.
+    mode, settings: those of :class:`gradaug.SubnetSettings` but `subnet_share`, `subnet_weight` and `track_stats` as
+    :class:`gradaug.GradAug` has them, `subnet_from` as a share of the run, and `prove` as :func:`netslim.convert`.
+    Resolutions are sides of the images where a batch has them at `imgsz`.
 
     Raises InputError for a setting that is unknown or out of range, or something else than a YOLO or a trainer.
     """
@@ -42,11 +43,16 @@ def trainer(yolo: object, mode: str = "randwidth", **settings: Any) -> type[Any]
     for name in settings:
         if name not in SUBNET_SETTINGS:
             raise InputError(f"there is no setting {name!r}{did_you_mean(name, (*SUBNET_SETTINGS, *_OWN), 1)}")
-    members = {"settings": SubnetSettings(mode=mode, **settings), **own, "__module__": __name__}
+    chosen = SubnetSettings(mode=mode, **settings)
+    if chosen.subnet_share != 1:
+        raise InputError("Ultralytics' losses are over whole batches: leave subnet_share out, and lower num_subnets")
+    members = {"settings": chosen, **own, "__module__": __name__}
     return type(f"GradAug{base.__name__}", (Training, base), members)
 
 
-_OWN: dict[str, Callable[[str, object], Any]] = {"subnet_weight": checked, "track_stats": checked, "prove": truth}
+_OWN: dict[str, Callable[[str, object], Any]] = {
+    "subnet_weight": checked, "subnet_from": checked, "track_stats": checked, "prove": truth,
+}  # fmt: skip
 """Settings beside those of sub-networks, and what reads them."""
 
 
@@ -65,6 +71,7 @@ class Training:
 
     settings: ClassVar[SubnetSettings] = SubnetSettings()
     subnet_weight: ClassVar[float] = 1.0
+    subnet_from: ClassVar[float] = 0.0
     track_stats: ClassVar[bool] = False
     prove: ClassVar[bool] = True
 
@@ -139,7 +146,8 @@ def _space(training: Any, net: Any) -> Space:
         settings = SubnetSettings(
             **{name: getattr(settings, name) for name in SUBNET_SETTINGS} | {"resolutions": tuple(sides)}
         )
-    return Space.for_network(net, settings)
+    first = round(training.subnet_from * training.epochs * len(training.train_loader))
+    return replace(Space.for_network(net, settings), subnet_from=first)
 
 
 def scaled(images: Tensor, side: int | None, full: int, stride: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ SMALLEST = {
         "--labels 10 --methods none;gradaug --seeds 1 --steps 1 --depth 10 --kind fog --json a.json --markdown a.md"
     ],
     "evidence": [
-        "--data fashion-mnist:. --methods GradAug-semi --labels 10 --seeds 1 --steps 1 --kind fog --json a --markdown b"
+        f"--data fashion-mnist:. --methods '{methods}' --labels 10 --seeds 1 --steps 1 --kind fog --json a --markdown b"
+        for methods in ("GradAug-semi", "half the batch;late start")
     ],
 }
 
@@ -36,7 +38,7 @@ SMALLEST = {
 def test_a_benchmark_runs(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     idx(tmp_path)
-    result = CliRunner().invoke(importlib.import_module(name).main, line.split(), catch_exceptions=False)
+    result = CliRunner().invoke(importlib.import_module(name).main, shlex.split(line), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     if line.endswith("--json"):
         assert json.loads(result.stdout)

@@ -45,6 +45,17 @@ def test_the_trainers_clipping_accumulation_and_schedule_by_step(tmp_path: Path)
     assert trainer.global_step == BATCHES // 2
 
 
+def test_plain_steps_log_no_loss_of_sub_networks(tmp_path: Path) -> None:
+    """Six batches in parts of two: the second of three steps has sub-networks."""
+    options = {"subnet_every": 2, "subnet_share": 0.5}
+    module, logged = Mine(**options), list[bool]()
+    log = module.log
+    module.log = lambda name, *given, **more: (logged.append(name == "subnet_loss"), log(name, *given, **more))
+    trainer = fitted(module, tmp_path, accumulate_grad_batches=2)
+    torch.testing.assert_close(weights(module), by_hand(batches(), accumulate=2, **options))
+    assert (trainer.global_step, sum(logged)) == (3, 2)
+
+
 def test_several_schedules_and_one_that_follows_a_figure(tmp_path: Path) -> None:
     def schedules(optimizer: torch.optim.Optimizer) -> Any:
         plateau = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0, threshold=1e9)

@@ -21,6 +21,7 @@ NAMES = [field.name for field in fields(SubnetSettings)]
 CHANGED: dict[str, Any] = {
     "mode": "none", "num_subnets": 2, "alpha": 0.4, "widths": "per-group", "round_to": 2, "survival": 0.5,
     "survival_first": 0.9, "skip_blocks": 0, "stage_limit": 1, "resolutions": (12,), "scope": "all",
+    "subnet_share": 0.5, "subnet_every": 2,
 }  # fmt: skip
 
 

@@ -37,6 +37,19 @@ def test_steps_are_those_of_a_loop_with_clipping_and_accumulation(tmp_path: Path
     assert min(logged) > 0
 
 
+def test_the_mean_loss_of_sub_networks_is_over_the_steps_that_have_some(tmp_path: Path) -> None:
+    net, other = converted(), converted()
+    options = {"subnet_every": 2, "subnet_share": 0.5}
+    trainer = trained(net, tmp_path, options=OPTIONS | options, logging_steps=5)
+    ga, optimizer, sums = gradaug.GradAug(other, **OPTIONS, **options), optimizer_of(other), []
+    for images, labels in batches():
+        sums.append(sum(float(one) for one in ga.step(images, labels, optimizer).subnets))
+    torch.testing.assert_close(weights(net), weights(other))
+    (logged,) = [entry["subnet_loss"] for entry in trainer.state.log_history if "subnet_loss" in entry]
+    assert [value > 0 for value in sums] == [False, True] * 3
+    assert logged == pytest.approx((sums[1] + sums[3]) / 2, rel=1e-4)
+
+
 def test_outputs_keep_their_class_and_evaluation_has_the_tasks_loss(tmp_path: Path) -> None:
     net = converted()
     assert isinstance(net(pixel_values=torch.zeros(1, 1, 8, 8)), ImageClassifierOutput)

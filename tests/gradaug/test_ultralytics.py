@@ -199,13 +199,15 @@ BATCHES: dict[str, Callable[[], dict[str, Tensor]]] = {
 }
 
 
-def a_run(**settings: Any) -> Any:
+def a_run(subnet_from: float = 0.0, **settings: Any) -> Any:
     """What a criterion asks of Ultralytics' trainer."""
     from ultralytics.cfg import get_cfg
 
     return SimpleNamespace(
         settings=SubnetSettings(**{"num_subnets": 2, "alpha": 0.5, "round_to": 1} | settings),
         subnet_weight=0.7,
+        subnet_from=subnet_from,
+        epochs=8,
         track_stats=False,
         prove=False,
         args=get_cfg(overrides={"imgsz": 96, "seed": 5}),
@@ -282,6 +284,28 @@ def test_an_image_without_boxes_and_sub_networks_of_other_depths(yolo: Callable[
     model(boxes(0))[0].sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     assert len(model.criterion.losses) == 2
+
+
+def test_sub_networks_come_in_some_batches_only_and_late(yolo: Callable[[str], Any]) -> None:
+    run = a_run(subnet_every=2, subnet_from=0.25)
+    model = model_for("yolov8n", yolo, run)
+    model.criterion = Criterion(model.init_criterion(), run, model)
+    counts = []
+    for _ in range(6):
+        model(boxes())
+        counts.append(len(model.criterion.losses))
+    assert counts == [0, 0, 0, 2, 0, 2]
+
+
+def test_a_part_of_a_batch_is_refused() -> None:
+    pytest.importorskip("ultralytics")
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    with pytest.raises(InputError, match="losses are over whole batches: leave subnet_share out"):
+        trainer(DetectionTrainer, subnet_share=0.5)
+    assert trainer(DetectionTrainer, subnet_from=0.5).subnet_from == 0.5
+    with pytest.raises(InputError, match=r"subnet_from must be in \[0, 1\), not 800"):
+        trainer(DetectionTrainer, subnet_from=800)
 
 
 def test_a_copy_of_the_model_has_its_plain_criterion(yolo: Callable[[str], Any]) -> None:
