@@ -14,19 +14,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import flop_registry
 
 from netslim.errors import InputError, ProofError
 from netslim.ir.inputs import Inputs, described, drawn, every_tensor, of_one, of_two
 from netslim.ir.plan import Plan
 from netslim.ir.refusals import refused
-from netslim.layouts.engine import Args, Kwargs
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.proof.blame import called, must_be_the_networks
+from netslim.proof.blame import must_be_the_networks
+from netslim.proof.counting import Counting
 from netslim.proof.harness import FLOPS_LARGE
 from netslim.proof.outcome import CAST, DOUBLE, SINGLE, Call, Outcome, Tolerance, difference, run
 from netslim.trace.meta import at, computed
@@ -64,6 +61,11 @@ def parity(model: nn.Module, net: SlimNet) -> Difference | None:
                 return Difference(call, what, parts)
             pair.renew()
     return None
+
+
+def same_outputs(model: nn.Module, net: SlimNet) -> bool:
+    """Whether both give the same on inputs like the example, bit for bit, in one run in evaluation."""
+    return next(Pair(model, net).compared(_FIRST, _sizes(runtime(net).plan)), (None, "nothing ran"))[1] == ""
 
 
 class Pair:
@@ -150,9 +152,9 @@ def copied(model: nn.Module) -> nn.Module:
 
 def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
     """Every run, and what differs in it. Gradients cost most: they are compared on the smallest size that there is."""
-    one, two = of_one(plan.inputs), of_two(plan.inputs)
+    two = of_two(plan.inputs)
     with Counting() as flops:
-        example = next(pair.compared(Call(EVAL, False, gradients=False, exact=True), (one, two, plan.inputs)), None)
+        example = next(pair.compared(_FIRST, _sizes(plan)), None)
     if example is None:
         raise ProofError("the model does not run on inputs like the example, so nothing can be compared with it.")
     yield example
@@ -178,6 +180,12 @@ def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
 
 
 EVAL, TRAIN, AUTOCAST = "in eval mode", "in training mode", "under autocast"
+_FIRST = Call(EVAL, False, gradients=False, exact=True)
+
+
+def _sizes(plan: Plan) -> tuple[Inputs, ...]:
+    """The example's, those that cost least first."""
+    return of_one(plan.inputs), of_two(plan.inputs), plan.inputs
 
 
 def _others(given: dict[str, object], plan: Plan) -> Iterator[Inputs]:
@@ -204,20 +212,6 @@ def _batches(given: dict[str, object]) -> Iterator[Inputs]:
 _LARGE = 64
 _SHRUNK = (Scale(2, (0.25, 0.375)), Scale(2, (0.25,)), Scale(2, (0.5,)))
 _GROWN = (Scale(3, (2.0, 1.5)), Scale(3, (2.0,)), Scale(3, (0.5,)))
-
-
-class Counting(TorchDispatchMode):
-    """Counts FLOPs, and leaves every operator as it is."""
-
-    total = 0
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
-    ) -> object:
-        out = called(func, *args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        self.total += count(*args, **(kwargs or {}), out_val=out) if count else 0
-        return out
 
 
 # ------------------------------------------------------------------------------------------------------ doubts
