@@ -175,10 +175,8 @@ class Call:
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
-        if _like_input(self.func, args):
-            self.out = executed(torch.ops.aten.empty_like.default, args[:1], {})
-        else:
-            self.out = executed(self.func, args, kwargs)
+        like = _like_input(self.func, args)
+        self.out = executed(_LIKE, args[:1], {}) if like else executed(self.func, args, kwargs)
 
     @property
     def name(self) -> str:
@@ -298,4 +296,5 @@ def _like_input(func: OpOverload, args: Args) -> bool:
     return all(t is None or t.shape == own for t in tensors)
 
 
+_LIKE = torch.ops.aten.empty_like.default
 _NORMS = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default)

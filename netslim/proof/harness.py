@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from netslim.errors import InputError
-from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller
+from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller, tensors_in
 from netslim.layouts.axes import is_fixed
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
@@ -69,6 +70,8 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     tested, inputs, flops, idle = _randomized(net, modes, seed)
     for more in range(1, _DRAWS if idle else 0):  # a channel may be dead by chance
         other = _randomized(net, modes, seed + 1000 * more)
+        if other[-1] == idle:
+            break  # that is no chance
         if len(other[-1]) < len(idle):
             tested, inputs, flops, idle = other
     names = tuple(plan.groups[i].name for i in sorted(idle))
@@ -104,9 +107,10 @@ def _randomized(
     """A copy with random weights, inputs for it, forward FLOPs, and the groups that nothing depends on."""
     tested: SlimNet = copy.deepcopy(net).to("cpu")
     randomize(tested, seed, keep=_constants(net))
+    if (trial := _on_smaller_images(tested, modes, seed, idle)) is not None:
+        return tested, *trial
     inputs, flops = _balanced(tested, modes, seed)
-    trial = _on_smaller_images(tested, modes, seed, flops, idle) if flops > FLOPS_SHRUNK else None
-    return tested, *(trial or (inputs, flops, idle(tested, inputs, modes)))
+    return tested, inputs, flops, idle(tested, inputs, modes)
 
 
 def _constants(net: SlimNet) -> set[str]:
@@ -142,22 +146,33 @@ def _flops_if_taken(net: SlimNet, inputs: Arguments) -> int | None:
 
 
 def _on_smaller_images(
-    tested: SlimNet, modes: tuple[bool, ...], seed: int, whole: int, idle: Idle
+    tested: SlimNet, modes: tuple[bool, ...], seed: int, idle: Idle
 ) -> tuple[Arguments, int, set[int]] | None:
-    """Smaller inputs, their FLOPs and idle groups: the first in which less work (than `whole`) involves every group.
+    """Smaller inputs, on which the network is evened out, their FLOPs and idle groups: the first that involve all.
 
     Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
+    None where none will do, or where the network takes so little that its own size may as well be taken.
     """
-    of_some = of_two if True in modes else of_one
-    for shapes in smaller(of_some(runtime(tested).plan.inputs)):
+    whole = (of_two if True in modes else of_one)(runtime(tested).plan.inputs)
+    for shapes in smaller(whole):
+        if shapes == whole:
+            continue
         inputs = _drawn(tested, shapes, seed)
         try:
-            flops = max(_flops(tested, inputs, mode) for mode in modes)
-            if 3 * flops <= 2 * whole and not (found := idle(tested, inputs, modes)):
+            with Balance(tested):
+                flops = _flops(tested, inputs)
+            flops = max([flops, *(_flops(tested, inputs, mode) for mode in modes if mode)])
+            if flops * _entries(whole) <= FLOPS_SHRUNK * _entries(shapes):
+                return None
+            if not (found := idle(tested, inputs, modes)):
                 return inputs, flops, found
         except Exception as error:  # the network wants larger images
             must_be_the_networks(error)
     return None
+
+
+def _entries(shapes: Inputs) -> int:
+    return sum(prod(leaf.shape) for leaf in tensors_in(shapes))
 
 
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
