@@ -36,7 +36,13 @@ def command(script: str) -> str:
     words = ["python", f"benchmarks/{script}.py"]
     for parameter in context.command.params:
         value = context.params[parameter.name or ""]
-        if context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE:
+        if context.get_parameter_source(parameter.name or "") != ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Argument):
+            words += map(str, value if parameter.nargs == -1 else (value,))
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words += [parameter.opts[0]]
+        else:
             words += [
                 word for one in (value if parameter.multiple else (value,)) for word in (parameter.opts[0], str(one))
             ]

@@ -3,6 +3,7 @@
     python benchmarks/zoo.py --models torchvision --models timm --json zoo.json --markdown docs/zoo.md
     python benchmarks/zoo.py --models torchvision:resnet50 --models mypackage.models:net --peers
     python benchmarks/zoo.py --models timm --json zoo.json --resume
+    python benchmarks/zoo.py --models sample
     python benchmarks/zoo.py --models thirdparty --models thirdparty:monai --models thirdparty:monai/UNet
 
 Every model runs in a process of its own under a time and a memory limit, on one thread. The JSON file is rewritten
@@ -51,7 +52,7 @@ Name = tuple[str, str]
 
 @click.command()
 @click.option("--models", "-m", multiple=True, default=("torchvision", "timm"), show_default=True,
-              help="torchvision, timm, thirdparty, or a SOURCE that netslim can load; any number of them.")  # fmt: skip
+              help="torchvision, timm, thirdparty, sample, or a SOURCE that netslim can load; any number.")  # fmt: skip
 @click.option("--variants", default=2, show_default=True, help="Models of each timm family, smallest first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Rows so far, after every model.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="The whole table, at the end.")

@@ -18,6 +18,18 @@ LARGE = 300_000_000
 """Models with more parameters are listed apart."""
 
 
+SAMPLE = (
+    *(f"torchvision:{name}" for name in (
+        "resnet18 densenet121 efficientnet_b1 swin_t vit_b_16 regnet_y_32gf ssd300_vgg16 retinanet_resnet50_fpn "
+        "maskrcnn_resnet50_fpn keypointrcnn_resnet50_fpn"
+    ).split()),
+    "timm:crossvit_tiny_240",
+    "timm:gmlp_ti16_224",
+    "timm:gemma4_vit_167m",
+)  # fmt: skip
+"""Usual networks, and those that take longest: what a change of conversion is measured on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A model as `netslim convert` takes it, and the family it stands for."""
@@ -32,6 +44,8 @@ def chosen(names: Iterable[str], variants: int = 2) -> list[Entry]:
     for name in names:
         if name == "torchvision":
             entries += torchvision_models()
+        elif name == "sample":
+            entries += [Entry(source, library(source)) for source in SAMPLE]
         elif name == "timm":
             entries += timm_models(variants)
         elif name.partition(":")[0] == THIRDPARTY and "/" not in name:

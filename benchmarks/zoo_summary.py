@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import thirdparty
 from zoo_limits import Fields
 from zoo_models import library as source_library
 
+MEDIUM = 100_000_000
+"""Parameters below which the time that 95 % of the models take is told."""
 SLOW = 60.0
 """Seconds of conversion and proof above which a model is named."""
 
@@ -33,6 +36,7 @@ class Summary:
     median_elastic: float  # of those that run
     median_analysis: float | None
     median_convert: float | None
+    p95_convert: float | None  # of those below MEDIUM
     slow: tuple[str, ...]
 
 
@@ -69,6 +73,7 @@ def _summary(lib: str, tool: str, rows: Sequence[Fields], everything: Sequence[F
         median_elastic=_median(running_share(r) for r in rows if r.get("converted")) or 0.0,
         median_analysis=_median(r["analysis_s"] for r in rows if "analysis_s" in r),
         median_convert=_median(r["convert_s"] for r in rows if "convert_s" in r),
+        p95_convert=_p95(r["convert_s"] for r in rows if "convert_s" in r and (r.get("params") or 0) < MEDIUM),
         slow=tuple(f"{r['model']} {r['convert_s']:.0f} s" for r in slowest(rows) if r["convert_s"] > SLOW),
     )
 
@@ -98,6 +103,8 @@ def sentences(found: Summary) -> list[str]:
         told += [f"median analysis {s.median_analysis:.2f} s"]
     if s.median_convert is not None:
         told += [f"median conversion{' and proof' if s.tool == 'netslim' else ''} {s.median_convert:.1f} s"]
+        if s.p95_convert is not None:
+            told[-1] += f", 95 % of those below {MEDIUM // 10**6} M parameters within {s.p95_convert:.1f} s"
     return [*told, f"above {SLOW:.0f} s: " + (", ".join(s.slow) or "none")]
 
 
@@ -115,3 +122,9 @@ def _count(rows: Iterable[Fields], holds: Callable[[Fields], object]) -> int:
 def _median(values: Iterable[float]) -> float | None:
     found = list(values)
     return statistics.median(found) if found else None
+
+
+def _p95(values: Iterable[float]) -> float | None:
+    """The smallest value that 95 % are within."""
+    found = sorted(values)
+    return found[math.ceil(0.95 * len(found)) - 1] if found else None

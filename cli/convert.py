@@ -17,8 +17,11 @@ from .options import SourceOptions, convert_loaded, json_option, load_model, sou
 )
 @source_options
 @click.option("--prove/--no-prove", default=True, help="Prove the conversion.  [default: prove]")
+@click.option(
+    "--quick", is_flag=True, help="Check one run and one sub-network in the place of the proof; the file says so."
+)
 @json_option
-def convert(source: str, output: Path, prove: bool, as_json: bool, options: SourceOptions) -> None:
+def convert(source: str, output: Path, prove: bool, quick: bool, as_json: bool, options: SourceOptions) -> None:
     """Make a model run at any width, and prove it.
 
     SOURCE is mymodel.py, package.module:callable, torchvision:NAME or timm:NAME. The result needs none of the model's
@@ -26,6 +29,8 @@ def convert(source: str, output: Path, prove: bool, as_json: bool, options: Sour
     """
     from netslim.files import check_writable
 
+    if quick and not prove:
+        raise click.UsageError("--quick is a short form of the proof, which --no-prove leaves out; say one of them.")
     check_writable(output)
     import netslim
     from netslim.report import conversion, conversion_dict, say, stages
@@ -33,7 +38,7 @@ def convert(source: str, output: Path, prove: bool, as_json: bool, options: Sour
     with stages() as progress:
         progress("load", 0.0)
         loaded = load_model(source, options)
-        net = convert_loaded(loaded, options, prove=prove, progress=progress)
+        net = convert_loaded(loaded, options, prove=prove, quick=quick, progress=progress)
         progress("write", 0.0)
         netslim.save(net, output)
     if as_json:

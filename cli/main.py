@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -81,7 +84,8 @@ class LazyGroup(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
         try:
-            return super().invoke(ctx)
+            with _warned():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             if not _follows():
                 click.echo("stopped", err=True)
@@ -96,6 +100,25 @@ class LazyGroup(click.Group):
                 raise Failure(known) from error
             error.add_note(f"This is a bug in {self.name}: please report it with the lines above.")
             raise
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    """Warnings of ours are a line each, once; others are Python's to show."""
+    from netslim.errors import NotProved
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", NotProved)
+        show = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, NotProved):
+                show(message, category, *where, **more)
+            elif not _follows():
+                click.echo(f"warning: {message}", err=True)
+
+        warnings.showwarning = shown
+        yield
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -186,7 +186,9 @@ def load_model(source: str, options: SourceOptions) -> Loaded:
     return load_source(source, options.entry, dict(options.args), options.weights)
 
 
-def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progress: Progress | None = None) -> SlimNet:
+def convert_loaded(
+    loaded: Loaded, options: SourceOptions, *, prove: bool, quick: bool = False, progress: Progress | None = None
+) -> SlimNet:
     """Converts a model for the shapes that were given, else those it offers, else the default (said on stderr)."""
     import netslim
     from netslim.errors import InputError, TraceError
@@ -200,6 +202,7 @@ def convert_loaded(loaded: Loaded, options: SourceOptions, *, prove: bool, progr
             loaded.model,
             example_inputs(shapes or DEFAULT),
             prove=prove,
+            quick=quick,
             freeze=options.freeze,
             tie=options.tie,
             fixed_size=options.fixed_size,

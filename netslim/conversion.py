@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netslim.analysis.analyse import analyse
 from netslim.analysis.overrides import Overrides
-from netslim.errors import ProofError, TraceError
+from netslim.errors import InputError, ProofError, TraceError
 from netslim.ir.plan import Plan, freeze_groups, refuse_blocks
 from netslim.ir.proof import Proof
 from netslim.ir.tie_checks import explained
@@ -23,6 +23,7 @@ from netslim.net.tree import shell_tree, slim_tree
 from netslim.proof.equivalence import failing_blocks, failing_groups, judge
 from netslim.proof.harness import prepare
 from netslim.proof.parity import Difference, parity, wrong_layers
+from netslim.proof.quick import checked
 from netslim.source.described import described
 from netslim.source.wrapped import unwrapped
 from netslim.trace.contexts import only_new_garbage
@@ -37,6 +38,7 @@ def convert(
     example_inputs: object,
     *,
     prove: bool = True,
+    quick: bool = False,
     fixed_size: bool = False,
     freeze: Sequence[str] = (),
     tie: Sequence[tuple[str, str]] = (),
@@ -47,7 +49,9 @@ def convert(
 
     example_inputs: a tensor (N, C, ...), a tuple of positional arguments, or a dict of keyword arguments of forward;
     only shapes and dtypes matter. With `prove`, random sub-networks are held to mask-equivalence; groups that fail are
-    frozen with the reason, and the proof is repeated.
+    frozen with the reason, and the proof is repeated. With `quick`, for those who try things out, all of that is one
+    check: the outputs on the example's size in eval mode, and one sub-network (docs/convert.md, "Quickly"). The proof
+    of the network says so, and `load` warns of its file. Where the check finds something wrong, the proof is done.
     freeze: layers, parameters or groups (wildcards allowed) that stay at full width. tie: pairs of groups or parameters
     that are to keep the same channels. rules: {'library::operator': rule} for operators that netslim does not know,
     where rule(call) says how dimensions of operands and results are tied (docs/rules.md); the proof checks it.
@@ -56,19 +60,29 @@ def convert(
     A model in DataParallel, DistributedDataParallel or torch.compile is converted without that.
     The network also has the model's attributes that are plain data, as they are now, and ``no_weight_decay()`` and
     ``group_matcher()`` of timm's models; it does not read them.
-    Raises InputError when the inputs do not fit or a name fits nothing, TraceError when forward fails or cannot be
-    followed, ProofError when the converted network differs from the model at full width.
+    Raises InputError when the inputs do not fit, a name fits nothing or `quick` comes without `prove`, TraceError when
+    forward fails or cannot be followed, ProofError when the converted network differs from the model at full width.
     """
+    if quick and not prove:
+        raise InputError("quick=True is a short form of the proof, which prove=False leaves out; say one of them.")
     with own_random_numbers(), only_new_garbage():
         overrides = Overrides(freeze, tie, rules or {}, fixed_size)
-        return _converted(unwrapped(model), example_inputs, overrides, prove, progress or _silent)
+        return _converted(unwrapped(model), example_inputs, overrides, prove, quick, progress or _silent)
 
 
-def _converted(model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, say: Progress) -> SlimNet:
+def _converted(
+    model: nn.Module, example_inputs: object, overrides: Overrides, prove: bool, quick: bool, say: Progress
+) -> SlimNet:
     say("trace", 0.0)
     net = _analysed(model, example_inputs, overrides, {})
     say("trace", 1.0)
-    if prove and not any(t.is_meta for t in net.parameters()):
+    if not prove or any(t.is_meta for t in net.parameters()):
+        return net
+    if quick:
+        say("check", 0.0)
+        runtime(net).proof = checked(model, net)
+        say("check", 1.0)
+    if runtime(net).proof is None:
         say("prove", 0.0)
         net = _proved(_equal(model, example_inputs, overrides, net), say)
         say("prove", 1.0)

@@ -59,6 +59,10 @@ class MissingError(NetslimError):
     """A package that only some commands need is not installed."""
 
 
+class NotProved(UserWarning):
+    """A converted file was only checked quickly: `netslim.load` says so whenever it is opened."""
+
+
 def did_you_mean(name: object, names: Iterable[object], most: int = 3) -> str:
     """'; did you mean a or b?' with the names that are nearest, or nothing: the end of a sentence about a wrong one."""
     near = difflib.get_close_matches(str(name), [str(other) for other in names], n=most, cutoff=0.5)

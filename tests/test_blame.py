@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import netslim
 from netslim.errors import is_interruption
 from netslim.net.slimnet import SlimNet
-from netslim.proof import equivalence, harness, masked
+from netslim.proof import equivalence, harness, idle, masked, no_randomness
 from netslim.proof.blame import called
 
 
@@ -80,12 +80,12 @@ def test_what_stops_a_network_from_outside_is_reported(
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (harness.NoRandomness, "__torch_dispatch__"),
+        (no_randomness.NoRandomness, "__torch_dispatch__"),
         (masked.MaskedEngine, "_redo"),
         (masked, "_zeros"),
         (equivalence, "_farthest"),
         (harness, "randomize"),
-        (harness, "_touched"),
+        (idle, "_touched"),
     ],
 )
 @pytest.mark.parametrize("kind", [RuntimeError, IndexError])

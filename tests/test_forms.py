@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -24,13 +25,10 @@ def form(tensor: object) -> tuple[object, ...]:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every call whose result is worked out anew."""
-    made: list[object] = []
+def counted() -> Callable[[], int]:
+    """How many calls' results have been worked out anew."""
     forms._worked_out.cache_clear()
-    before = forms.tree_leaves
-    monkeypatch.setattr(forms, "tree_leaves", lambda value: made.append(value) or before(value))
-    return made
+    return lambda: forms._worked_out.cache_info().misses
 
 
 def test_results_have_the_form_that_torch_gives_them() -> None:
@@ -47,12 +45,48 @@ def test_results_have_the_form_that_torch_gives_them() -> None:
             assert form(forms.executed(func, args, {})) == form(func(*args))
 
 
-def test_the_same_form_is_worked_out_once(counted: list[object]) -> None:
+def test_the_same_form_is_worked_out_once(counted: Callable[[], int]) -> None:
     for _ in range(3):
         forms.executed(aten.relu.default, (torch.empty(2, 5, **META),), {})
-    assert len(counted) == 1
+    assert counted() == 1
     forms.executed(aten.relu.default, (torch.empty(2, 6, **META),), {})
-    assert len(counted) == 2
+    assert counted() == 2
+
+
+def test_what_is_written_in_place_is_worked_out_once_for_all_sizes(counted: Callable[[], int]) -> None:
+    for size in (2, 5, 7):
+        x = torch.empty(size, 3, **META)
+        assert forms.executed(aten.hardswish_.default, (x,), {}) is x
+        assert forms.executed(aten.hardtanh_.default, (x, 0.0, 6.0), {}) is x
+        assert form(x)[:2] == ((size, 3), (3, 1))
+    assert counted() == 2
+    for size in (2, 5):
+        x = torch.empty(size, 3, **META)
+        assert forms.executed(aten.add_.Tensor, (x, torch.empty(3, **META)), {}) is x
+    assert counted() == 4
+
+
+def test_what_cannot_be_written_in_place_is_refused_at_its_size() -> None:
+    whole, floats = torch.empty(3, dtype=torch.int64, **META), torch.empty(2, 3, **META)
+    refused = [
+        (aten.add_.Tensor, (torch.empty(3, **META), floats)),  # broadcasting would make it larger
+        (aten.add_.Tensor, (whole, torch.empty(3, **META))),  # floats into whole numbers
+        (aten.cumsum_.default, (floats, 2)),  # it has no such dimension
+        (aten.tril_.default, (torch.empty(3, **META),)),
+    ]
+    for func, args in refused:
+        forms.executed(aten.cumsum_.default, (floats, 1), {})
+        forms.executed(aten.tril_.default, (floats,), {})
+        with pytest.raises((RuntimeError, IndexError)):
+            forms.executed(func, args, {})
+
+
+def test_what_changes_the_size_of_its_argument_does_so_every_time() -> None:
+    for _ in range(2):
+        x = torch.empty(2, 1, 3, **META)
+        assert forms.executed(aten.squeeze_.dim, (x, 1), {}) is x
+        assert forms.executed(aten.t_.default, (x,), {}) is x
+        assert form(x)[:2] == ((3, 2), (1, 3))
 
 
 def test_one_and_true_and_one_point_zero_are_three_arguments() -> None:

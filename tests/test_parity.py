@@ -7,7 +7,7 @@ import random
 from collections import UserList
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -439,3 +439,56 @@ def test_a_part_that_differs_little_under_autocast_is_to_blame_for_what_comes_of
     assert not {"", "widened"} & net.plan.regions.keys()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(net(images), model(images))
+
+
+# ---------------------------------------------------------------------------------------- what a large network saves
+
+
+class Seen(Net):
+    """Notes every run: the size of its images, and whether it trains."""
+
+    runs: ClassVar[list[tuple[tuple[int, ...], bool]]] = []
+
+    def forward(self, x: Tensor) -> Any:
+        self.runs.append((tuple(x.shape), self.training))
+        return super().forward(x)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network counts as large."""
+    for name in ("FLOPS_LARGE", "FLOPS_TINY"):
+        monkeypatch.setattr(parity_module, name, 0)
+
+
+SIDE = 128
+
+
+def test_a_large_network_runs_on_its_own_size_once(large: None) -> None:
+    model = Seen()
+    net = netslim.convert(model, torch.randn(2, 3, SIDE, SIDE), prove=False)
+    model.runs.clear()
+    assert parity(model, net) is None
+    (first, trained), *others = model.runs
+    assert (first, trained) == ((1, 3, SIDE, SIDE), False)
+    assert all(4 * shape[2] * shape[3] <= SIDE * SIDE for shape, _ in others)
+    training = [shape for shape, trains in others if trains]
+    assert len(set(training)) == 2, "training is seen on two sizes"
+    assert training[0] != others[0][0] == training[1], "and comes back to the first"
+
+
+def test_what_is_wrong_at_one_size_or_in_training_of_a_large_network_is_found(
+    large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, model = MODULES[nn.Conv2d][0].forward, Net()
+    faults: dict[str, Callable[[Any, Tensor], object]] = {
+        "in eval mode on 1x3x128x128": lambda m, x: x.shape[-2] > SIDE // 2 and not m.training,
+        "in eval mode on 2x3x8x96": lambda m, x: x.shape[-1] < SIDE - 8 and not m.training,
+        "in training mode on 2x3x16x112": lambda m, x: x.shape[-2] > 8 and m.training,
+        "in training mode on 2x3x8x96": lambda m, x: x.shape[-2] < 12 and m.training,
+    }
+    for told, is_wrong in faults.items():
+        net = netslim.convert(model, torch.randn(2, 3, SIDE, SIDE), prove=False)
+        with monkeypatch.context() as planted:
+            planted.setattr(MODULES[nn.Conv2d][0], "forward", lambda m, x, w=is_wrong: right(m, x) + bool(w(m, x)))
+            assert told in str(parity(model, net))

@@ -19,6 +19,7 @@ from netslim.net import subnet
 from netslim.net.runtime import runtime
 from netslim.proof import equivalence as proof
 from netslim.proof import harness as bench
+from netslim.proof import masked
 
 
 class Cat(nn.Module):
@@ -221,6 +222,41 @@ def test_a_large_network_that_wants_its_size_is_proved_on_it(large: netslim.Slim
 
     net = netslim.convert(Flat(), torch.zeros(2, 3, 128, 128), prove=False)
     assert [t.shape for t in bench.prepare(net).inputs.values()] == [(2, 3, 128, 128)]
+
+
+def test_a_large_network_does_not_run_on_its_own_size_where_a_small_one_will_do(
+    large: netslim.SlimNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Size] = []
+    forward = netslim.SlimNet.forward
+    monkeypatch.setattr(netslim.SlimNet, "forward", lambda net, x: seen.append(x.shape) or forward(net, x))
+    assert netslim.verify(large).passed
+    assert set(seen) == {(1, 3, 8, 128)}
+
+
+def test_a_small_network_is_proved_on_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = netslim.convert(Tall(), torch.zeros(2, 3, 128, 128), prove=False)
+    assert [t.shape for t in bench.prepare(net).inputs.values()] == [(2, 3, 128, 128)]
+
+
+def test_groups_that_are_idle_twice_are_so_by_no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle(Cat):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 0
+
+    draws: list[int] = []
+    draw = bench.randomize
+    monkeypatch.setattr(bench, "randomize", lambda net, seed, keep: draws.append(seed) or draw(net, seed, keep))
+    assert len(netslim.verify(netslim.convert(Idle(), IMAGES, prove=False)).idle) == 3
+    assert len(draws) == 2
+
+
+def test_parameters_are_cut_as_they_are_masked() -> None:
+    tensor = torch.randn(6, 4, 3)
+    for sets in ([((1, 2), (4, 1)), None, None], [((0, 6),), ((3, 1),), None], [None, ((0, 2),), ((1, 2),)]):
+        before = tensor.clone()
+        assert torch.equal(masked._cut(tensor, sets), masked._masked(tensor, sets))
+        assert torch.equal(tensor, before)
 
 
 def test_a_fault_in_a_large_network_is_caught(large: netslim.SlimNet, turned: None) -> None:

@@ -344,3 +344,31 @@ def test_hooks_that_the_first_call_installs_are_there_once(before: bool) -> None
     torch.testing.assert_close(net.eval()(IMAGES), model.eval()(IMAGES))
     with net.sub(width=0.5):
         assert net(IMAGES).shape == (4, 4)
+
+
+class Tables(nn.Module):
+    """Keeps what it worked out of a parameter in a dict, or a list, from its first evaluation on, as LeViT does."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.conv, self.bias, self.head = nn.Conv2d(3, 6, 1), nn.Parameter(torch.randn(4)), nn.Conv2d(6, 2, 1)
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            table = self.bias[torch.arange(x.shape[-1])]
+        elif isinstance(self.kept, dict):
+            table = self.kept.setdefault("table", self.bias[torch.arange(x.shape[-1])])
+        else:
+            self.kept[:] = self.kept or [self.bias[torch.arange(x.shape[-1])]]
+            table = self.kept[0]
+        return self.head(self.conv(x) + table)
+
+
+@pytest.mark.parametrize("kept", [{}, []], ids=["dict", "list"])
+def test_a_model_that_has_run_with_gradients_converts(kept: Any) -> None:
+    model, images = Tables(kept).eval(), torch.randn(2, 3, 4, 4)
+    wanted = model(images)
+    net = netslim.convert(model, images).eval()
+    assert torch.equal(net(images), wanted)
+    assert net.groups

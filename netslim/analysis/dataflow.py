@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netslim.ir.functions import ARITHMETIC, COUNTS, FORMS, SUMS, Memory, effect
-from netslim.ir.program import REQUIRE, Node, Program, Ref, Size
+from netslim.ir.own import REQUIRE
+from netslim.ir.program import Node, Program, Ref, Size
 
 Shape = tuple[int, ...]
 

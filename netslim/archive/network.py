@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -23,12 +24,12 @@ from netslim.archive.literals import float_data, value_from
 from netslim.archive.modules import below, stored
 from netslim.archive.plans import plan_data, plan_from, text
 from netslim.archive.rehearsal import Failed, rehearse
-from netslim.errors import ArchiveError, NetslimError, PlanError
+from netslim.errors import ArchiveError, NetslimError, NotProved, PlanError
 from netslim.ir.inputs import tensors_in
 from netslim.ir.plan import Plan
 from netslim.ir.plan_checks import every_program
 from netslim.ir.program import LIFTED, is_listed
-from netslim.ir.proof import Case, Proof
+from netslim.ir.proof import QUICK, TO_PROVE, Case, Proof
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
 from netslim.ops import RULES
@@ -73,7 +74,7 @@ def save(net: SlimNet, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
-    """Read a converted network onto the CPU, in eval mode.
+    """Read a converted network onto the CPU, in eval mode; warns (NotProved) of one that was only checked quickly.
 
     trust: a network whose forward could not be followed as a whole keeps classes of the model's; they are imported, and
     their objects unpickled, only when you say that you trust the file.
@@ -82,13 +83,17 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> SlimNet:
     path = Path(path)
     content = _content(path)
     try:
-        return _network(content, path, trust).eval()
+        net = _network(content, path, trust).eval()
     except (Unbuilt, PlanError, Failed, ValueError) as error:
         raise ArchiveError(f"{path} is damaged: {_line(error)}; convert the model again.") from error
     except NetslimError:
         raise
     except Exception as error:  # what no check foresees: still a sentence
         raise ArchiveError(f"{path} is damaged: its contents do not fit together ({type(error).__name__}).") from error
+    proof = runtime(net).proof
+    if proof is not None and proof.quick:
+        warnings.warn(f"{path} is {QUICK} ({TO_PROVE}).", NotProved, stacklevel=2)
+    return net
 
 
 def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -210,12 +215,12 @@ def _check_tensors(document: s.Document, tensors: Mapping[str, Tensor]) -> None:
 
 def _proof_data(proof: Proof) -> s.ProofData:
     cases = [s.CaseData(c.name, float_data(c.max_rel_diff), float_data(c.effect), c.passed) for c in proof.cases]
-    return s.ProofData(cases, list(map(text, proof.failures)), list(proof.idle))
+    return s.ProofData(cases, list(map(text, proof.failures)), list(proof.idle), proof.quick)
 
 
 def _proof_from(data: s.ProofData) -> Proof:
     cases = (Case(c.name, value_from(c.max_rel_diff), value_from(c.effect), c.passed) for c in data.cases)
-    return Proof(tuple(cases), tuple(data.failures), tuple(data.idle))
+    return Proof(tuple(cases), tuple(data.failures), tuple(data.idle), data.quick)
 
 
 def _line(error: BaseException) -> str:

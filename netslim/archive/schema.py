@@ -207,6 +207,7 @@ class ProofData(Part, frozen=True):
     cases: Annotated[list[CaseData], Meta(max_length=4096)]
     failures: Annotated[list[Text], Meta(max_length=4096)]
     idle: Annotated[list[Name], Meta(max_length=MODULES)]
+    quick: bool = False
 
 
 class PythonData(Part, frozen=True):

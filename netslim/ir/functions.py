@@ -216,7 +216,7 @@ def memory(program: Program, layers: Layers = lambda _: (True, True)) -> Memory:
 
 
 def _call(node: Node) -> tuple[list[str], list[str]]:
-    return node.refs if effect(node.target).views else [], written(node)
+    return list(node.refs) if effect(node.target).views else [], written(node)
 
 
 def _module(node: Node, layers: Layers) -> tuple[list[str], list[str]]:

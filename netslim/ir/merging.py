@@ -24,7 +24,7 @@ def _without_counters(program: Program) -> Program:
     counting = {
         node.name: node.refs[0]
         for node in program
-        if node.op == "call" and node.name not in used and len(node.refs) == 1 and written(node) == node.refs
+        if node.op == "call" and node.name not in used and len(node.refs) == 1 and tuple(written(node)) == node.refs
     }
     counted = Counter(counting.values())
     idle = {name for name, times in counted.items() if name in own and used[name] == times}

@@ -15,14 +15,15 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, EllipsisType
 from typing import Any, TypeAlias, overload
 
 import torch
 
-from netslim.errors import ArchiveError, InputError
+from netslim.errors import ArchiveError
+from netslim.ir.own import BY_DTYPE, REQUIRE, by_dtype, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,15 @@ class Node:
     grad: bool = True
     cast: bool = True
     again: int = 0
+    _refs: tuple[str, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
-    def refs(self) -> list[str]:
+    def refs(self) -> tuple[str, ...]:
         """Names of the values this node reads, in order, with repetitions."""
-        return [leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]
+        if (found := self._refs) is None:  # asked for many times
+            found = tuple(leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref))
+            object.__setattr__(self, "_refs", found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +155,18 @@ def map_leaves(fn: Callable[[Leaf], Literal], value: Literal) -> Literal:
 def leaves(value: Literal) -> list[Leaf]:
     """Every leaf of a nested value."""
     found: list[Leaf] = []
-    map_leaves(found.append, value)
+    _collect(value, found)
     return found
+
+
+def _collect(value: Literal, found: list[Leaf]) -> None:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            _collect(item, found)
+    elif isinstance(value, (dict, Struct)):
+        _collect(tuple(value.values()) if isinstance(value, dict) else value.values, found)
+    else:
+        found += [value.start, value.stop, value.step] if isinstance(value, slice) else [value]
 
 
 # ------------------------------------------------------------------------------------------------ functions
@@ -165,31 +180,6 @@ _REACHES_OUT = re.compile(
     r"|_version\..*|module_load|__(array|cuda|deepcopy|dlpack|format|reduce|repr|setstate|dir|hash).*)"
 )
 """What reads files or memory, keeps Python's functions or gives out torch's own objects: no part of a forward."""
-
-REQUIRE = "netslim.require"
-"""The function by which a program refuses sizes and dtypes that it was not followed for."""
-
-
-def require(found: object, wanted: bool, message: str) -> None:
-    """Raises InputError with `message` where `found` is not true or false as `wanted`."""
-    if not found if wanted else found:  # which torch.compile can decide for a symbolic size too
-        raise InputError(message)
-
-
-BY_DTYPE = "netslim.by_dtype"
-"""The function by which a program has what forward decides by a dtype."""
-
-PRECISIONS = {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
-"""By name: the dtypes that a network may run in."""
-
-
-def by_dtype(dtype: torch.dtype, table: Mapping[str, object], otherwise: object) -> object:
-    """What the table has for a precision, by its name."""
-    for name, value in table.items():  # which torch.compile follows
-        if PRECISIONS.get(name) == dtype:
-            return value
-    return otherwise
-
 
 _OPERATOR = "add sub mul truediv floordiv mod neg pos abs pow getitem setitem lt le gt ge eq ne truth"
 _VISION = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d nms"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from netslim.ir.inputs import Shape
-from netslim.ir.program import REQUIRE, Literal, Program, Ref, function
+from netslim.ir.own import REQUIRE
+from netslim.ir.program import Literal, Program, Ref, function
 
 
 def refused(program: Program, shapes: Sequence[Shape]) -> bool:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from netslim.errors import is_interruption
 from netslim.layouts import ties
 from netslim.layouts.axes import Const, Layout, Misaligned, Reason, fresh, is_fixed
-from netslim.layouts.forms import executed
+from netslim.layouts.forms import executed, tensors_in
 from netslim.layouts.lines import user_line
 
 _LOG = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Engine(TorchDispatchMode):
             unknown_rule(call)
 
     def remember(self, call: Call) -> None:
-        inputs = {id(t) for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, Tensor)}
+        inputs = set(map(id, call.tensors))
         for tensor in call.outs:
             if id(tensor) not in inputs:
                 self._produced.add(id(tensor))
@@ -175,7 +175,8 @@ class Call:
 
     def execute(self) -> None:
         args, kwargs = on_one_device(self.args, self.kwargs)
-        self.out = torch.empty_like(args[0]) if _like_input(self.func, args) else executed(self.func, args, kwargs)
+        like = _like_input(self.func, args)
+        self.out = executed(_LIKE, args[:1], {}) if like else executed(self.func, args, kwargs)
 
     @property
     def name(self) -> str:
@@ -183,11 +184,11 @@ class Call:
 
     @property
     def outs(self) -> list[Tensor]:
-        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
+        return list(tensors_in(self.out))
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+        return list(tensors_in((self.args, self.kwargs)))
 
     def arg(self, name: str, default: object = None) -> Any:
         """The value of a schema argument, its default where it was not given, `default` where there is none."""
@@ -279,7 +280,7 @@ def on_one_device(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
 
 def is_mixed(args: Args, kwargs: Kwargs) -> bool:
     """Whether constants meet tensors without values."""
-    return {"meta"} < {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim()}
+    return {True, False} == {t.is_meta for t in tensors_in((args, kwargs)) if t.dim()}
 
 
 def _like_input(func: OpOverload, args: Args) -> bool:
@@ -295,4 +296,5 @@ def _like_input(func: OpOverload, args: Args) -> bool:
     return all(t is None or t.shape == own for t in tensors)
 
 
+_LIKE = torch.ops.aten.empty_like.default
 _NORMS = (torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default)

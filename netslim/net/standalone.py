@@ -11,11 +11,9 @@ from itertools import count, groupby
 from netslim.errors import InputError
 from netslim.ir.functions import operator_of
 from netslim.ir.inputs import Inputs
+from netslim.ir.own import BY_DTYPE, PRECISIONS, REQUIRE
 from netslim.ir.program import (
-    BY_DTYPE,
     OPERATORS,
-    PRECISIONS,
-    REQUIRE,
     RESERVED,
     Literal,
     Node,

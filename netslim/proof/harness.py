@@ -5,30 +5,26 @@ It runs in double precision, where a network can; rounding then hides nothing.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode
 
 from netslim.errors import InputError
-from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller
-from netslim.ir.plan import groups_in
-from netslim.layouts.axes import Elastic, Layout, is_fixed, leaves, positions
-from netslim.layouts.engine import Args, Kwargs
+from netslim.ir.inputs import Arguments, Inputs, drawn, of_one, of_two, smaller, tensors_in
+from netslim.layouts.axes import is_fixed
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.net.subnet import IndexSets
 from netslim.proof.blame import called, must_be_the_networks
-from netslim.proof.masked import everything, own, unmoved
+from netslim.proof.counting import Counting
+from netslim.proof.idle import idle_groups
+from netslim.proof.masked import everything, own
+from netslim.proof.no_randomness import no_randomness
 from netslim.proof.random_weights import Balance, randomize
-from netslim.trace.randomness import may_draw, own_random_numbers, place, with_generator
 
 TOLERANCE = 1e-6
 """Largest relative difference, in float64, that counts as equal."""
@@ -74,6 +70,8 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
     tested, inputs, flops, idle = _randomized(net, modes, seed)
     for more in range(1, _DRAWS if idle else 0):  # a channel may be dead by chance
         other = _randomized(net, modes, seed + 1000 * more)
+        if other[-1] == idle:
+            break  # that is no chance
         if len(other[-1]) < len(idle):
             tested, inputs, flops, idle = other
     names = tuple(plan.groups[i].name for i in sorted(idle))
@@ -89,13 +87,30 @@ def prepare(net: SlimNet, seed: int = 0) -> Bench:
 _DRAWS = 3
 
 
-def _randomized(net: SlimNet, modes: tuple[bool, ...], seed: int) -> tuple[SlimNet, Arguments, int, set[int]]:
+def glance(net: SlimNet, seed: int = 0) -> Bench:
+    """The same for one look in evaluation: nobody asks which groups have an effect, and single precision may do."""
+    tested, inputs, flops, _ = _randomized(net, (False,), seed, lambda *_: set())
+    bench = Bench(tested, inputs, (False,), TOLERANCE_FIRST_LOOK, True, flops)
+    if flops > FLOPS_SMALL and _dtype(tested) == torch.float32:
+        _run_full(bench)
+    else:
+        to_double(bench)
+    return bench
+
+
+Idle = Callable[[SlimNet, Arguments, tuple[bool, ...]], set[int]]
+
+
+def _randomized(
+    net: SlimNet, modes: tuple[bool, ...], seed: int, idle: Idle = idle_groups
+) -> tuple[SlimNet, Arguments, int, set[int]]:
     """A copy with random weights, inputs for it, forward FLOPs, and the groups that nothing depends on."""
     tested: SlimNet = copy.deepcopy(net).to("cpu")
     randomize(tested, seed, keep=_constants(net))
+    if (trial := _on_smaller_images(tested, modes, seed, idle)) is not None:
+        return tested, *trial
     inputs, flops = _balanced(tested, modes, seed)
-    trial = _on_smaller_images(tested, modes, seed, flops) if flops > FLOPS_SHRUNK else None
-    return tested, *(trial or (inputs, flops, _idle(tested, inputs, modes)))
+    return tested, inputs, flops, idle(tested, inputs, modes)
 
 
 def _constants(net: SlimNet) -> set[str]:
@@ -131,41 +146,39 @@ def _flops_if_taken(net: SlimNet, inputs: Arguments) -> int | None:
 
 
 def _on_smaller_images(
-    tested: SlimNet, modes: tuple[bool, ...], seed: int, whole: int
+    tested: SlimNet, modes: tuple[bool, ...], seed: int, idle: Idle
 ) -> tuple[Arguments, int, set[int]] | None:
-    """Smaller inputs, their FLOPs and idle groups: the first in which less work (than `whole`) involves every group.
+    """Smaller inputs, on which the network is evened out, their FLOPs and idle groups: the first that involve all.
 
     Channels do not depend on how large an image is, so the proof says the same on a small one, if the network takes it.
+    None where none will do, or where the network takes so little that its own size may as well be taken.
     """
-    of_some = of_two if True in modes else of_one
-    for shapes in smaller(of_some(runtime(tested).plan.inputs)):
+    whole = (of_two if True in modes else of_one)(runtime(tested).plan.inputs)
+    for shapes in smaller(whole):
+        if shapes == whole:
+            continue
         inputs = _drawn(tested, shapes, seed)
         try:
-            flops = max(_flops(tested, inputs, mode) for mode in modes)
-            if 3 * flops <= 2 * whole and not (idle := _idle(tested, inputs, modes)):
-                return inputs, flops, idle
+            with Balance(tested):
+                flops = _flops(tested, inputs)
+            flops = max([flops, *(_flops(tested, inputs, mode) for mode in modes if mode)])
+            if flops * _entries(whole) <= FLOPS_SHRUNK * _entries(shapes):
+                return None
+            if not (found := idle(tested, inputs, modes)):
+                return inputs, flops, found
         except Exception as error:  # the network wants larger images
             must_be_the_networks(error)
     return None
 
 
+def _entries(shapes: Inputs) -> int:
+    return sum(prod(leaf.shape) for leaf in tensors_in(shapes))
+
+
 def _flops(net: SlimNet, inputs: Arguments, mode: bool = False) -> int:
-    with torch.no_grad(), no_randomness(net, mode), _without_gradients(net), FlopCounterMode(display=False) as flops:
+    with torch.no_grad(), no_randomness(net, mode), Counting() as flops:
         called(net, **own(inputs))
-    return flops.get_total_flops()
-
-
-@contextlib.contextmanager
-def _without_gradients(net: nn.Module) -> Iterator[None]:
-    """The counter puts hooks on what needs gradients, and views of a parameter under no_grad take none."""
-    wanting = [p for p in net.parameters() if p.requires_grad]
-    try:
-        for parameter in wanting:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in wanting:
-            parameter.requires_grad_(True)
+    return flops.total
 
 
 def _drawn(net: SlimNet, shapes: Inputs, seed: int) -> Arguments:
@@ -193,102 +206,3 @@ def _run_full(bench: Bench) -> None:
     for mode in bench.modes:
         with torch.inference_mode(), no_randomness(bench.net, mode):
             bench.full[mode] = everything(bench.net, bench.inputs)
-
-
-@contextlib.contextmanager
-def no_randomness(net: SlimNet, training: bool) -> Iterator[None]:
-    """The network in one mode, for one run: random layers do nothing, and random numbers begin at the same place."""
-    net.train(training)
-    for module in net.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
-            module.eval()
-    with own_random_numbers(), unmoved(net), NoRandomness():
-        yield
-
-
-class NoRandomness(TorchDispatchMode):
-    """Dropout drops nothing and random draws are all the same, so that two runs can be compared."""
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
-    ) -> object:
-        name = func.overloadpacket.__name__
-        if name in ("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
-            return args[0].clone() if name != "native_dropout" else (args[0].clone(), torch.ones_like(args[0]))
-        args, kwargs = without_dropout(func, args, kwargs or {})
-        if may_draw(func) and (drawing := with_generator(func)) is not None:
-            func, kwargs = drawing, {**kwargs, "generator": torch.Generator(place(args, kwargs))}
-        out = called(func, *args, **kwargs)
-        if name in _FILLED:
-            out.fill_(1.0)
-        return out
-
-
-_FILLED = (
-    "bernoulli bernoulli_ rand rand_like randn randn_like uniform_ normal normal_ exponential_ log_normal_ cauchy_ "
-    "geometric_ poisson binomial"
-).split()
-"""Draws that may be of channels, of which sub-networks have fewer; others (places, orders) begin at the same number."""
-
-
-def without_dropout(func: OpOverload, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-    """The arguments of an operator that drops within itself (attention, recurrent layers), with a rate of zero."""
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.name in ("dropout_p", "dropout"):
-            if i < len(args):
-                args = (*args[:i], 0.0, *args[i + 1 :])
-            elif argument.name in kwargs:
-                kwargs = {**kwargs, argument.name: 0.0}
-    return args, kwargs
-
-
-# ------------------------------------------------------------------------------------------- groups without effect
-
-
-def _idle(net: SlimNet, inputs: Arguments, modes: tuple[bool, ...]) -> set[int]:
-    """Groups whose last channel has no gradient in any parameter, in any of the modes: no output depends on it."""
-    idle = set(range(len(runtime(net).plan.groups)))
-    for mode in modes:
-        idle &= _idle_in(net, inputs, mode)
-    return idle
-
-
-def _idle_in(net: SlimNet, inputs: Arguments, mode: bool) -> set[int]:
-    parameters = dict(net.named_parameters(remove_duplicate=False))
-    generator = torch.Generator().manual_seed(7)
-    try:
-        with no_randomness(net, mode), torch.enable_grad():
-            outputs = [o for o in everything(net, inputs) if o.requires_grad]
-            losses = [(o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs]
-            leaves = list(parameters.values())
-            found = called(torch.autograd.grad, losses, leaves, allow_unused=True) if losses else ()
-    except RuntimeError as error:  # the model overwrites what its own backward needs: it can run, but not train
-        must_be_the_networks(error)
-        return set()
-    if not found:
-        return set()
-    grads = dict(zip(parameters, found, strict=True))
-    alive: set[int] = set()
-    for name, layouts in runtime(net).plan.layouts.items():
-        grad = grads.get(name)
-        if grad is None:
-            continue
-        for dim, layout in enumerate(layouts):
-            weight = grad.abs().movedim(dim, 0).flatten(1).sum(1) if grad.dim() > 1 else grad.abs()
-            alive |= _touched(layout, weight)
-    return set(range(len(runtime(net).plan.groups))) - alive
-
-
-def _touched(layout: Layout, weight: Tensor) -> set[int]:
-    found = set()
-    for group in groups_in(layout):
-        others = {g: ((0, _size(layout, g)),) for g in groups_in(layout)}
-        kept = set(positions(IndexSets({**others, group: ((0, 1),)}).of(layout)))
-        dropped = [i for i in range(layout.size) if i not in kept]
-        if float(weight[dropped].sum()) > 0:
-            found.add(group)
-    return found
-
-
-def _size(layout: Layout, group: int) -> int:
-    return next(leaf.size for leaf in leaves(layout) if isinstance(leaf, Elastic) and leaf.group == group)

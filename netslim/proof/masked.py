@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils._pytree import tree_map_only
 
 from netslim.ir.functions import written_parameters
@@ -146,10 +147,10 @@ def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets, buffers
         for name, layouts in runtime(net).plan.layouts.items():
             tensor, found = tensors[name], [sets.partial(d) for d in layouts]
             constant = LIFTED in name.split(".") or not tensor.is_floating_point()
-            constant = constant or not (buffers or isinstance(tensor, torch.nn.Parameter))
+            constant = constant or not (buffers or isinstance(tensor, Parameter))
             if id(tensor) not in before and not constant and any(f is not None for f in found):
                 before[id(tensor)] = tensor, tensor.data
-                tensor.data = _masked(tensor.data, found)
+                tensor.data = _cut(tensor.data, found) if isinstance(tensor, Parameter) else _masked(tensor.data, found)
     try:
         yield
     finally:
@@ -157,7 +158,19 @@ def _zeros(net: SlimNet, tensors: Mapping[str, Tensor], sets: IndexSets, buffers
             tensor.data = data
 
 
+def _cut(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:
+    """A copy of a tensor, with zeros."""
+    tensor = tensor.clone()
+    for dim, found in enumerate(index_sets):
+        end = 0
+        for start, length in (*(found or ()), (tensor.shape[dim], 0)) if found is not None else ():
+            tensor.narrow(dim, end, start - end).zero_()
+            end = start + length
+    return tensor
+
+
 def _masked(tensor: Tensor, index_sets: Sequence[Runs | None]) -> Tensor:
+    """The same where entries may be infinite: they show as such."""
     for dim, found in enumerate(index_sets):
         if found is not None:
             keep = torch.zeros(tensor.shape[dim], dtype=tensor.dtype)

@@ -8,29 +8,24 @@ which was not followed shows in one of the later ones. Random numbers begin at t
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import flop_registry
 
 from netslim.errors import InputError, ProofError
-from netslim.ir.inputs import Inputs, described, drawn, every_tensor, of_one, of_two
+from netslim.ir.inputs import Inputs, described, drawn, every_tensor, of_two
 from netslim.ir.plan import Plan
-from netslim.ir.refusals import refused
-from netslim.layouts.engine import Args, Kwargs
 from netslim.net.runtime import runtime
 from netslim.net.slimnet import SlimNet
-from netslim.proof.blame import called, must_be_the_networks
+from netslim.proof.blame import must_be_the_networks
+from netslim.proof.counting import Counting
 from netslim.proof.harness import FLOPS_LARGE
 from netslim.proof.outcome import CAST, DOUBLE, SINGLE, Call, Outcome, Tolerance, difference, run
+from netslim.proof.sizes import batches_of, like_example, others_of
 from netslim.trace.meta import at, computed
-from netslim.trace.resized import Scale, families, resized, tensors_of
 
 FLOPS_TINY = 2e8
 """Forward FLOPs up to which gradients are compared in every run."""
@@ -64,6 +59,11 @@ def parity(model: nn.Module, net: SlimNet) -> Difference | None:
                 return Difference(call, what, parts)
             pair.renew()
     return None
+
+
+def same_outputs(model: nn.Module, net: SlimNet) -> bool:
+    """Whether both give the same on inputs like the example, bit for bit, in one run in evaluation."""
+    return next(Pair(model, net).compared(_FIRST, like_example(runtime(net).plan)), (None, "nothing ran"))[1] == ""
 
 
 class Pair:
@@ -149,75 +149,42 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def _compared(pair: Pair, plan: Plan) -> Iterator[tuple[Call, str]]:
-    """Every run, and what differs in it. Gradients cost most: they are compared on the smallest size that there is."""
-    one, two = of_one(plan.inputs), of_two(plan.inputs)
+    """Every run, and what differs in it. Gradients cost most: they are compared on the smallest size that there is.
+
+    A large network runs on the example's size once, and trains on two cheap ones in turns.
+    """
+    two = of_two(plan.inputs)
     with Counting() as flops:
-        example = next(pair.compared(Call(EVAL, False, gradients=False, exact=True), (one, two, plan.inputs)), None)
+        example = next(pair.compared(_FIRST, like_example(plan)), None)
     if example is None:
         raise ProofError("the model does not run on inputs like the example, so nothing can be compared with it.")
     yield example
     given = example[0].inputs[1]
-    size, tiny, large = (described(given),), flops.total <= 2 * FLOPS_TINY, flops.total > 2 * FLOPS_LARGE
+    size, tiny, large = [described(given)], flops.total <= 2 * FLOPS_TINY, flops.total > 2 * FLOPS_LARGE
     both = tiny or not all(region.alike for region in plan.regions.values())
     if tiny:
         yield from pair.compared(Call(EVAL, False), size)
+    resizings = list(others_of(given, plan, large))
     with Counting() as others:
-        other = next(pair.compared(Call(EVAL, False, gradients=both), _others(given, plan)), None)
-    yield from pair.compared(Call(TRAIN, True, gradients=tiny or other is None), (two, *size) if tiny else size)
+        other = next(pair.compared(Call(EVAL, False, gradients=both), resizings), None)
+    cheap = [] if other is None else [described(other[0].inputs[1])]
+    further = [s for s in resizings if s not in cheap] if large and cheap else [two, *size] if tiny else size
+    yield from pair.compared(Call(TRAIN, True, gradients=tiny or other is None), further)
     if other is not None:
         yield other
-        size = (described(other[0].inputs[1]),)
+        size = cheap
         yield from pair.compared(Call(TRAIN, True), size)
     elif not large:
-        yield from pair.compared(Call(EVAL, False, gradients=False), _batches(given))
+        yield from pair.compared(Call(EVAL, False, gradients=False), batches_of(given))
     if other is not None or not large:
         # Gradients in bfloat16 are not the same in two runs of one small network: the outputs tell what autocast chose.
-        size = size if others.total < flops.total else (described(given),)  # a network may enlarge what is small
+        size = size if others.total < flops.total else [described(given)]  # a network may enlarge what is small
         cast = list(pair.compared(Call(AUTOCAST, True, gradients=False, autocast=True), size))
         yield from cast or pair.compared(Call(AUTOCAST, False, gradients=False, autocast=True), size)
 
 
 EVAL, TRAIN, AUTOCAST = "in eval mode", "in training mode", "under autocast"
-
-
-def _others(given: dict[str, object], plan: Plan) -> Iterator[Inputs]:
-    """Another batch and resolution, those that cost little first; sides that are large only shrink.
-
-    Without those that the network refuses before it computes anything.
-    """
-    images = [t.shape for t in tensors_of(given) if t.dim() > 3]
-    scales = _SHRUNK if any(sorted(shape)[-2] >= _LARGE for shape in images) else _GROWN
-    last = any(shape[-1] < min(shape[1:-1]) for shape in images)
-    found = families(given)
-    chosen = found if not images else found[1:2] if last else found[:1]
-    for family, scale in itertools.product(chosen, scales):
-        inputs = resized(given, scale, family)
-        if plan.whole is None or not refused(plan.whole.programs[False], [t.shape for t in tensors_of(inputs)]):
-            yield described(inputs)
-
-
-def _batches(given: dict[str, object]) -> Iterator[Inputs]:
-    """Another batch of the same resolution."""
-    yield described(resized(given, Scale(2), {}))
-
-
-_LARGE = 64
-_SHRUNK = (Scale(2, (0.25, 0.375)), Scale(2, (0.25,)), Scale(2, (0.5,)))
-_GROWN = (Scale(3, (2.0, 1.5)), Scale(3, (2.0,)), Scale(3, (0.5,)))
-
-
-class Counting(TorchDispatchMode):
-    """Counts FLOPs, and leaves every operator as it is."""
-
-    total = 0
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
-    ) -> object:
-        out = called(func, *args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        self.total += count(*args, **(kwargs or {}), out_val=out) if count else 0
-        return out
+_FIRST = Call(EVAL, False, gradients=False, exact=True)
 
 
 # ------------------------------------------------------------------------------------------------------ doubts

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from netslim.ir.program import REQUIRE, Literal, Node, Program, Ref, Struct, function
+from netslim.ir.own import REQUIRE
+from netslim.ir.program import Literal, Node, Program, Ref, Struct, function
 from netslim.trace.formulas import Apply, Feature, Formula
 from netslim.trace.recordings import Place, shape_of
 from netslim.trace.result import Comparison, Path, Trace

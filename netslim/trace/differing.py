@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from netslim.ir.program import PRECISIONS
+from netslim.ir.own import PRECISIONS
 from netslim.trace.formulas import Number
 from netslim.trace.recordings import Held, Place, number
 from netslim.trace.result import Read, Trace, flat

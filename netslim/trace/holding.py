@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch._ops import OpOverload
 
 from netslim.errors import TraceError
 from netslim.layouts.engine import Args, Call, Engine, Kwargs
+from netslim.layouts.forms import tensors_in
 from netslim.trace.amending import Pin
 from netslim.trace.confirmation import confirmed
 from netslim.trace.follow import trace
@@ -61,7 +62,7 @@ class Untyped(Engine):
         self, func: OpOverload, types: Sequence[type], args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = {id(t): t.is_meta for t in _tensors((*args, *kwargs.values())) if t.dim()}
+        given = {id(t): t.is_meta for t in tensors_in((args, kwargs)) if t.dim()}
         call = Call(self, func, args, kwargs)
         try:
             call.execute()
@@ -70,20 +71,11 @@ class Untyped(Engine):
             if out is NotImplemented or func in self._open:
                 raise
             return out
-        for tensor in _tensors((call.out,)):
+        for tensor in call.outs:
             if id(tensor) not in given:
                 self._produced.add(id(tensor))
                 self._watch(tensor)
         return call.out
-
-
-def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
-    """The tensors among the arguments or results of an operator."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)
 
 
 class Witness(Tracer):

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 from netslim.errors import TraceError, is_interruption
 from netslim.ir.program import LIFTED
 from netslim.layouts.engine import Args, Kwargs, is_mixed, on_one_device
+from netslim.layouts.forms import tensors_in
 from netslim.source.sharded import blank, plain_copy
 
 
@@ -102,8 +103,11 @@ class _Functions(TorchFunctionMode):
 
 
 def computed(model: nn.Module) -> dict[int, object]:
-    """A copying memo for tensors that modules hold but computed themselves (old weight_norm does): detached copies."""
-    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    """A copying memo for tensors that modules hold but computed themselves, also in dicts and lists: detached copies.
+
+    Old weight_norm does so, and what keeps a table from one call to the next.
+    """
+    held = [tensor for module in model.modules() for tensor in tensors_in(vars(module))]
     return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
 
 

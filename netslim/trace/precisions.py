@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_map_only
 from netslim.errors import TraceError
 from netslim.ir.functions import DTYPE
 from netslim.ir.merging import alike
-from netslim.ir.program import BY_DTYPE, PRECISIONS, REQUIRE, Literal, Node, Program, Ref
+from netslim.ir.own import BY_DTYPE, PRECISIONS, REQUIRE
+from netslim.ir.program import Literal, Node, Program, Ref
 from netslim.trace.amending import replaced
 from netslim.trace.confirmation import dropped
 from netslim.trace.differing import Instead, Other, asked_before, differences

@@ -40,8 +40,11 @@ class Kept:
     def put_back(self) -> None:
         """What forward keeps on its modules (a cached table, a counter, a hook of its first call) is forgotten."""
         for _, _, table, before in self.tables:
-            for name in table.keys() - before.keys():
-                del table[name]
+            if table.keys() != before.keys():
+                for name in table.keys() - before.keys():
+                    del table[name]
+            if not before:
+                continue  # as most tables of hooks are
             if changed := {name: value for name, value in before.items() if table.get(name, table) is not value}:
                 table.update(changed)  # a dict that refuses to be changed has not been
         for now, then in self.lists:
@@ -66,7 +69,7 @@ class Kept:
 
     def _changes(self) -> Iterator[tuple[str, Table, Table, Table]]:
         for kind, _, table, before in self.tables:
-            new = {name: value for name, value in table.items() if name not in before or before[name] is not value}
+            new = table and {n: value for n, value in table.items() if n not in before or before[n] is not value}
             if new:
                 yield kind, table, before, new
 

@@ -46,6 +46,7 @@ class Writing(TorchFunctionMode):
         self.reads: list[Read] = []
         self._alive: list[Tensor] = []
         self._used: set[str] = set(RESERVED)
+        self._last: dict[str, int] = {}  # by hint, the number of its last name
         self._paths = {id(t): name for name, t in reversed([*root.named_parameters(), *root.named_buffers()])}
         self._lifted = {id(t): n for n, t in constants.items()}
 
@@ -58,11 +59,13 @@ class Writing(TorchFunctionMode):
     def new_name(self, hint: str) -> str:
         hint = "".join(c if c.isalnum() else "_" for c in hint).strip("_").lower() or "value"
         hint = f"v{hint}" if hint[0].isdigit() else hint
-        name, i = hint, 0
+        i = self._last.get(hint, 0)
+        name = f"{hint}_{i}" if i else hint
         while name in self._used or name in _KEYWORDS:
             i += 1
             name = f"{hint}_{i}"
         self._used.add(name)
+        self._last[hint] = i
         return name
 
     def add(

@@ -16,6 +16,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALLEST = {
     "step": ["--network WRN-16-4 --mode both --batch-size 2 --rounds 1 --json a.json --markdown a.md"],
     "convert": ["squeezenet1_1 --rounds 1", "squeezenet1_1 --rounds 1 --convert --json"],
+    "analysis": ["squeezenet1_1 --rounds 1 --json a.json --markdown a.md"],
     "detection": ["--images 2 --seeds 1 --epochs 1 --width 4 --methods plain --json a.json --markdown a.md"],
     "loader": ["--images 4 --size 32,48 --side 16 --workers 0 --repeat 1"],
     "sync": ["--depth 10 --widen 1 --batch-size 2 --rounds 1 --json"],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo import wanted_again
 from zoo_report import MAIN, markdown
 from zoo_shares import elastic_channels, output_layers, shares
-from zoo_summary import summaries
+from zoo_summary import sentences, summaries
 
 import netslim
 from netslim.layouts.axes import Concat, Const, Elastic, Product
@@ -173,6 +173,20 @@ def test_what_does_not_run_counts_as_not_elastic() -> None:
     assert (ours.elastic, peer.elastic) == (0.75, 0.375)
     assert (ours.models, ours.converted, ours.families_converted) == (2, 1, 0)
     assert ours.slow == ("timm:a 61 s",)
+
+
+def test_the_time_of_most_is_told_of_those_of_medium_size() -> None:
+    rows = [row(model=f"timm:{n}", params=1e6, convert_s=float(n)) for n in range(1, 41)]
+    (found,) = summaries([*rows, row(model="timm:large", params=2e8, convert_s=500.0)])
+    assert found.p95_convert == 38.0
+    assert "median conversion and proof 21.0 s, 95 % of those below 100 M parameters within 38.0 s" in sentences(found)
+
+
+def test_the_sample_is_of_models_that_there_are() -> None:
+    sample = zoo_models.chosen(["sample"])
+    assert len(sample) == len(set(sample)) > 10
+    known = {e.source for e in zoo_models.torchvision_models()}
+    assert {e.source for e in sample if e.source.startswith("torchvision:")} <= known
 
 
 def test_the_page_says_how_it_was_made() -> None:

@@ -35,6 +35,27 @@ def test_convert_as_json(run: Run, source: str) -> None:
     assert found["output"] == "out/net.pt"
 
 
+def test_a_quick_conversion_says_so_in_every_command(run: Run, source: str) -> None:
+    result = run("convert", source, "--input-shape", "1,12,12", "--quick")
+    assert result.exit_code == 0, result.output
+    assert "proof       NOT PROVED, only checked quickly: " in result.stdout
+    assert "warning" not in result.stderr
+    assert json.loads(run("convert", source, "--input-shape", "1,12,12", "--quick", "--json").stdout)["proof"]["quick"]
+    for command in (
+        ["inspect"],
+        ["verify"],
+        ["extract", "--width", "0.5", "-o", "slim.pt"],
+        ["restore", "-o", "weights.pt"],
+    ):
+        opened = run(command[0], "converted.pt", *command[1:])
+        assert opened.exit_code == 0, opened.output
+        assert opened.stderr.count("warning: converted.pt is NOT PROVED, only checked quickly (convert it without") == 1
+    assert run("verify", "converted.pt", "--original", source).exit_code == 0
+    both = run("convert", source, "--input-shape", "1,12,12", "--quick", "--no-prove")
+    assert both.exit_code == 2
+    assert "--no-prove leaves out" in both.stderr
+
+
 def test_convert_passes_arguments_and_weights(run: Run, source: str) -> None:
     result = run("convert", source, "--input-shape", "1,12,12", "--arg", "classes=3", "--entry", "Tiny", "--no-prove")
     assert result.exit_code == 0, result.output
