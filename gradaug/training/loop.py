@@ -94,6 +94,9 @@ def train(
             shown.note(describe(run))
             for remark in (*run.remarks, *run.source.remarks):
                 shown.note(remark)
+            with _training(run):
+                for line in run.warm_up(shown.compiling):
+                    shown.note(line)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:
@@ -104,6 +107,8 @@ def train(
                 if due:
                     run.save(None)
                 shown.epoch(record)
+                for line in run.compilation.news() if run.compilation else ():
+                    shown.note(line)
                 tally = run.tally()
         return finish(run)
 
@@ -114,7 +119,7 @@ def train_epoch(
     """One epoch, or the rest of it, and its validation: all that happens to the weights happens in these lines."""
     readout = Readout()
     run.net.train()
-    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext(), run.net.through(run.droppers):
+    with _training(run):
         while run.ga.steps < (run.done + 1) * run.per_epoch:
             sums = run.backward(batches, tally, asked())
             _note(readout.push(sums), run, tally, log, shown)  # first: a loss that is not finite stops the run
@@ -128,6 +133,13 @@ def train_epoch(
     _note(readout.flush(), run, tally, log, shown)
     speed = tally.speed()
     return tally.epoch(run.validate() if run.due else None, run.lr, speed)
+
+
+@contextlib.contextmanager
+def _training(run: Run) -> Iterator[None]:
+    """Around the passes of steps."""
+    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext(), run.net.through(run.droppers):
+        yield
 
 
 def _note(ready: list[list[float]], run: Run, tally: Tally, log: RunLog, shown: Silent) -> None:

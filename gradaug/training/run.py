@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,7 +30,7 @@ from gradaug.training import checkpoint as ck
 from gradaug.training import resuming
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.backbone import fill
-from gradaug.training.compilation import compiled
+from gradaug.training.compilation import Compilation, example
 from gradaug.training.device import choose_device
 from gradaug.training.metrics import Tally, figures
 from gradaug.training.optim import lay_out, schedule, sgd
@@ -82,8 +83,8 @@ class Run:
         self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
         self.steps = config.epochs * self.per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
-        self.forward = compiled(net) if config.compile else net
-        self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward, teacher)
+        self.compilation = Compilation(net, synchronised=config.sync_bn) if config.compile else None
+        self.ga = grad_aug(net, config, world.rank, self.scaler, teacher)
         self.ga.view = views(config, self.source.mean, self.source.std)
         self.regularizers = Regularizers(config, self.source.classes)
         self.droppers = self.regularizers.on_blocks(net)
@@ -132,6 +133,15 @@ class Run:
         average = self.averages.get("teacher") or self.averages.get("ema")
         return average.net if average else self.net
 
+    def warm_up(self, shown: Callable[[int, int], object]) -> list[str]:
+        """Compiles what steps run, where that was asked for; returns a line about it."""
+        if self.compilation is None:
+            return []
+        config, amp = self.config, PRECISIONS[self.config.amp]
+        images = example(self.net, config.batch_size // (self.world.size * config.accumulate), config.channels_last)
+        around = partial(torch.autocast, self.device.type, amp, enabled=amp is not None)
+        return [self.compilation.warm_up(images, self.ga.space, around, shown, config.track_stats)]
+
     # -- one optimizer step, in its parts
 
     def batches(self) -> Iterator[Step]:
@@ -164,7 +174,7 @@ class Run:
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:
-                self.ga.accumulate_loss(teacher.loss(self.forward, data.one_tensor(others), self.ga.steps))
+                self.ga.accumulate_loss(teacher.loss(self.net, data.one_tensor(others), self.ga.steps))
                 others = None
             losses = self.ga.backward(images, labels, None, others)
             total = total + figures(self.task, losses, labels, stop)
@@ -257,7 +267,6 @@ def grad_aug(
     config: TrainConfig,
     rank: int = 0,
     scaler: torch.amp.GradScaler | None = None,
-    forward: Callable[[Tensor], object] | None = None,
     teacher: Teacher | None = None,
 ) -> GradAug:
     """The step that `config` describes."""
@@ -273,7 +282,7 @@ def grad_aug(
         accumulate=config.accumulate,
         amp=PRECISIONS[config.amp],
         scaler=scaler,
-        forward=net if forward is None else forward,
+        forward=net,
     )
 
 
