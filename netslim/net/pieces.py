@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from netslim.ir.functions import last
 from netslim.ir.program import Function, Node, is_listed
@@ -67,8 +68,8 @@ class Piece:
     def __call__(
         self, layers: Sequence[nn.Module], run: Sequence[bool], sizes: Sequence[int], training: bool, *values: object
     ) -> tuple[Any, ...]:
-        """What the steps make of `values`. Without gradients they run as they are."""
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        """What the steps make of `values`. They run as they are without gradients, and where somebody looks on."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
             results: tuple[Any, ...] = self.function(layers, [None] * len(layers), run, sizes, training, *values)
             return results
         tensors = [_kept(layer) for layer in layers]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import netslim
 from gradaug import GradAug
@@ -191,6 +192,10 @@ def test_evaluation_and_copies_run_as_they_are(made: netslim.SlimNet) -> None:
         torch.testing.assert_close(made(images()), other(images()), rtol=0, atol=0)
     made.eval()(images()).sum().backward()
     other(images()).sum().backward()
+    made.train()
+    with FlopCounterMode(display=False) as counter:  # torch.compile runs under no such mode
+        made(images()).sum().backward()
+    assert counter.get_total_flops()
     assert compiled.graphs == 0
 
 
