@@ -3,6 +3,7 @@
     python benchmarks/step.py                                                 # all of the table; an hour
     python benchmarks/step.py --network WRN-28-2 --mode both --rounds 15
     python benchmarks/step.py --json build/step.json --markdown docs/speed.md
+    python benchmarks/step.py --compile --network ResNet-18 --mode randwidth  # compiled, beside compiled plain networks
 
 Of every network and mode these steps are timed, one after another in every round, all on the same draws:
     plain           forward, cross-entropy, backward and SGD of the original model
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ import memory
 from rich.console import Console
 from rich.table import Table
 from seeds import Fields, note, piped, saved, written
-from steps import DIFFERENT, NETWORKS, Bench, Draws, Setting, Step, built
+from steps import NETWORKS, Bench, Draws, Setting, Step, built
 from torch.utils.flop_counter import FlopCounterMode
 
 from netslim.choosing.latency import computing_with
@@ -44,12 +45,14 @@ def measured(network: str, mode: str, setting: Setting) -> Fields:
     """One row: medians, seconds and GFLOPs of a step, and shares."""
     with computing_with(setting.threads):
         bench = built(network, mode, setting)
-        flops = [counted(bench.steps["gradaug"], draws) / counted(bench.steps["plain"], draws) for draws in bench.draws]
+        eager = built(network, mode, replace(setting, compile=False)) if setting.compile else bench
+        flops = [counted(eager.steps["gradaug"], draws) / counted(eager.steps["plain"], draws) for draws in bench.draws]
+        del eager
         for name in bench.steps.keys() - {"gradaug", "plain"}:
             for draws in bench.draws:
                 bench.steps[name](draws)  # all kernels are made before the first round
         times = [
-            {name: taken(step, bench.draws[number % DIFFERENT], setting) for name, step in bench.steps.items()}
+            {name: taken(step, bench.draws[number % setting.different], setting) for name, step in bench.steps.items()}
             for number in range(setting.rounds)
         ]
         peaks = {name: peak(bench, name, setting.device) for name in ("plain", "gradaug")}
@@ -63,7 +66,7 @@ def measured(network: str, mode: str, setting: Setting) -> Fields:
         "converted": middle(row["converted"] / row["plain"] for row in times),
         "of_limit": middle(row["limit"] / row["gradaug"] for row in times),
         "of_flops": middle(
-            flops[number % DIFFERENT] * row["plain"] / row["gradaug"] for number, row in enumerate(times)
+            flops[number % setting.different] * row["plain"] / row["gradaug"] for number, row in enumerate(times)
         ),
         "over": {
             name: middle(row[name] / row["gradaug"] for row in times) for name in bench.steps if name.startswith("orig")
@@ -127,7 +130,7 @@ def markdown(rows: list[Fields], setting: Setting, command: str) -> str:
     clock = "processor seconds" if setting.device == "cpu" and setting.threads == 1 else "seconds"
     measured = (
         f"On {machine.of(rows)}; batch {setting.batch_size}, threads: {setting.threads}, widths multiples of "
-        f"{setting.round_to}, float32, {clock}, medians of {setting.rounds} rounds."
+        f"{setting.round_to}, float32{', compiled' * setting.compile}, {clock}, medians of {setting.rounds} rounds."
     )
     return (
         "\n\n".join(
@@ -137,7 +140,7 @@ def markdown(rows: list[Fields], setting: Setting, command: str) -> str:
                 f"    {command}",
                 measured,
                 piped(lines(rows)),
-                ABOUT,
+                ABOUT + COMPILED * setting.compile,
             ]
         )
         + "\n"
@@ -157,6 +160,10 @@ ABOUT = """- **The limit** is the same passes as plain networks: the original mo
 - **peak memory**: bytes in use during a step beside those of a plain step of the model: more by the gradients, which
   are there while sub-networks run, and by slices of weights; most where few and small images meet many weights."""
 
+COMPILED = """
+- **compiled**: the plain networks of the limit, and the plain step, are compiled by `torch.compile`, each whole and for
+  its sizes; GradAug's network as `gradaug train --compile` does it, in pieces for all sizes."""
+
 
 @click.command()
 @click.option("--network", "networks", type=click.Choice(list(NETWORKS)), multiple=True, default=list(NETWORKS))
@@ -166,6 +173,9 @@ ABOUT = """- **The limit** is the same passes as plain networks: the original mo
 @click.option("--round-to", default=16, show_default=True, help="Widths are multiples of this many channels.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--compile", "compiled", is_flag=True, help="GradAug by --compile; plain networks by torch.compile, each."
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Rows so far; a second start goes on.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="The table, at the end.")
 def main(
@@ -176,17 +186,18 @@ def main(
     round_to: int,
     device: str,
     threads: int,
+    compiled: bool,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     """Time and memory of GradAug steps beside plain ones, their limit, and the original code's way."""
-    setting, rows = Setting(batch_size, rounds, round_to, device, threads), saved(json_path)
-    done = {(row["network"], row["mode"]) for row in rows if row["setting"] == asdict(setting)}
+    setting, rows = Setting(batch_size, rounds, round_to, device, threads, compiled), saved(json_path)
+    done = {(row["network"], row["mode"]) for row in rows if Setting(**row["setting"]) == setting}
     for network in networks:
         for mode in modes:
             if (network, mode) not in done:
                 note(rows, measured(network, mode, setting), json_path)
-    rows = [r for r in rows if r["setting"] == asdict(setting) and r["network"] in networks and r["mode"] in modes]
+    rows = [r for r in rows if Setting(**r["setting"]) == setting and r["network"] in networks and r["mode"] in modes]
     table = Table(*HEADS)
     for line in lines(rows)[1:]:
         table.add_row(*line)

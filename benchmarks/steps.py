@@ -17,12 +17,11 @@ import netslim
 from gradaug import GradAug
 from gradaug.models import WideResNet
 from gradaug.subnets.sampler import Draw, draw
+from gradaug.training.compilation import Compilation
 
 WIDTHS_FROM = 0.8
 SUBNETS = 3
 CLASSES = 10
-DIFFERENT = 3
-"""Steps whose draws take turns in the rounds."""
 
 Draws = tuple[Draw, ...]
 Step = Callable[[Draws], object]
@@ -58,6 +57,12 @@ class Setting:
     round_to: int
     device: str
     threads: int
+    compile: bool = False
+
+    @property
+    def different(self) -> int:
+        """Steps whose draws take turns in the rounds; a compiled limit compiles every network of each of them."""
+        return 1 if self.compile else 3
 
     def now(self) -> float:
         """Seconds: of the processor on one thread, else of the clock, the GPU's work included."""
@@ -85,15 +90,18 @@ def built(network: str, mode: str, setting: Setting) -> Bench:
     still, last = images.contiguous(memory_format=torch.channels_last), prepared(net, setting.device)
     resolutions = (side, side * 7 // 8, side * 3 // 4)
     ga = GradAug(last, mode, alpha=WIDTHS_FROM, num_subnets=SUBNETS, resolutions=resolutions, round_to=setting.round_to)
-    draws = [draw(ga.space, 0, number) for number in range(DIFFERENT)]
+    draws = [draw(ga.space, 0, number) for number in range(setting.different)]
     prepared(model, setting.device)
+    called = compiled(model) if setting.compile else model
+    if setting.compile:
+        Compilation(last).warm_up(still[:8], ga.space)
     steps: dict[str, Step] = {
-        "plain": plain(model, still, labels),
+        "plain": plain(called, still, labels),
         "converted": plain(last, still, labels),
         "gradaug": subnets(ga, still, labels),
-        "limit": extracted(model, last, still, labels, draws),
+        "limit": extracted(called, last, still, labels, draws, setting.compile),
     }
-    for name, grid in {"original": setting.round_to, "original, any": 1}.items():
+    for name, grid in {} if setting.compile else {"original": setting.round_to, "original, any": 1}.items():
         if known := original.slimmable(model, grid):
             steps[name] = the_originals(known.to(memory_format=torch.contiguous_format), images, labels)
     return Bench(steps, draws)
@@ -129,12 +137,22 @@ def subnets(ga: GradAug, images: Tensor, labels: Tensor) -> Step:
     return step
 
 
-def extracted(model: nn.Module, net: netslim.SlimNet, images: Tensor, labels: Tensor, draws: list[Draws]) -> Step:
+def compiled(module: nn.Module) -> nn.Module:
+    """Compiled as a whole, for its sizes: what a person has of torch.compile who trains this network alone."""
+    made: nn.Module = torch.compile(module, dynamic=False)  # type: ignore[assignment]
+    return made
+
+
+def extracted(
+    model: nn.Module, net: netslim.SlimNet, images: Tensor, labels: Tensor, draws: list[Draws], compile_them: bool
+) -> Step:
     """The limit: all that can be done before is done before, the resizing and the targets too."""
     optimizer, soft = sgd(model), torch.softmax(torch.randn(len(images), CLASSES, device=images.device), 1)
     networks = {
         one: net.extract(**one.sub()).to(memory_format=torch.channels_last).train() for step in draws for one in step
     }
+    if compile_them:
+        networks = {one: compiled(network) for one, network in networks.items()}
     resized = {one.resolution: of_side(images, one.resolution) for one in networks}
 
     def step(draws: Draws) -> None:

@@ -183,9 +183,9 @@ def _show_estimate(
     from gradaug.errors import DataError
     from gradaug.inputs import image_shape
     from gradaug.report import estimate_table
+    from gradaug.training.configured import grad_aug, resolve
     from gradaug.training.estimate import estimate, known_images
     from gradaug.training.opening import opened
-    from gradaug.training.run import grad_aug, resolve
 
     config = resolve(config, net)
     try:

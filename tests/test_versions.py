@@ -110,4 +110,4 @@ def test_compiling_under_an_old_torch_is_one_sentence(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(compilation, "COMPILES", False)
     with pytest.raises(InputError, match="--compile needs a newer torch than"):
-        compilation.compiled(netslim.convert(nn.Linear(2, 2), torch.zeros(1, 2), prove=False))
+        compilation.Compilation(netslim.convert(nn.Linear(2, 2), torch.zeros(1, 2), prove=False))

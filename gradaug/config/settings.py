@@ -56,7 +56,7 @@ class TrainConfig(
 
     Those of the last base come first. One that is not given is what its task begins with
     (:data:`gradaug.config.registry.TASKS`), or else what is listed. ``None`` means "chosen from the network and the
-    hardware" for those in AUTOMATIC, which :func:`gradaug.training.run.resolve` fills in, and "not used" for the
+    hardware" for those in AUTOMATIC, which :func:`gradaug.training.configured.resolve` fills in, and "not used" for the
     others.
     """
 

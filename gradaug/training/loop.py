@@ -26,6 +26,7 @@ from gradaug.evaluation.examples import examples
 from gradaug.evaluation.score import CLASSIFICATION, SubnetScore, reported_skips, subnetworks
 from gradaug.subnets.sampler import draw
 from gradaug.training import checkpoint as ck
+from gradaug.training.configured import resolve
 from gradaug.training.device import choose_device, wants_cuda
 from gradaug.training.folder import RunFolder
 from gradaug.training.log import NoLog, RunLog, keep_until
@@ -33,7 +34,7 @@ from gradaug.training.machine import versions
 from gradaug.training.metrics import Readout
 from gradaug.training.progress import Silent
 from gradaug.training.result import Result
-from gradaug.training.run import Run, Step, resolve
+from gradaug.training.run import Run, Step
 from gradaug.training.trackers import require_all
 from netslim.errors import MissingError
 
@@ -95,6 +96,9 @@ def train(
             shown.note(describe(run))
             for remark in (*run.remarks, *run.source.remarks):
                 shown.note(remark)
+            with _training(run):
+                for line in run.warm_up(shown.compiling):
+                    shown.note(line)
             shown.start(run.config.epochs, run.steps, run.ga.steps)
             batches = run.batches()
             while run.done < run.config.epochs:
@@ -105,6 +109,8 @@ def train(
                 if due:
                     run.save(None)
                 shown.epoch(record)
+                for line in run.compilation.news() if run.compilation else ():
+                    shown.note(line)
                 tally = run.tally()
         return finish(run)
 
@@ -115,7 +121,7 @@ def train_epoch(
     """One epoch, or the rest of it, and its validation: all that happens to the weights happens in these lines."""
     readout = Readout()
     run.net.train()
-    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext(), run.net.through(run.droppers):
+    with _training(run):
         while run.ga.steps < (run.done + 1) * run.per_epoch:
             sums = run.backward(batches, tally, asked())
             _note(readout.push(sums), run, tally, log, shown)  # first: a loss that is not finite stops the run
@@ -129,6 +135,13 @@ def train_epoch(
     _note(readout.flush(), run, tally, log, shown)
     speed = tally.speed()
     return tally.epoch(run.validate() if run.due else None, run.lr, speed)
+
+
+@contextlib.contextmanager
+def _training(run: Run) -> Iterator[None]:
+    """Around the passes of steps."""
+    with synchronised_norms() if run.config.sync_bn else contextlib.nullcontext(), run.net.through(run.droppers):
+        yield
 
 
 def _note(ready: list[list[float]], run: Run, tally: Tally, log: RunLog, shown: Silent) -> None:

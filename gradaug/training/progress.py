@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,6 +25,9 @@ if TYPE_CHECKING:
 
 class Silent:
     """Shows nothing; the interface of the two below."""
+
+    def compiling(self, done: int, of: int) -> None:
+        """Before training, passes that compile the network: `done` of them."""
 
     def start(self, epochs: int, steps: int, done: int) -> None:
         """Training begins: `steps` in all, of which `done` were taken before a resume."""
@@ -71,6 +82,22 @@ class Bar(Lines):
             transient=True,
         )
         self.task: TaskID | None = None
+        self.before = Progress(
+            TextColumn("compiling"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def compiling(self, done: int, of: int) -> None:
+        if not self.before.tasks:
+            self.before.start()
+            self.before.add_task("compile")
+        self.before.update(self.before.tasks[0].id, completed=done, total=of)
+        if done == of:
+            self.before.stop()
 
     def start(self, epochs: int, steps: int, done: int) -> None:
         super().start(epochs, steps, done)
@@ -93,6 +120,7 @@ class Bar(Lines):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.before.stop()
         self.progress.stop()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,21 +17,18 @@ from torch import Tensor, nn
 from gradaug import data, tasks
 from gradaug.arguments import update
 from gradaug.distributed import processes as sync
-from gradaug.distributed.reduction import exchanging
 from gradaug.evaluation.score import measure, require_fit
 from gradaug.inputs import image_shape, on_device
 from gradaug.regularizers.hooks import Regularizers
 from gradaug.scopes import Generators, random_state, set_random_state
-from gradaug.step import GradAug
-from gradaug.subnets.limits import runs_channels_last
-from gradaug.subnets.space import Space
 from gradaug.subnets.views import views
 from gradaug.tasks.task import TaskScore
 from gradaug.training import checkpoint as ck
 from gradaug.training import resuming
 from gradaug.training.averages import Average, MeanTeacher
 from gradaug.training.backbone import fill
-from gradaug.training.compilation import compiled
+from gradaug.training.compilation import Compilation, example
+from gradaug.training.configured import PRECISIONS, grad_aug, resolve
 from gradaug.training.device import choose_device
 from gradaug.training.metrics import Tally, figures
 from gradaug.training.optim import lay_out, schedule, sgd
@@ -41,13 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradaug.config.settings import TrainConfig
-    from gradaug.tasks.teacher import Teacher
     from gradaug.training.folder import RunFolder
 
 Step = tuple[data.Batch, data.Batch | None]
 """Labelled images of a part of a step, and unlabelled ones."""
-
-PRECISIONS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Run:
@@ -83,8 +78,8 @@ class Run:
         self.per_epoch = data.steps_per_epoch(self.source, config.batch_size)
         self.steps = config.epochs * self.per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if config.amp == "fp16" else None
-        self.forward = compiled(net) if config.compile else net
-        self.ga = grad_aug(net, config, world.rank, self.scaler, self.forward, teacher)
+        self.compilation = Compilation(net, synchronised=config.sync_bn) if config.compile else None
+        self.ga = grad_aug(net, config, world.rank, self.scaler, teacher)
         if not saved:
             self._begin_subnets()
         self.ga.view = views(config, self.source.mean, self.source.std)
@@ -139,6 +134,15 @@ class Run:
         average = self.averages.get("teacher") or self.averages.get("ema")
         return average.net if average else self.net
 
+    def warm_up(self, shown: Callable[[int, int], object]) -> list[str]:
+        """Compiles what steps run, where that was asked for; returns a line about it."""
+        if self.compilation is None:
+            return []
+        config, amp = self.config, PRECISIONS[self.config.amp]
+        images = example(self.net, config.batch_size // (self.world.size * config.accumulate), config.channels_last)
+        around = partial(torch.autocast, self.device.type, amp, enabled=amp is not None)
+        return [self.compilation.warm_up(images, self.ga.space, around, shown, config.track_stats)]
+
     # -- one optimizer step, in its parts
 
     def batches(self) -> Iterator[Step]:
@@ -171,7 +175,7 @@ class Run:
             others = None if unlabelled is None else self.to_device(unlabelled)[0]
             teacher = self.averages.get("teacher")
             if isinstance(teacher, MeanTeacher) and others is not None:
-                self.ga.accumulate_loss(teacher.loss(self.forward, data.one_tensor(others), self.ga.steps))
+                self.ga.accumulate_loss(teacher.loss(self.net, data.one_tensor(others), self.ga.steps))
                 others = None
             losses = self.ga.backward(images, labels, None, others)
             total = total + figures(self.task, losses, labels, stop)
@@ -255,42 +259,3 @@ class Run:
         self._started -= saved.seconds
         if len(saved.random) == self.world.size:
             set_random_state(saved.random[self.world.rank])
-
-
-def grad_aug(
-    net: SlimNet,
-    config: TrainConfig,
-    rank: int = 0,
-    scaler: torch.amp.GradScaler | None = None,
-    forward: Callable[[Tensor], object] | None = None,
-    teacher: Teacher | None = None,
-) -> GradAug:
-    """The step that `config` describes."""
-    return GradAug(
-        exchanging(net) if config.sync == "ddp" else net,
-        Space.for_network(net, config, tasks.of(config)),
-        seed=config.seed,
-        rank=rank if config.subnets_per_rank else 0,
-        task=tasks.of(config),
-        teacher=teacher,
-        subnet_weight=config.subnet_weight,
-        track_stats=config.track_stats,
-        accumulate=config.accumulate,
-        amp=PRECISIONS[config.amp],
-        scaler=scaler,
-        forward=net if forward is None else forward,
-    )
-
-
-def resolve(config: TrainConfig, net: SlimNet) -> TrainConfig:
-    """`config` with every choice that was left to the network and the machine written down."""
-    task = tasks.of(config)
-    space = Space.for_network(net, config, task)
-    channels_last = runs_channels_last(net, task) if config.channels_last is None else config.channels_last
-    return replace(
-        config,
-        resolutions=space.resolutions or None,
-        round_to=space.round_to,
-        scope=space.scope,
-        channels_last=channels_last,
-    )

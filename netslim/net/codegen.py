@@ -259,7 +259,7 @@ def is_printable(word: str) -> bool:
     return is_word(word) and not (mine or hasattr(builtins, word))
 
 
-_NUMBERED = re.compile(r"(v|struct_|operator_|require_|by_dtype_)\d+|words")
+_NUMBERED = re.compile(r"(v|struct_|operator_|require_|by_dtype_|piece_)\d+|words")
 _THROUGH = re.compile(r"through\[\d+\]")
 
 

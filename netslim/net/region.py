@@ -17,8 +17,11 @@ from netslim.ir.plan import Block, Plan, Region
 from netslim.ir.program import Function, Size, leaves
 from netslim.layouts.slices import put_back, take
 from netslim.net.codegen import Guards, Printer, Words, compile_source, is_printable
+from netslim.net.pieces import Pieces
+from netslim.net.piecing import PiecePrinter
 from netslim.net.subnet import Point
 from netslim.net.tree import Tree
+from netslim.trace.meta import at as find
 
 Run = dict[bool, Function]
 At = Callable[[Point], AbstractContextManager[None]]
@@ -31,25 +34,29 @@ def compiled(
     blocks: Sequence[Block] = (),
     through: Sequence[Callable[[Tensor], Tensor]] = (),
     at: At = lambda _: nullcontext(),
+    pieces: Pieces | None = None,
 ) -> Run:
     """The forward of the region at `path`, by mode: functions of the `module` there, a point, and flat input tensors.
 
     blocks: all blocks of the network, in the order of the point's `run`. through: what the programs call by that name.
-    at: brings the layers to a point for a while.
+    at: brings the layers to a point for a while. pieces: those that training mode runs, compiled.
     """
 
     def expression(full: str, kind: str, words: Words) -> str:
         return _expression(full.removeprefix(f"{path}." if path else ""), kind, module, taken, words)
 
+    def layer(full: str) -> nn.Module:
+        return find(module, full.removeprefix(f"{path}." if path else ""))
+
     def function(mode: bool) -> Function:
-        printer = Printer(expression)
+        printer = PiecePrinter(expression, layer, pieces) if pieces and mode else Printer(expression)
         source = printer.source(region.programs[mode], _guards(path, mode, blocks))
         names = {"take": take, "put_back": put_back, "through": through, "again": partial(again, at)}
         return compile_source(source, {**names, **printer.constants})
 
     taken = None if path else _CONTAINERS | set(dir(type(module)))
     train = function(True)
-    return {True: train, False: train if region.same else function(False)}
+    return {True: train, False: train if region.same and not pieces else function(False)}
 
 
 def _guards(path: str, mode: bool, blocks: Sequence[Block]) -> Guards:

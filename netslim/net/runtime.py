@@ -21,6 +21,7 @@ from netslim.ir.plan_checks import check_plan
 from netslim.ir.proof import Proof
 from netslim.ir.transform import Further, by_block, continued_plan
 from netslim.layouts.engine import Operator, Rule
+from netslim.net.pieces import Pieces
 from netslim.net.region import RegionForward, Run, compiled
 from netslim.net.sharding import passed, require_unsharded
 from netslim.net.subnet import Point, Resolver
@@ -106,6 +107,7 @@ class Runtime:
     turns: Turns[Setting]
     opened: dict[object, Opened]  # the open contexts, as they were opened
     functions: dict[int, Functions]  # by thread, of those that have contexts with steps open
+    pieces: Pieces | None = None  # what training mode runs compiled; a copy runs without
 
     def __init__(self, plan: Plan, shell: nn.Module | None = None) -> None:
         self.plan, self.shell = plan, shell
@@ -133,6 +135,11 @@ class Runtime:
         self.plain = self._compiled(())
         self.turns.settle()
 
+    def in_pieces(self, pieces: Pieces | None) -> None:
+        """Run by pieces in training mode from now on, or without them. No context may be open."""
+        self.pieces = pieces
+        self.ready(self.root)
+
     def rebuilt(self, plan: Plan) -> None:
         """Go on by another plan of the same modules. Raises PlanError where it is none of theirs."""
         self.plan = plan
@@ -147,9 +154,9 @@ class Runtime:
         def at(point: Point) -> contextlib.AbstractContextManager[None]:
             return self.turns(Setting(point, made))
 
-        made.root = compiled(regions[""], "", self.root, blocks, through, at) if "" in regions else None
+        made.root = compiled(regions[""], "", self.root, blocks, through, at, self.pieces) if "" in regions else None
         for path, module in self.regions.items():
-            made.regions[path] = compiled(regions[path], path, module, blocks, through, at)
+            made.regions[path] = compiled(regions[path], path, module, blocks, through, at, self.pieces)
         return made
 
     @property

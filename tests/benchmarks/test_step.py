@@ -46,7 +46,7 @@ def test_the_limit_and_the_original_count_the_flops_of_gradaug(
     monkeypatch.setattr(steps, "NETWORKS", SMALL)
     bench = steps.built(network, mode, SETTING)
     assert bench.steps.keys() == {"plain", "converted", "gradaug", "limit", "original", "original, any"}
-    assert len(set(bench.draws)) == steps.DIFFERENT
+    assert len(set(bench.draws)) == SETTING.different
     for draws in bench.draws:
         counts = {name: flops(run, draws) for name, run in bench.steps.items()}
         assert counts["gradaug"] == counts["limit"] == counts["original"]
@@ -95,3 +95,9 @@ def test_shares_are_those_of_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["of_flops"] == pytest.approx(row["flops"] / 4, rel=0.2)
     assert row["seconds"]["gradaug"] == 20
     assert 0.9 < row["memory"] < 2
+
+
+def test_a_row_from_before_there_were_compiled_ones_is_one_of_uncompiled_networks() -> None:
+    """Rows are found again by their setting."""
+    row = {"batch_size": 2, "rounds": 1, "round_to": 8, "device": "cpu", "threads": 1}
+    assert steps.Setting(**row) == SETTING != replace(SETTING, compile=True)

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import gradaug
 import netslim
 from gradaug.pages.curves import panels
+from gradaug.training.configured import grad_aug
 from gradaug.training.estimate import estimate
 from gradaug.training.log import STEP_INTERVAL
 from gradaug.training.metrics import TAUGHT, Tally, figure_names
 from gradaug.training.record import read
-from gradaug.training.run import grad_aug
 from netslim.errors import InputError
 from netslim_cli.train import train
 

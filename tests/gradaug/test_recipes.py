@@ -21,8 +21,8 @@ import netslim
 from gradaug import models, recipes
 from gradaug.config.settings import TrainConfig
 from gradaug.tasks import detector
+from gradaug.training.configured import grad_aug
 from gradaug.training.estimate import estimate, known_images, saved_bytes
-from gradaug.training.run import grad_aug
 from netslim.errors import InputError
 from netslim.source.spec import load_source
 from netslim_cli.recipes import recipes as list_recipes

@@ -315,12 +315,3 @@ def test_a_compiled_forward_gives_the_same_gradients(make_net: Callable[..., net
     compiled = torch.compile(nets[1], dynamic=False, backend="eager")
     gradaug.GradAug(nets[1], round_to=1, forward=compiled).backward(IMAGES, LABELS, DRAWS)
     torch.testing.assert_close(gradients(nets[0]), gradients(nets[1]), rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.skipif(not COMPILES, reason="this torch does not compile converted networks")
-def test_compiling_changes_no_setting_of_the_process(net: netslim.SlimNet) -> None:
-    from gradaug.training.compilation import compiled
-
-    before = torch._dynamo.config.recompile_limit
-    compiled(net)
-    assert torch._dynamo.config.recompile_limit == before
