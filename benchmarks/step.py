@@ -4,6 +4,7 @@
     python benchmarks/step.py --network WRN-28-2 --mode both --rounds 15
     python benchmarks/step.py --json build/step.json --markdown docs/speed.md
     python benchmarks/step.py --compile --network ResNet-18 --mode randwidth  # compiled, beside compiled plain networks
+    python benchmarks/step.py --amp bf16 --network ResNet-18                  # by autocast, all of it
 
 Of every network and mode these steps are timed, one after another in every round, all on the same draws:
     plain           forward, cross-entropy, backward and SGD of the original model
@@ -128,9 +129,10 @@ def _line(row: Fields) -> list[str]:
 def markdown(rows: list[Fields], setting: Setting, command: str) -> str:
     """The whole of docs/speed.md."""
     clock = "processor seconds" if setting.device == "cpu" and setting.threads == 1 else "seconds"
+    numbers = ("float32" if setting.amp == "none" else setting.amp) + ", compiled" * setting.compile
     measured = (
         f"On {machine.of(rows)}; batch {setting.batch_size}, threads: {setting.threads}, widths multiples of "
-        f"{setting.round_to}, float32{', compiled' * setting.compile}, {clock}, medians of {setting.rounds} rounds."
+        f"{setting.round_to}, {numbers}, {clock}, medians of {setting.rounds} rounds."
     )
     return (
         "\n\n".join(
@@ -176,6 +178,7 @@ COMPILED = """
 @click.option(
     "--compile", "compiled", is_flag=True, help="GradAug by --compile; plain networks by torch.compile, each."
 )
+@click.option("--amp", type=click.Choice(["none", "bf16"]), default="none", show_default=True, help="By autocast.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Rows so far; a second start goes on.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="The table, at the end.")
 def main(
@@ -187,11 +190,12 @@ def main(
     device: str,
     threads: int,
     compiled: bool,
+    amp: str,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     """Time and memory of GradAug steps beside plain ones, their limit, and the original code's way."""
-    setting, rows = Setting(batch_size, rounds, round_to, device, threads, compiled), saved(json_path)
+    setting, rows = Setting(batch_size, rounds, round_to, device, threads, compiled, amp), saved(json_path)
     done = {(row["network"], row["mode"]) for row in rows if Setting(**row["setting"]) == setting}
     for network in networks:
         for mode in modes:

@@ -18,6 +18,7 @@ from gradaug import GradAug
 from gradaug.models import WideResNet
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.training.compilation import Compilation
+from gradaug.training.configured import PRECISIONS
 
 WIDTHS_FROM = 0.8
 SUBNETS = 3
@@ -58,6 +59,11 @@ class Setting:
     device: str
     threads: int
     compile: bool = False
+    amp: str = "none"
+
+    def autocast(self) -> torch.autocast:
+        """Around forward and loss of a pass of a plain network."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp == "bf16")
 
     @property
     def different(self) -> int:
@@ -89,19 +95,21 @@ def built(network: str, mode: str, setting: Setting) -> Bench:
     labels = torch.randint(CLASSES, (setting.batch_size,), device=setting.device)
     still, last = images.contiguous(memory_format=torch.channels_last), prepared(net, setting.device)
     resolutions = (side, side * 7 // 8, side * 3 // 4)
-    ga = GradAug(last, mode, alpha=WIDTHS_FROM, num_subnets=SUBNETS, resolutions=resolutions, round_to=setting.round_to)
+    space = {"alpha": WIDTHS_FROM, "num_subnets": SUBNETS, "resolutions": resolutions, "round_to": setting.round_to}
+    ga = GradAug(last, mode, **space, amp=PRECISIONS[setting.amp])
     draws = [draw(ga.space, 0, number) for number in range(setting.different)]
     prepared(model, setting.device)
     called = compiled(model) if setting.compile else model
     if setting.compile:
-        Compilation(last).warm_up(still[:8], ga.space)
+        Compilation(last).warm_up(still[:8], ga.space, setting.autocast)
     steps: dict[str, Step] = {
-        "plain": plain(called, still, labels),
-        "converted": plain(last, still, labels),
+        "plain": plain(called, still, labels, setting),
+        "converted": plain(last, still, labels, setting),
         "gradaug": subnets(ga, still, labels),
-        "limit": extracted(called, last, still, labels, draws, setting.compile),
+        "limit": extracted(called, last, still, labels, draws, setting),
     }
-    for name, grid in {} if setting.compile else {"original": setting.round_to, "original, any": 1}.items():
+    eager = not setting.compile and setting.amp == "none"
+    for name, grid in {"original": setting.round_to, "original, any": 1}.items() if eager else ():
         if known := original.slimmable(model, grid):
             steps[name] = the_originals(known.to(memory_format=torch.contiguous_format), images, labels)
     return Bench(steps, draws)
@@ -115,12 +123,14 @@ def sgd(module: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
 
 
-def plain(module: nn.Module, images: Tensor, labels: Tensor) -> Step:
+def plain(module: nn.Module, images: Tensor, labels: Tensor, setting: Setting) -> Step:
     optimizer = sgd(module)
 
     def step(_: Draws) -> None:
         optimizer.zero_grad()
-        F.cross_entropy(module(images), labels).backward()
+        with setting.autocast():
+            loss = F.cross_entropy(module(images), labels)
+        loss.backward()
         optimizer.step()
 
     return step
@@ -144,23 +154,28 @@ def compiled(module: nn.Module) -> nn.Module:
 
 
 def extracted(
-    model: nn.Module, net: netslim.SlimNet, images: Tensor, labels: Tensor, draws: list[Draws], compile_them: bool
+    model: nn.Module, net: netslim.SlimNet, images: Tensor, labels: Tensor, draws: list[Draws], setting: Setting
 ) -> Step:
     """The limit: all that can be done before is done before, the resizing and the targets too."""
     optimizer, soft = sgd(model), torch.softmax(torch.randn(len(images), CLASSES, device=images.device), 1)
     networks = {
         one: net.extract(**one.sub()).to(memory_format=torch.channels_last).train() for step in draws for one in step
     }
-    if compile_them:
+    if setting.compile:
         networks = {one: compiled(network) for one, network in networks.items()}
     resized = {one.resolution: of_side(images, one.resolution) for one in networks}
 
+    def add(network: nn.Module, given: Tensor, target: Tensor) -> None:
+        with setting.autocast():
+            loss = F.cross_entropy(network(given), target)
+        loss.backward()
+
     def step(draws: Draws) -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        add(model, images, labels)
         for one in draws:
             networks[one].zero_grad()
-            F.cross_entropy(networks[one](resized[one.resolution]), soft).backward()
+            add(networks[one], resized[one.resolution], soft)
         optimizer.step()
 
     return step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import original
 import pytest
@@ -11,6 +12,7 @@ import step
 import steps
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from torchvision.models.resnet import BasicBlock
@@ -72,6 +74,27 @@ def test_the_originals_way_has_the_gradient_of_gradaug(network: str) -> None:
     mine = dict(net.named_parameters())
     for name, parameter in copied.named_parameters():
         torch.testing.assert_close(parameter.grad, mine[name].grad, msg=name)
+
+
+def test_in_bf16_all_that_is_compared_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "NETWORKS", SMALL)
+    bench = steps.built("wide", "randwidth", replace(SETTING, amp="bf16"))
+    assert bench.steps.keys() == {"plain", "converted", "gradaug", "limit"}
+    for name, run in bench.steps.items():
+        with Precisions() as seen:
+            run(bench.draws[0])
+        assert seen.of_convolutions == {torch.bfloat16}, name
+
+
+class Precisions(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_convolutions = set[torch.dtype]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.of_convolutions.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
 
 
 def test_the_original_has_no_layers_for_others() -> None:
