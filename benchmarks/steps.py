@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from gradaug.models import WideResNet
 from gradaug.subnets.sampler import Draw, draw
 from gradaug.training.compilation import Compilation
 from gradaug.training.configured import PRECISIONS
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "65536")
+"""Kernels that oneDNN keeps on a CPU. The sizes of all steps together are more than its usual 1024, and each step would
+have to make its own anew, since another one came between."""
 
 WIDTHS_FROM = 0.8
 SUBNETS = 3
