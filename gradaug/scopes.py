@@ -15,16 +15,21 @@ import torch
 from torch import Tensor, nn
 
 
-@contextlib.contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(net: nn.Module) -> contextlib.AbstractContextManager[None]:
     """`net` in eval mode inside the block."""
+    return in_mode(net, False)
+
+
+@contextlib.contextmanager
+def in_mode(net: nn.Module, training: bool) -> Iterator[None]:
+    """`net` in training mode, or in eval mode, inside the block."""
     modes = {module: module.training for module in net.modules()}
-    net.eval()
+    net.train(training)
     try:
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module, before in modes.items():
+            module.training = before
 
 
 @contextlib.contextmanager

@@ -372,3 +372,23 @@ def test_a_model_that_has_run_with_gradients_converts(kept: Any) -> None:
     net = netslim.convert(model, images).eval()
     assert torch.equal(net(images), wanted)
     assert net.groups
+
+
+class Parents(nn.Module):
+    """Holds dicts and lists that hold each other, as plain trees with links to their parents do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.tree: dict[str, Any] = {"children": [{"name": "leaf"}]}
+        self.tree["children"][0]["parent"] = self.tree
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_a_model_with_containers_that_hold_themselves_converts() -> None:
+    model, images = Parents().eval(), torch.randn(2, 3, 4, 4)
+    net = netslim.convert(model, images).eval()
+    assert torch.equal(net(images), model(images))
+    assert not hasattr(net, "tree")

@@ -121,9 +121,9 @@ class Task(Scaling, Generic[Images, Labels, Target]):
     followed: ClassVar[Mapping[str, Column]]
     """Sums of :meth:`train_sums` by name, and what their mean over the images is shown as."""
     recorded: ClassVar[tuple[Column, ...]]
+    """Columns of the score that every epoch's record has."""
     fewest: ClassVar[int] = 2
     """Images that a sub-network sees at least, where it sees a part of them: batch norm wants two."""
-    """Columns of the score that every epoch's record has."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:

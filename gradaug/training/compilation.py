@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from gradaug.inputs import blank_images, device_of
-from gradaug.scopes import random_state, set_random_state
+from gradaug.scopes import in_mode, random_state, set_random_state
 from gradaug.subnets.resize import resize
 from gradaug.subnets.sampler import Draw
 from gradaug.subnets.space import Space
@@ -45,7 +45,7 @@ class Compilation:
     def __init__(self, net: SlimNet, *, synchronised: bool = False, backend: str = "inductor") -> None:
         if not COMPILES:
             raise InputError(f"--compile needs a newer torch than {torch.__version__}: upgrade it, or leave it out")
-        self.graphs, self.told, self.seconds = 0, 0, 0.0
+        self.graphs, self.told = 0, 0
         self.failed: dict[str, str] = {}
         self._backend = torch._dynamo.lookup_backend(backend)
         self.net, self.pieces = net, Pieces(self._compiled, device_of(net).type != "cpu" and not synchronised)
@@ -102,12 +102,13 @@ class Compilation:
                         parts = list(_floats(self.net(resize(images, one.resolution))))
                     torch.autograd.backward([part.float().sum() for part in parts])
                 shown(number + 1, len(every))
-        self.seconds, self.told = time.perf_counter() - begun, self.graphs
+        self.told = self.graphs
         if self.failed and not self.graphs:
             raise InputError(f"nothing could be compiled ({next(iter(self.failed.values()))}): leave --compile out")
+        seconds = time.perf_counter() - begun
         return (
-            f"compiled {self.graphs} graphs of {len(self.pieces.known)} pieces in {self.seconds:.0f} s, for all "
-            "widths, depths and resolutions"
+            f"compiled {self.graphs} graphs of {len(self.pieces.known)} pieces in {seconds:.0f} s, for all widths, "
+            "depths and resolutions"
         )
 
     def news(self) -> list[str]:
@@ -126,18 +127,15 @@ def example(net: SlimNet, count: int, channels_last: bool | None) -> Tensor:
 @contextlib.contextmanager
 def untouched(net: SlimNet) -> Iterator[None]:
     """`net` in training mode inside; its buffers, its gradients and the global generators are then as they were."""
-    modes = {module: module.training for module in net.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in net.parameters()]
     random = random_state()
     net.zero_grad()
-    net.train()
     try:
-        yield
+        with in_mode(net, True):
+            yield
     finally:
         set_random_state(random)
-        for module, training in modes.items():
-            module.training = training
         for parameter, gradient in gradients:
             parameter.grad = gradient
         with torch.no_grad():

@@ -56,10 +56,13 @@ def _answer(model: nn.Module, name: str, coarse: Mapping[str, bool]) -> Answer |
     return None
 
 
-def is_plain(value: object) -> bool:
-    """Whether it is numbers, texts and None, in lists, tuples, sets and dicts."""
+def is_plain(value: object, around: frozenset[int] = frozenset()) -> bool:
+    """Whether it is numbers, texts and None, in lists, tuples, sets and dicts, none of them in itself (`around`)."""
+    if id(value) in around:
+        return False
+    around |= {id(value)}
     if type(value) in _SERIES:
-        return all(is_plain(one) for one in value)  # type: ignore[attr-defined]
+        return all(is_plain(one, around) for one in value)  # type: ignore[attr-defined]
     if type(value) is dict:
-        return all(is_plain(one) for pair in value.items() for one in pair)
+        return all(is_plain(one, around) for pair in value.items() for one in pair)
     return type(value) in _ATOMS

@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_map_only
 from netslim.errors import TraceError, is_interruption
 from netslim.ir.program import LIFTED
 from netslim.layouts.engine import Args, Kwargs, is_mixed, on_one_device
-from netslim.layouts.forms import tensors_in
 from netslim.source.sharded import blank, plain_copy
 
 
@@ -107,8 +106,17 @@ def computed(model: nn.Module) -> dict[int, object]:
 
     Old weight_norm does so, and what keeps a table from one call to the next.
     """
-    held = [tensor for module in model.modules() for tensor in tensors_in(vars(module))]
-    return {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
+    left: list[object] = [vars(module) for module in model.modules()]
+    known, memo = set[int](), dict[int, object]()
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in known:  # which may hold each other
+            known.add(id(value))
+            left += value.values() if isinstance(value, dict) else value
+    return memo
 
 
 def is_leaf(module: nn.Module, slim: Mapping[type[nn.Module], object]) -> bool:
